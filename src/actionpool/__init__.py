@@ -1,0 +1,1 @@
+"""actionpool: recognise human actions in video by learning where to look."""

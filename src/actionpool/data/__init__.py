@@ -1,0 +1,1 @@
+"""From label files to batches: sources, catalogue, splits, sampling, transforms, datasets."""

@@ -1,0 +1,212 @@
+"""Labelled videos as batches: read, sample, transform, collate. Padding and ``valid`` are made here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from actionpool.config import SamplingConfig, TransformConfig
+from actionpool.data import sampling
+from actionpool.data.sources import Example
+from actionpool.data.transforms import Transform, test_transform, train_transform
+from actionpool.errors import DataError
+from actionpool.timeline import frame_range
+from actionpool.values import Batch, Failure
+from actionpool.video.reader import VideoReader
+
+
+class ClipKey(NamedTuple):
+    """What a sampler asks a dataset for; all chance in an item follows from it and the seed, in any worker."""
+
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One video, sampled and transformed: clips ``(R, N, M, C, T, H, W)`` of R crops, labels ``(K,)``."""
+
+    index: int
+    clips: Tensor
+    labels: Tensor
+
+
+class VideoDataset(Dataset[Item | Failure]):
+    """Examples read from video files.
+
+    A video that cannot be read yields a ``Failure`` with its reason in place of an item: it is never replaced by
+    another one, and the loop decides what a failure means.
+
+    Args:
+        examples: what to read.
+        classes: K class names; the labels' order.
+        sampling: how many segments, clips and frames.
+        transform: resize, crop, normalisation.
+        training: random sampling and augmentation, or the deterministic test views.
+        seed: of all chance.
+        num_threads: decoder threads of one reader; 0 = all cores.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        classes: Sequence[str],
+        *,
+        sampling: SamplingConfig,
+        transform: TransformConfig,
+        training: bool,
+        seed: int = 0,
+        num_threads: int = 1,
+    ) -> None:
+        self.examples = list(examples)
+        self.class_index = {name: index for index, name in enumerate(classes)}
+        self.sampling = sampling
+        self.transform = transform
+        self.training = training
+        self.seed = seed
+        self.num_threads = num_threads
+        self._apply: Transform = (
+            train_transform(transform) if training else test_transform(transform, sampling.test_crops)
+        )
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, key: ClipKey | int) -> Item | Failure:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        example = self.examples[index]
+        try:
+            frames, shape = self._read(example, np.random.default_rng([self.seed, epoch, index]))
+        except DataError as error:
+            return Failure(index, str(error))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch, index, 1]).generate_state(1)[0]))
+            views = self._apply(frames)  # (R, N M T, C, H, W)
+        clips = views.unflatten(1, shape).transpose(3, 4)  # (R, N, M, C, T, H, W)
+        labels = torch.zeros(len(self.class_index))
+        for name in example.labels:
+            labels[self.class_index[name]] = 1
+        return Item(index, clips, labels)
+
+    def _read(self, example: Example, rng: np.random.Generator) -> tuple[Tensor, tuple[int, int, int]]:
+        """The sampled frames, uint8 ``(N M T, C, H, W)``, and ``(N, M, T)``."""
+        size, short_side = self.transform.resize, self.transform.short_side
+        if short_side is not None:
+            size = None
+        with VideoReader(example.path, size=size, short_side=short_side, num_threads=self.num_threads) as reader:
+            first, stop = 0, reader.info.num_frames
+            if example.interval is not None:
+                first, stop = frame_range(reader.timestamps_seconds, example.interval)
+            indices = first + self._indices(stop - first, rng)
+            pixels = reader.frames_at(indices.reshape(-1).tolist())
+        num_segments, num_clips, num_frames = indices.shape
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2), (num_segments, num_clips, num_frames)
+
+    def _indices(self, num_frames: int, rng: np.random.Generator) -> sampling.Indices:
+        config = self.sampling
+        if self.training:
+            return sampling.random_clips(
+                num_frames,
+                num_segments=config.train_segments,
+                clips_per_segment=config.clips_per_segment,
+                frames_per_clip=config.frames_per_clip,
+                frame_stride=config.frame_stride,
+                edge=config.edge,
+                rng=rng,
+            )
+        sampler = sampling.uniform_clips if config.test_sampler == "uniform" else sampling.multi_view_clips
+        return sampler(
+            num_frames,
+            num_segments=config.test_segments,
+            clips_per_segment=config.clips_per_segment,
+            frames_per_clip=config.frames_per_clip,
+            frame_stride=config.frame_stride,
+            edge=config.edge,
+        )
+
+
+class EpochSampler(Sampler[ClipKey]):
+    """Every index once an epoch, in an order that follows from (seed, epoch); under DDP each rank takes its share.
+
+    Args:
+        num_items: size of the dataset.
+        seed: of the order.
+        shuffle: False keeps the order of the dataset.
+        rank, world_size: of this process. The last share is filled up from the front, so that all are equally long.
+    """
+
+    def __init__(
+        self, num_items: int, *, seed: int = 0, shuffle: bool = True, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.num_items, self.seed, self.shuffle = num_items, seed, shuffle
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.num_items // self.world_size)
+
+    def __iter__(self) -> Iterator[ClipKey]:
+        order = np.arange(self.num_items)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_items)
+        filled = np.resize(order, len(self) * self.world_size)
+        for index in filled[self.rank :: self.world_size]:
+            yield ClipKey(self.epoch, int(index))
+
+
+def collate(items: Sequence[Item | Failure]) -> Batch:
+    """Pad to the longest video of the batch, and lay crops out as rows.
+
+    Args:
+        items: of one batch; clips ``(R, N, M, C, T, H, W)`` may differ in N.
+
+    Returns:
+        ``Batch`` with one row for each crop of each readable video (``indices`` repeats), and the failures.
+    """
+    failures = tuple(item for item in items if isinstance(item, Failure))
+    rows = [(item, crop) for item in items if isinstance(item, Item) for crop in item.clips]
+    longest = max((len(crop) for _, crop in rows), default=0)
+    if not rows:
+        empty = torch.zeros(0)
+        return Batch(empty, torch.zeros(0, 0, dtype=torch.bool), empty, torch.zeros(0, dtype=torch.long), failures)
+    clips = torch.zeros(len(rows), longest, *rows[0][1].shape[1:])
+    valid = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for position, (_, crop) in enumerate(rows):
+        clips[position, : len(crop)] = crop
+        valid[position, : len(crop)] = True
+    labels = torch.stack([item.labels for item, _ in rows])
+    indices = torch.tensor([item.index for item, _ in rows])
+    return Batch(clips, valid, labels, indices, failures)
+
+
+def make_loader(
+    dataset: VideoDataset, *, batch_size: int, num_workers: int, sampler: EpochSampler | None = None
+) -> DataLoader[Item | Failure]:
+    """A loader over a dataset: ``sampler`` in training, the order of the dataset without."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate,
+        # Decoder threads do not survive a fork; forkserver starts clean and is paid once.
+        multiprocessing_context="forkserver" if num_workers else None,
+        persistent_workers=num_workers > 0,
+        prefetch_factor=2 if num_workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def default_num_workers() -> int:
+    """Loader processes for this machine: one core is left for the loop, and more than eight seldom help."""
+    return max(1, min(8, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 2

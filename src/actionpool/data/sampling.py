@@ -1,0 +1,166 @@
+"""Which frames a video gives: pure index arithmetic, no decoding.
+
+Every sampler returns ``(N, M, T)`` frame indices: N segments, M clips a segment, T frames a clip. A segment's M clips
+are drawn from its M equal parts, in order, so that they follow one another on time.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actionpool.errors import UsageError, VideoError
+
+Indices = NDArray[np.int64]
+Edge = Literal["stretch", "loop", "hold", "error"]
+
+
+def random_clips(
+    num_frames: int,
+    *,
+    num_segments: int,
+    clips_per_segment: int = 1,
+    frames_per_clip: int,
+    frame_stride: int,
+    edge: Edge = "stretch",
+    rng: np.random.Generator,
+) -> Indices:
+    """One clip at a random place in each part (TSN's training sampler; a random temporal crop where N = 1).
+
+    A clip shorter than its part lies inside it; a longer one covers it. Neither leaves the video unless it is longer
+    than the video, which ``edge`` decides.
+
+    Args:
+        num_frames: of the video.
+        num_segments: N.
+        clips_per_segment: M.
+        frames_per_clip: T.
+        frame_stride: distance between the frames of a clip.
+        edge: see ``expand``.
+        rng: the source of chance.
+
+    Returns:
+        ``(N, M, T)``.
+
+    Raises:
+        VideoError: the video is too short and ``edge`` is ``"error"``.
+    """
+    low, high = _start_ranges(num_frames, num_segments * clips_per_segment, span(frames_per_clip, frame_stride))
+    starts = rng.integers(low, high + 1)  # (N M,)
+    clips = expand(starts, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge)
+    return clips.reshape(num_segments, clips_per_segment, frames_per_clip)
+
+
+def uniform_clips(
+    num_frames: int,
+    *,
+    num_segments: int,
+    clips_per_segment: int = 1,
+    frames_per_clip: int,
+    frame_stride: int,
+    edge: Edge = "stretch",
+) -> Indices:
+    """The clip in the middle of each part (TSN's test sampler). Arguments, shape and errors as ``random_clips``."""
+    low, high = _start_ranges(num_frames, num_segments * clips_per_segment, span(frames_per_clip, frame_stride))
+    clips = expand(
+        (low + high) // 2, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge
+    )
+    return clips.reshape(num_segments, clips_per_segment, frames_per_clip)
+
+
+def multi_view_clips(
+    num_frames: int,
+    *,
+    num_segments: int,
+    clips_per_segment: int = 1,
+    frames_per_clip: int,
+    frame_stride: int,
+    edge: Edge = "stretch",
+) -> Indices:
+    """Clips whose starts are evenly spaced from the first to the last possible one (the "10 x 1" of 3D networks).
+
+    A single clip lies in the middle. Arguments, shape and errors as ``random_clips``.
+    """
+    count = num_segments * clips_per_segment
+    last = max(0, num_frames - span(frames_per_clip, frame_stride))
+    starts = np.array([last // 2]) if count == 1 else np.linspace(0, last, count).astype(np.int64)
+    clips = expand(starts, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge)
+    return clips.reshape(num_segments, clips_per_segment, frames_per_clip)
+
+
+def dense_clips(
+    num_frames: int, *, hop: int, frames_per_clip: int, frame_stride: int, edge: Edge = "stretch"
+) -> Indices:
+    """A clip every ``hop`` frames, as many as begin inside the video and end in it (at least one).
+
+    Returns:
+        ``(N, 1, T)``; N follows from the length of the video.
+
+    Raises:
+        UsageError: ``hop`` is below 1.
+        VideoError: as ``random_clips``.
+    """
+    if hop < 1:
+        raise UsageError(f"hop got {hop}; the distance between clips is at least 1 frame")
+    last = max(0, num_frames - span(frames_per_clip, frame_stride))
+    starts = np.arange(0, last + 1, hop)
+    clips = expand(starts, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge)
+    return clips[:, np.newaxis]
+
+
+def span(frames_per_clip: int, frame_stride: int) -> int:
+    """Frames from the first to the last of a clip, both counted."""
+    return (frames_per_clip - 1) * frame_stride + 1
+
+
+def expand(
+    starts: NDArray[np.integer], num_frames: int, *, frames_per_clip: int, frame_stride: int, edge: Edge
+) -> Indices:
+    """Clip starts to frame indices, within ``[0, num_frames)``.
+
+    A clip that does not fit the video at its stride follows ``edge``: ``"stretch"`` spreads its T frames evenly over
+    the whole video, in order (a smaller stride, then repeated frames); ``"loop"`` begins again at the first frame;
+    ``"hold"`` repeats the last frame; ``"error"`` refuses.
+
+    Args:
+        starts: ``(S,)``.
+
+    Returns:
+        ``(S, T)``.
+
+    Raises:
+        VideoError: the video has no frame, or it is too short and ``edge`` is ``"error"``.
+    """
+    if num_frames < 1:
+        raise VideoError("the video has no frames to sample from; remove it, or look at its quarantine reason")
+    length = span(frames_per_clip, frame_stride)
+    indices = starts[:, np.newaxis] + np.arange(frames_per_clip) * frame_stride
+    if length <= num_frames:
+        return indices.astype(np.int64)
+    match edge:
+        case "stretch":
+            even = np.round(np.linspace(0, num_frames - 1, frames_per_clip))
+            indices = np.broadcast_to(even, indices.shape)
+        case "loop":
+            indices = indices % num_frames
+        case "hold":
+            indices = np.minimum(indices, num_frames - 1)
+        case "error":
+            raise VideoError(
+                f"a clip of {frames_per_clip} frames at stride {frame_stride} needs {length} frames, the video has "
+                f"{num_frames}; set sampling.edge to stretch, loop or hold, or ask for fewer frames"
+            )
+    return indices.astype(np.int64)
+
+
+def _start_ranges(num_frames: int, num_parts: int, length: int) -> tuple[Indices, Indices]:
+    """First and last start ``(P,)`` of a clip of ``length`` frames for each of P equal parts of the video."""
+    bounds = np.arange(num_parts + 1) * num_frames // num_parts
+    begin, room = bounds[:-1], bounds[1:] - length
+    latest = max(0, num_frames - length)
+    # With room < begin the clip is longer than its part: any start from ``room`` to ``begin`` covers the part.
+    low = np.clip(np.minimum(begin, room), 0, latest)
+    high = np.clip(np.maximum(begin, room), 0, latest)
+    return low.astype(np.int64), high.astype(np.int64)

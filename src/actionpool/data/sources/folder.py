@@ -1,0 +1,149 @@
+"""A folder per class, ``root/<class>/*``, or ``root/{train,val,test}/<class>/*``.
+
+Any file below a class folder whose suffix is one of a video counts, however deep; the class is the first folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from actionpool.data.sources import table
+from actionpool.data.sources.base import (
+    SPLIT_WORDS,
+    Example,
+    Source,
+    first_few,
+    is_hidden,
+    is_video_name,
+    list_videos,
+    natural_key,
+)
+from actionpool.errors import AnnotationError, UsageError
+
+
+def detect_plain(data: Path) -> str | None:
+    """Why ``data`` is a folder of class folders, or None."""
+    if not data.is_dir() or _split_folders(data):
+        return None
+    names = _folders_with_videos(data)
+    return f"{len(names)} class folders with videos ({first_few(names)})" if names else None
+
+
+def detect_with_splits(data: Path) -> str | None:
+    """Why ``data`` is a folder of splits of class folders, or None."""
+    names = _split_folders(data) if data.is_dir() else []
+    return f"class folders below {first_few(names)}" if names else None
+
+
+def read_plain(data: Path, videos: Path | None = None) -> Source:
+    """Reads ``root/<class>/*``.
+
+    Raises:
+        AnnotationError: no class folder holds a video.
+        UsageError: ``videos`` was given; it belongs to lists.
+    """
+    _refuse_videos(videos)
+    examples, notes = _read_classes(data, data, {})
+    if not examples:
+        raise AnnotationError(
+            f"no folder in {data} holds a video; expected {data}/<class>/<video>, one folder for each class"
+        )
+    return _source("folder", data, examples, notes + _root_notes(data, set()))
+
+
+def read_with_splits(data: Path, videos: Path | None = None) -> Source:
+    """Reads ``root/{train,val,test}/<class>/*``; each example gets a column "split".
+
+    Raises:
+        AnnotationError: no such folder, or none with a video.
+        UsageError: ``videos`` was given; it belongs to lists.
+    """
+    _refuse_videos(videos)
+    folders = _split_folders(data)
+    examples: list[Example] = []
+    notes: list[str] = []
+    for name in folders:
+        found, told = _read_classes(data / name, data, {"split": SPLIT_WORDS[name.lower()]})
+        examples += found
+        notes += told
+    if not examples:
+        raise AnnotationError(f"{data} has no video in train/<class>/, val/<class>/ or test/<class>/")
+    rest = [name for name in _folders_with_videos(data) if name not in folders]
+    if rest:
+        notes.append(f"{len(rest)} folders with videos beside {first_few(folders)} were left out: {first_few(rest)}")
+    return _source("folder-with-splits", data, examples, notes + _root_notes(data, set(folders)))
+
+
+def _refuse_videos(videos: Path | None) -> None:
+    if videos is not None:
+        raise UsageError(f"videos={videos} says where the files of a list lie; a folder of classes holds its own videos")
+
+
+def _source(form: str, root: Path, examples: list[Example], notes: list[str]) -> Source:
+    classes = tuple(sorted({label for example in examples for label in example.labels}))
+    return Source(form, root, tuple(examples), classes, tuple(notes))
+
+
+def _subfolders(folder: Path) -> list[str]:
+    try:
+        return sorted(
+            (entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)), key=natural_key
+        )
+    except OSError as error:
+        raise AnnotationError(f"cannot list {folder}: {error.strerror or error}") from error
+
+
+def _folders_with_videos(data: Path) -> list[str]:
+    return [name for name in _subfolders(data) if list_videos(data / name, data).videos]
+
+
+def _split_folders(data: Path) -> list[str]:
+    """Folders named like a split that hold class folders and no video of their own.
+
+    One such folder beside folders with videos may as well be a class ("train"); that is no split then.
+    """
+    names = [
+        name
+        for name in _subfolders(data)
+        if name.lower() in SPLIT_WORDS
+        and not any(is_video_name(file) for file in os.listdir(data / name))
+        and _folders_with_videos(data / name)
+    ]
+    alone = len(names) == 1 and any(name not in names for name in _folders_with_videos(data))
+    return [] if alone else names
+
+
+def _read_classes(folder: Path, root: Path, columns: dict[str, str]) -> tuple[list[Example], list[str]]:
+    examples: list[Example] = []
+    notes: list[str] = []
+    empty: list[str] = []
+    for name in _subfolders(folder):
+        listing = list_videos(folder / name, root)
+        if (folder / name).is_symlink() and not (folder / name).resolve().is_relative_to(root.resolve()):
+            listing.outside.insert(0, (folder / name).relative_to(root).as_posix())
+        for video in listing.videos:
+            examples.append(Example(video, root / video, (name,), None, dict(columns)))
+        if not listing.videos:
+            empty.append((folder / name).relative_to(root).as_posix())
+        notes += listing.notes()
+    if empty:
+        notes.append(f"{len(empty)} class folders hold no video and were left out: {first_few(empty)}")
+    return examples, notes
+
+
+def _root_notes(data: Path, splits: set[str]) -> list[str]:
+    """Files that lie beside the class folders: stray videos, and a table that may know more."""
+    notes = []
+    for folder in [data, *(data / name for name in sorted(splits))]:
+        stray = sorted(
+            entry.name for entry in os.scandir(folder) if not entry.is_dir() and not is_hidden(entry.name)
+        )
+        videos = [name for name in stray if is_video_name(name)]
+        if videos:
+            notes.append(f"{len(videos)} videos in {folder} are in no class folder and were left out: {first_few(videos)}")
+        for name in stray:
+            columns = table.extra_columns(folder / name)
+            if columns:
+                notes.append(f"{folder / name} is a table; pass it instead of the folder to use its columns: {', '.join(columns)}")
+    return notes

@@ -1,0 +1,106 @@
+"""From decoded frames to network input with torchvision's transforms; one draw for all frames of a video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as TF
+
+from actionpool.config import TransformConfig
+
+Transform = Callable[[Tensor], Tensor]
+
+
+def train_transform(config: TransformConfig) -> Transform:
+    """Random crop (or TSN's scale jitter), flip, normalise: uint8 ``(F, C, H, W)`` to float ``(1, F, C, S, S)``.
+
+    The leading axis counts the crops of a video, one in training. Chance comes from torch's global generator.
+    """
+    crop: Transform
+    if config.scale_jitter:
+        crop = _ScaleJitter(config.crop, config.scale_jitter)
+    else:
+        crop = v2.RandomCrop(config.crop, pad_if_needed=True, padding_mode="edge")
+    steps: list[Transform] = [crop]
+    if config.flip:
+        steps.append(v2.RandomHorizontalFlip())
+    return v2.Compose([*steps, _normalise(config), lambda frames: frames.unsqueeze(0)])
+
+
+def test_transform(config: TransformConfig, num_crops: int = 1) -> Transform:
+    """The deterministic views: uint8 ``(F, C, H, W)`` to float ``(R, F, C, S, S)``.
+
+    R = 1: the centre. 3: both ends and the centre of the longer side. 5: corners and centre. 10: these and their
+    mirror images (TSN).
+    """
+    normalise = _normalise(config)
+
+    def apply(frames: Tensor) -> Tensor:
+        frames = _at_least(frames, config.crop)
+        match num_crops:
+            case 1:
+                views = [TF.center_crop(frames, [config.crop])]
+            case 3:
+                views = _three_crops(frames, config.crop)
+            case 5:
+                views = list(TF.five_crop(frames, [config.crop]))
+            case _:
+                views = list(TF.ten_crop(frames, [config.crop]))
+        return torch.stack([normalise(view) for view in views])
+
+    return apply
+
+
+test_transform.__test__ = False  # type: ignore[attr-defined]  # the name is the field's; it is no pytest test
+
+
+def _normalise(config: TransformConfig) -> Transform:
+    return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(config.mean), list(config.std))])
+
+
+def _at_least(frames: Tensor, size: int) -> Tensor:
+    """Repeat edge pixels where the frame is smaller than the crop."""
+    height, width = frames.shape[-2:]
+    down, right = max(0, size - height), max(0, size - width)
+    if not (down or right):
+        return frames
+    padding = [right // 2, down // 2, right - right // 2, down - down // 2]
+    return torch.as_tensor(TF.pad(frames, padding, padding_mode="edge"))
+
+
+def _three_crops(frames: Tensor, size: int) -> list[Tensor]:
+    height, width = frames.shape[-2:]
+    middle_top, middle_left = (height - size) // 2, (width - size) // 2
+    if width >= height:
+        corners = [(middle_top, 0), (middle_top, middle_left), (middle_top, width - size)]
+    else:
+        corners = [(0, middle_left), (middle_top, middle_left), (height - size, middle_left)]
+    return [TF.crop(frames, top, left, size, size) for top, left in corners]
+
+
+class _ScaleJitter:
+    """TSN's training crop: a random height and width out of fractions of the shorter side, at a corner or the centre.
+
+    Height and width differ by at most one step of the list, which bounds the change of aspect.
+    """
+
+    def __init__(self, size: int, scales: tuple[float, ...]) -> None:
+        self.size, self.scales = size, scales
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        height, width = frames.shape[-2:]
+        short = min(height, width)
+        first = int(torch.randint(len(self.scales), ()))
+        near = [i for i in range(len(self.scales)) if abs(i - first) <= 1]
+        second = near[int(torch.randint(len(near), ()))]
+        crop_height, crop_width = round(short * self.scales[first]), round(short * self.scales[second])
+        free_height, free_width = height - crop_height, width - crop_width
+        places = [(0, 0), (0, free_width), (free_height, 0), (free_height, free_width)]
+        places.append((free_height // 2, free_width // 2))
+        top, left = places[int(torch.randint(len(places), ()))]
+        return torch.as_tensor(
+            TF.resized_crop(frames, top, left, crop_height, crop_width, [self.size, self.size], antialias=True)
+        )

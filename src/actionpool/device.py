@@ -1,0 +1,94 @@
+"""Which device, which precision, and a recogniser made ready for inference there."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch import nn
+
+from actionpool.errors import UsageError
+from actionpool.models.recognizer import Recognizer
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+def resolve_device(device: Device) -> torch.device:
+    """``auto`` takes the GPU where there is one.
+
+    Raises:
+        UsageError: ``cuda`` is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "--device cuda: torch finds no CUDA device; run 'actionpool doctor' to see why, or use --device cpu"
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["bf16", "fp32"]:
+    """``auto`` takes bfloat16 where the hardware multiplies it at more than the float32 rate."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if cpu_has_bf16() else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """True where the processor has bfloat16 dot products (AVX512-BF16, AMX or Arm's BF16)."""
+    if platform.machine() in ("x86_64", "AMD64"):
+        return torch.backends.mkldnn.is_available() and bool(
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def autocast(device: torch.device, precision: Literal["bf16", "fp32"]) -> AbstractContextManager[None]:
+    """Mixed precision for a forward pass: convolutions and matrix products in bfloat16, the rest as it is."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)  # type: ignore[no-any-return,no-untyped-call,unused-ignore]
+
+
+def prepare_for_inference(
+    recognizer: Recognizer, device: torch.device, precision: Literal["bf16", "fp32"], *, compiled: bool = False
+) -> nn.Module:
+    """Move a recogniser to its device, in evaluation mode, channels last, its network in the given precision.
+
+    The aggregation stays in float32: it is a few thousand multiplications whose logarithms want the digits.
+
+    Returns:
+        A module with the signature of ``Recognizer.forward``, called with float clips of any dtype.
+    """
+    recognizer = recognizer.to(device).eval()
+    if precision == "bf16":
+        recognizer.backbone.to(torch.bfloat16)
+        recognizer.pooling.to(torch.bfloat16)
+    for module in (recognizer.backbone, recognizer.pooling):
+        _channels_last(module)
+    if compiled:
+        return torch.compile(recognizer)  # type: ignore[return-value,unused-ignore]
+    return recognizer
+
+
+def _channels_last(module: nn.Module) -> None:
+    """Lay convolution weights out channels last: the layout that oneDNN and cuDNN multiply fastest."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv3d):
+            part.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        elif isinstance(part, nn.Conv2d):
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,60 @@
+"""One exception tree. Every message says what came, what was expected and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ActionPoolError(Exception):
+    """Base of every error that actionpool raises on purpose; the command line exits with 1."""
+
+    exit_code = 1
+
+
+class UsageError(ActionPoolError):
+    """The request itself is wrong: an unknown name, an impossible combination (exit code 2)."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration has an unknown key or a value that does not fit."""
+
+
+class DataError(ActionPoolError):
+    """The data cannot be used as it is (exit code 3)."""
+
+    exit_code = 3
+
+
+class VideoError(DataError):
+    """A video cannot be opened, decoded or trusted; ``str(error)`` is the quarantine reason."""
+
+
+class AnnotationError(DataError):
+    """A label file, split list or class folder is inconsistent or unreadable."""
+
+
+class CheckpointError(DataError):
+    """A run or weight file is missing, incomplete or of another layout."""
+
+
+class TrainingError(ActionPoolError):
+    """Training cannot go on: a non-finite loss, say."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence that lists the known names, the nearest one first.
+
+    Args:
+        word: what came.
+        known: what would have been accepted.
+
+    Returns:
+        ``"Did you mean 'x'? Known: a, b, x."``, without the question where nothing is near.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    question = f"Did you mean '{near[0]}'? " if near else ""
+    return f"{question}Known: {', '.join(names)}."

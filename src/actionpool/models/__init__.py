@@ -1,0 +1,1 @@
+"""Backbones, pooling, aggregation, and the one composition of the three."""

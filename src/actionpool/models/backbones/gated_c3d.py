@@ -1,0 +1,65 @@
+"""The two networks of "3D Convolutional with Attention for Action Recognition" (arXiv 2206.02203)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from actionpool.models.backbones.base import Backbone, InputSpec
+from actionpool.models.gate import GatedConv3d
+
+_INPUT = InputSpec(num_channels=3, frames_per_clip=16, size=112, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+class _ParallelConvs(nn.Module):
+    """Two convolutions side by side, each ReLU, norm and max pool; their channels are joined."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv3d(in_channels, out_channels, (2, 3, 3), (1, 2, 2), 1),
+                nn.ReLU(),
+                # One group: mean and variance over the whole map, as the published layer norm has them, but with one
+                # affine pair a channel, so that the input size stays free.
+                nn.GroupNorm(1, out_channels),
+                nn.MaxPool3d((2, 2, 2), (1, 2, 2)),
+            )
+            for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+
+class GatedC3D(Backbone):
+    """The strong published network: gated, two parallel convolutions, gated (METHODS §4).
+
+    ``(B, 3, 16, 112, 112)`` to ``(B, 512, 9, 5, 5)``; any other size that leaves at least one cell works as well.
+
+    Args:
+        width: multiplies every channel count; 1 is the published network.
+    """
+
+    def __init__(self, *, width: float = 1.0) -> None:
+        super().__init__()
+        first, second, last = (max(8, round(channels * width / 8) * 8) for channels in (64, 128, 512))
+        self.input_spec = _INPUT
+        self.stages = nn.ModuleDict(
+            {
+                "gated1": GatedConv3d(3, first, kernel_size=(3, 5, 5), stride=(2, 3, 3), padding=1),
+                "parallel": _ParallelConvs(first, second),
+                "gated2": GatedConv3d(2 * second, last, kernel_size=(2, 3, 3), stride=(1, 2, 2), padding=1),
+            }
+        )
+        self.stage_channels = {"gated1": first, "parallel": 2 * second, "gated2": last}
+
+
+class GatedC3DSimple(Backbone):
+    """One gated layer: ``(B, 3, 16, 112, 112)`` to ``(B, 64, 7, 36, 36)`` (METHODS §4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_spec = _INPUT
+        self.stages = nn.ModuleDict({"gated1": GatedConv3d(3, 64, kernel_size=(3, 6, 6), stride=(2, 3, 3))})
+        self.stage_channels = {"gated1": 64}

@@ -1,0 +1,7 @@
+"""Pooling inside a segment: a feature map ``(D, t, h, w)`` to one vector."""
+
+from actionpool.models.pooling.average import AveragePooling
+from actionpool.models.pooling.base import Pooling, PoolingOutput
+from actionpool.models.pooling.grid_mlp import GridMLP
+
+__all__ = ["AveragePooling", "GridMLP", "Pooling", "PoolingOutput"]

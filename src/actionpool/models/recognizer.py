@@ -1,0 +1,90 @@
+"""The one composition that all systems are rows of: backbone, pooling, aggregation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from actionpool.models.aggregation import Aggregation
+from actionpool.models.backbones import Backbone
+from actionpool.models.pooling import Pooling, PoolingOutput
+from actionpool.values import RecognizerOutput
+
+
+class Recognizer(nn.Module):
+    """Clips of N segments to class probabilities, and to where and when they come from.
+
+    Args:
+        backbone: ``(C, T, H, W)`` to ``(D, t, h, w)``.
+        pooling: a segment's maps, its M clips joined on time, ``(D, M t, h, w)`` to ``(E)``.
+        aggregation: N segment vectors to the video.
+        dropout: on the pooled features.
+    """
+
+    def __init__(
+        self, backbone: Backbone, pooling: Pooling, aggregation: Aggregation, *, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if aggregation.features_from is not None:
+            backbone.check_stage(aggregation.features_from)
+        self.backbone = backbone
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout)
+        self.aggregation = aggregation
+
+    def forward(self, clips: Tensor, valid: Tensor) -> RecognizerOutput:
+        """Recognise.
+
+        Args:
+            clips: ``(B, N, M, C, T, H, W)``, normalised.
+            valid: bool ``(B, N)``, at least one True a row. What is not valid changes no output.
+
+        Returns:
+            ``RecognizerOutput``, the same in training and evaluation.
+        """
+        num_videos, num_segments = valid.shape
+        # Padding is left out before the network, so that it costs nothing and no batch norm sees it. Traced graphs
+        # have fixed shapes: there everything runs, and the aggregation leaves the padding out.
+        padded = not torch.compiler.is_compiling() and not bool(valid.all())
+        segments = clips[valid] if padded else clips.flatten(0, 1)  # (S, M, C, T, H, W)
+        pooled, context = self._segments(segments)
+        if padded:
+            pooled, context = _scatter(pooled, valid), None if context is None else _scatter_one(context, valid)
+        else:
+            pooled = _unflatten(pooled, num_videos, num_segments)
+            context = None if context is None else context.unflatten(0, (num_videos, num_segments))
+        dtype = self.aggregation.classifier.weight.dtype
+        features = self.dropout(pooled.features).to(dtype)  # (B, N, E)
+        out = self.aggregation(features, valid, None if context is None else context.to(dtype))
+        return RecognizerOutput(
+            *out, features=features, spatial=pooled.spatial, temporal=pooled.temporal, channel=pooled.channel
+        )
+
+    def _segments(self, segments: Tensor) -> tuple[PoolingOutput, Tensor | None]:
+        """``(S, M, C, T, H, W)`` to pooled vectors ``(S, E)`` and the context ``(S, D)``."""
+        num_segments, num_clips = segments.shape[:2]
+        tap = self.aggregation.features_from
+        maps, tapped = self.backbone(segments.flatten(0, 1), tap)  # (S M, D, t, h, w)
+        if num_clips > 1:
+            # The clips of a segment follow one another on time: (S, M, D, t, h, w) -> (S, D, M t, h, w).
+            maps = maps.unflatten(0, (num_segments, num_clips)).transpose(1, 2).flatten(2, 3)
+        if tap is None:
+            return self.pooling(maps), None
+        context = tapped.mean(dim=(2, 3, 4)).unflatten(0, (num_segments, num_clips)).mean(dim=1)  # (S, D)
+        return self.pooling(maps), context
+
+
+def _scatter_one(rows: Tensor, valid: Tensor) -> Tensor:
+    """``(S, ...)`` rows of the valid segments to ``(B, N, ...)`` with zeros elsewhere."""
+    full = rows.new_zeros((*valid.shape, *rows.shape[1:]))
+    full[valid] = rows
+    return full
+
+
+def _scatter(pooled: PoolingOutput, valid: Tensor) -> PoolingOutput:
+    return PoolingOutput(*(None if part is None else _scatter_one(part, valid) for part in pooled))
+
+
+def _unflatten(pooled: PoolingOutput, num_videos: int, num_segments: int) -> PoolingOutput:
+    shape = (num_videos, num_segments)
+    return PoolingOutput(*(None if part is None else part.unflatten(0, shape) for part in pooled))

@@ -1,0 +1,109 @@
+"""The values that travel between the parts: checked when made, frozen afterwards.
+
+Vocabulary (docs/glossary.md): B videos, N segments, M clips a segment, T frames a clip, K classes, D channels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from actionpool.errors import AnnotationError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A stretch of time, half-open ``[start_seconds, end_seconds)``.
+
+    Raises:
+        AnnotationError: a bound is not finite, is negative, or the end lies before the start.
+    """
+
+    start_seconds: float
+    end_seconds: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.start_seconds) and math.isfinite(self.end_seconds)):
+            raise AnnotationError(
+                f"an interval needs finite seconds, got [{self.start_seconds}, {self.end_seconds}); correct the file"
+            )
+        if self.start_seconds < 0 or self.end_seconds < self.start_seconds:
+            raise AnnotationError(
+                f"an interval needs 0 <= start <= end, got [{self.start_seconds}, {self.end_seconds}) seconds; "
+                "correct the file, or swap the two if they are reversed"
+            )
+
+    @property
+    def duration_seconds(self) -> float:
+        return self.end_seconds - self.start_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Ground truth: an action of class ``label`` happens during ``interval``."""
+
+    interval: Interval
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A prediction: an action of class ``label`` happens during ``interval``, with a score (higher is surer)."""
+
+    interval: Interval
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A video that gave nothing, by its position in the dataset, and why."""
+
+    index: int
+    reason: str
+
+
+class Batch(NamedTuple):
+    """What ``collate`` hands to the loop. Padding exists only from here on.
+
+    Attributes:
+        clips: float ``(B, N, M, C, T, H, W)``, normalised.
+        valid: bool ``(B, N)``, True where a segment is real.
+        labels: float ``(B, K)``, 1 where the video shows the class; rows may hold several ones.
+        indices: long ``(B,)``, the position of each video in its dataset.
+        failures: the videos of this batch that could not be read; they have no row.
+    """
+
+    clips: Tensor
+    valid: Tensor
+    labels: Tensor
+    indices: Tensor
+    failures: tuple[Failure, ...] = ()
+
+
+class RecognizerOutput(NamedTuple):
+    """What ``Recognizer.forward`` returns, the same in training and evaluation.
+
+    Attributes:
+        log_probs: ``(B, K)`` log of the video's class probabilities.
+        segment_logits: ``(B, N, K)`` class-specific logits of each segment (the field's "CAS").
+        relevance: ``(B, N)`` class-agnostic relevance in [0, 1]; 0 where not valid.
+        weights: ``(B, N)`` relevance normalised to sum 1 over valid segments.
+        features: ``(B, N, D)`` pooled feature of each segment.
+        spatial: ``(B, N, t, h, w)`` spatial attention summing to 1 over h, w; None without DFP.
+        temporal: ``(B, N, t)`` temporal attention inside the segment summing to 1; None without DFP.
+        channel: ``(B, N, D)`` channel gate; None without DFP.
+    """
+
+    log_probs: Tensor
+    segment_logits: Tensor
+    relevance: Tensor
+    weights: Tensor
+    features: Tensor
+    spatial: Tensor | None
+    temporal: Tensor | None
+    channel: Tensor | None
