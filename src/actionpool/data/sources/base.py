@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,8 +18,9 @@ from actionpool.values import Instance, Interval
 
 SplitName = Literal["train", "val", "test", "unused"]
 
-VIDEO_SUFFIXES = frozenset(
-    f".{name}" for name in "mp4 m4v mov mkv webm avi gif mpg mpeg ts flv wmv 3gp ogv".split()
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif"),
+    *(".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv"),
 )
 """Suffixes that make a file count as a video, in lower case; anything else is told, not read."""
 
@@ -34,6 +35,9 @@ SPLIT_WORDS: Mapping[str, SplitName] = {
     "testing": "test",
 }
 """How people write a split in a folder name, a file name or a column."""
+
+MAX_LABEL_BYTES = 1 << 30
+"""A label file larger than this is not read (it is read whole)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,26 @@ def first_few(names: Sequence[str], count: int = 3) -> str:
 
 def is_video_name(name: str) -> bool:
     """Whether the suffix is one of a video."""
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+    return name.lower().endswith(VIDEO_SUFFIXES)
+
+
+def stem_of(base: str) -> str:
+    """A file name without its last suffix."""
+    return base.rpartition(".")[0] or base
+
+
+def absolute(path: str | Path) -> Path:
+    """Absolute and without ``..``, links kept as they are (names stay those that the user knows)."""
+    return Path(os.path.normpath(Path(path).absolute()))
+
+
+def exists(path: Path, *, folder: bool = False) -> bool:
+    """Whether something (a folder) is there; a name that the file system refuses is not."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISDIR(mode) if folder else True
 
 
 def is_hidden(name: str) -> bool:
@@ -128,14 +151,20 @@ def read_text(path: Path, *, strict: bool = True) -> str:
         AnnotationError: the file cannot be read or is not UTF-8.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > MAX_LABEL_BYTES:
+            raise AnnotationError(f"{path} is no regular file below {MAX_LABEL_BYTES >> 20} MiB; expected a label file")
         data = path.read_bytes()
     except OSError as error:
-        raise AnnotationError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions") from error
+        raise AnnotationError(
+            f"cannot read {path}: {error.strerror or error}; check the path and its permissions"
+        ) from error
     try:
         return data.decode("utf-8-sig", errors="strict" if strict else "surrogateescape")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise AnnotationError(f"{path} is not UTF-8 text (first wrong byte in line {line}); save it as UTF-8") from error
+        raise AnnotationError(
+            f"{path} is not UTF-8 text (first wrong byte in line {line}); save it as UTF-8"
+        ) from error
 
 
 def nonblank_lines(text: str) -> list[tuple[int, str]]:
@@ -158,16 +187,19 @@ def resolve_inside(name: str, root: Path, where: str) -> tuple[str, Path]:
     Raises:
         AnnotationError: the name is empty, holds a NUL, or leads out of ``root``.
     """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        name = "\0"
     if not name.strip() or "\0" in name:
         raise AnnotationError(f"{where}: {name!r} is no file name; every row names a video")
-    path = os.path.normpath(os.path.join(root, name))
-    prefix = os.path.join(root, "")
-    if not path.startswith(prefix):
+    path = Path(os.path.normpath(root / name))
+    if path == root or not path.is_relative_to(root):
         raise AnnotationError(
             f"{where}: {name!r} lies outside {root}; names are relative to that folder. "
             "If the videos lie elsewhere, tell the folder that holds them (videos=FOLDER, --videos FOLDER)"
         )
-    return Path(path[len(prefix) :]).as_posix(), Path(path)
+    return path.relative_to(root).as_posix(), path
 
 
 @dataclass(slots=True)
@@ -177,24 +209,18 @@ class Listing:
     Attributes:
         videos: regular files (or links to nothing) with a video suffix.
         others: what else is there: other suffixes, sockets, pipes.
-        outside: links that lead out of the root; they are followed, and told.
         unreadable: folders that could not be listed.
     """
 
     videos: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
         """Sentences about everything but the videos."""
         found = []
         if self.others:
-            found.append(f"{len(self.others)} files are no videos by their name and were left out: {first_few(self.others)}")
-        if self.outside:
-            found.append(
-                f"{len(self.outside)} links lead outside the data folder and were followed: {first_few(self.outside)}"
-            )
+            found.append(f"{len(self.others)} files are no videos by name and were left out: {first_few(self.others)}")
         if self.unreadable:
             found.append(f"{len(self.unreadable)} folders could not be listed: {first_few(self.unreadable)}")
         return found
@@ -208,7 +234,29 @@ def list_videos(folder: Path, root: Path) -> Listing:
         root: absolute; names are relative to it.
     """
     listing = Listing()
-    real_root = os.path.join(os.path.realpath(root), "")
+    for current, entries in _walk(folder):
+        if entries is None:
+            listing.unreadable.append(_relative(current, root))
+            continue
+        for entry in entries:
+            if entry.is_dir():
+                continue
+            wanted = is_video_name(entry.name) and _regular_or_missing(entry)
+            (listing.videos if wanted else listing.others).append(_relative(entry.path, root))
+    for names in (listing.videos, listing.others, listing.unreadable):
+        names.sort()
+    return listing
+
+
+def has_video(folder: Path) -> bool:
+    """Whether any file below ``folder`` is a video by its name; stops at the first."""
+    return any(
+        is_video_name(entry.name) and not entry.is_dir() for _, entries in _walk(folder) for entry in entries or ()
+    )
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[os.DirEntry[str]] | None]]:
+    """Each folder once (by what it really is, so links cannot loop) with its entries; None if it cannot be listed."""
     seen: set[str] = set()
     pending = [str(folder)]
     while pending:
@@ -218,25 +266,12 @@ def list_videos(folder: Path, root: Path) -> Listing:
             continue
         seen.add(real)
         try:
-            entries = sorted(os.scandir(current), key=lambda entry: entry.name)
+            entries = [entry for entry in os.scandir(current) if not is_hidden(entry.name)]
         except OSError:
-            listing.unreadable.append(_relative(current, root))
+            yield current, None
             continue
-        for entry in entries:
-            if is_hidden(entry.name):
-                continue
-            name = _relative(entry.path, root)
-            if entry.is_symlink() and not os.path.join(os.path.realpath(entry.path), "").startswith(real_root):
-                listing.outside.append(name)
-            if entry.is_dir():
-                pending.append(entry.path)
-            elif is_video_name(entry.name) and _regular_or_missing(entry):
-                listing.videos.append(name)
-            else:
-                listing.others.append(name)
-    for names in (listing.videos, listing.others, listing.outside, listing.unreadable):
-        names.sort()
-    return listing
+        yield current, entries
+        pending += [entry.path for entry in entries if entry.is_dir()]
 
 
 def _relative(path: str, root: Path) -> str:
@@ -266,7 +301,7 @@ class VideoIndex:
         for video in self.listing.videos:
             base = video.rsplit("/", 1)[-1]
             self._by_name.setdefault(base, []).append(video)
-            self._by_stem.setdefault(os.path.splitext(base)[0], []).append(video)
+            self._by_stem.setdefault(stem_of(base), []).append(video)
 
     def find(self, base: str, class_name: str = "") -> Path | None:
         """The file of that name, or None.
@@ -275,7 +310,7 @@ class VideoIndex:
             base: a file name without folders.
             class_name: prefers files in a folder of this name.
         """
-        hits = self._by_name.get(base) or self._by_stem.get(os.path.splitext(base)[0]) or []
+        hits = self._by_name.get(base) or self._by_stem.get(stem_of(base)) or []
         if not hits:
             return None
         inside = [hit for hit in hits if class_name in hit.split("/")[:-1]]

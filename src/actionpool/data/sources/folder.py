@@ -14,6 +14,7 @@ from actionpool.data.sources.base import (
     Example,
     Source,
     first_few,
+    has_video,
     is_hidden,
     is_video_name,
     list_videos,
@@ -34,6 +35,11 @@ def detect_with_splits(data: Path) -> str | None:
     """Why ``data`` is a folder of splits of class folders, or None."""
     names = _split_folders(data) if data.is_dir() else []
     return f"class folders below {first_few(names)}" if names else None
+
+
+def num_class_folders(data: Path) -> int:
+    """How many folders directly in ``data`` hold a video at some depth."""
+    return len(_folders_with_videos(data))
 
 
 def read_plain(data: Path, videos: Path | None = None) -> Source:
@@ -77,7 +83,9 @@ def read_with_splits(data: Path, videos: Path | None = None) -> Source:
 
 def _refuse_videos(videos: Path | None) -> None:
     if videos is not None:
-        raise UsageError(f"videos={videos} says where the files of a list lie; a folder of classes holds its own videos")
+        raise UsageError(
+            f"videos={videos} says where the files of a list lie; a folder of classes holds its own videos"
+        )
 
 
 def _source(form: str, root: Path, examples: list[Example], notes: list[str]) -> Source:
@@ -88,14 +96,15 @@ def _source(form: str, root: Path, examples: list[Example], notes: list[str]) ->
 def _subfolders(folder: Path) -> list[str]:
     try:
         return sorted(
-            (entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)), key=natural_key
+            (entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)),
+            key=natural_key,
         )
     except OSError as error:
         raise AnnotationError(f"cannot list {folder}: {error.strerror or error}") from error
 
 
 def _folders_with_videos(data: Path) -> list[str]:
-    return [name for name in _subfolders(data) if list_videos(data / name, data).videos]
+    return [name for name in _subfolders(data) if has_video(data / name)]
 
 
 def _split_folders(data: Path) -> list[str]:
@@ -107,8 +116,8 @@ def _split_folders(data: Path) -> list[str]:
         name
         for name in _subfolders(data)
         if name.lower() in SPLIT_WORDS
-        and not any(is_video_name(file) for file in os.listdir(data / name))
-        and _folders_with_videos(data / name)
+        and not any(is_video_name(file) for file in _files(data / name))
+        and any(has_video(data / name / inner) for inner in _subfolders(data / name))
     ]
     alone = len(names) == 1 and any(name not in names for name in _folders_with_videos(data))
     return [] if alone else names
@@ -120,10 +129,7 @@ def _read_classes(folder: Path, root: Path, columns: dict[str, str]) -> tuple[li
     empty: list[str] = []
     for name in _subfolders(folder):
         listing = list_videos(folder / name, root)
-        if (folder / name).is_symlink() and not (folder / name).resolve().is_relative_to(root.resolve()):
-            listing.outside.insert(0, (folder / name).relative_to(root).as_posix())
-        for video in listing.videos:
-            examples.append(Example(video, root / video, (name,), None, dict(columns)))
+        examples += [Example(video, root / video, (name,), None, dict(columns)) for video in listing.videos]
         if not listing.videos:
             empty.append((folder / name).relative_to(root).as_posix())
         notes += listing.notes()
@@ -132,18 +138,22 @@ def _read_classes(folder: Path, root: Path, columns: dict[str, str]) -> tuple[li
     return examples, notes
 
 
+def _files(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if not entry.is_dir() and not is_hidden(entry.name))
+
+
 def _root_notes(data: Path, splits: set[str]) -> list[str]:
     """Files that lie beside the class folders: stray videos, and a table that may know more."""
     notes = []
     for folder in [data, *(data / name for name in sorted(splits))]:
-        stray = sorted(
-            entry.name for entry in os.scandir(folder) if not entry.is_dir() and not is_hidden(entry.name)
-        )
-        videos = [name for name in stray if is_video_name(name)]
-        if videos:
-            notes.append(f"{len(videos)} videos in {folder} are in no class folder and were left out: {first_few(videos)}")
-        for name in stray:
-            columns = table.extra_columns(folder / name)
+        names = _files(folder)
+        stray = [name for name in names if is_video_name(name)]
+        if stray:
+            notes.append(
+                f"{len(stray)} videos in {folder} are in no class folder and were left out: {first_few(stray)}"
+            )
+        for name in names:
+            columns = ", ".join(table.extra_columns(folder / name))
             if columns:
-                notes.append(f"{folder / name} is a table; pass it instead of the folder to use its columns: {', '.join(columns)}")
+                notes.append(f"{folder / name} is a table; pass it instead of the folder to use its columns: {columns}")
     return notes

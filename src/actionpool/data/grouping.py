@@ -1,0 +1,198 @@
+"""What belongs together, and how whole groups are divided into parts in which every class has its share."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from actionpool.data.sources.base import Example, natural_key
+from actionpool.errors import UsageError, did_you_mean
+
+_UCF_NAME = re.compile(r"v_(.+)_(g[0-9]+)_c[0-9]+(?:\.[A-Za-z0-9]+)?")
+
+
+def group_examples(
+    examples: Sequence[Example],
+    *,
+    group: str | None = None,
+    near_duplicate_groups: Mapping[str, str] | None = None,
+) -> list[str]:
+    """The group of each example: whatever shares a video, a group column, a UCF101 source or near copies, joined.
+
+    Args:
+        examples: the examples.
+        group: a column; None = "group" where there is one.
+        near_duplicate_groups: video name -> name of its set of copies.
+
+    Returns:
+        One name an example. A group is named by its column, else by the first of its videos.
+
+    Raises:
+        UsageError: no example has the column.
+    """
+    columns = {column for example in examples for column in example.columns}
+    if group is not None and group not in columns:
+        raise UsageError(
+            f"no column {group!r} to group by. {did_you_mean(group, columns) if columns else 'There is none.'}"
+        )
+    union = _Union()
+    for example in examples:
+        video = ("video", example.video)
+        union.add(video)
+        value = example.columns.get(group or "group", "")
+        if value:
+            union.join(video, ("column", value))
+        name = _UCF_NAME.fullmatch(example.video.rsplit("/", 1)[-1])
+        if name:
+            union.join(video, ("ucf", f"{name[1]}_{name[2]}"))
+        if near_duplicate_groups and example.video in near_duplicate_groups:
+            union.join(video, ("copies", near_duplicate_groups[example.video]))
+    names = union.names()
+    return [names[union.find(("video", example.video))] for example in examples]
+
+
+class _Union:
+    """Disjoint sets of (kind, name)."""
+
+    def __init__(self) -> None:
+        self._parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def add(self, item: tuple[str, str]) -> None:
+        self._parent.setdefault(item, item)
+
+    def find(self, item: tuple[str, str]) -> tuple[str, str]:
+        while self._parent[item] != item:
+            self._parent[item] = self._parent[self._parent[item]]
+            item = self._parent[item]
+        return item
+
+    def join(self, first: tuple[str, str], second: tuple[str, str]) -> None:
+        self.add(first)
+        self.add(second)
+        self._parent[self.find(first)] = self.find(second)
+
+    def names(self) -> dict[tuple[str, str], str]:
+        """The name of each set, by its root: its best kind's first name. Names are unique."""
+        members: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+        for item in self._parent:
+            members[self.find(item)].append(item)
+        rank = {"column": 0, "ucf": 1, "video": 2, "copies": 3}
+        best = {
+            root: min(items, key=lambda item: (rank[item[0]], natural_key(item[1]))) for root, items in members.items()
+        }
+        counts = Counter(name for _, name in best.values())
+        return {
+            root: name if counts[name] == 1 or kind == "column" else f"{kind}:{name}"
+            for root, (kind, name) in best.items()
+        }
+
+
+def allocate(
+    positions: Sequence[int],
+    examples: Sequence[Example],
+    groups: Sequence[str],
+    shares: Mapping[str, float],
+    seed: int,
+) -> dict[int, str]:
+    """Divides whole groups into parts of about the given shares, class by class.
+
+    Each group in turn, those with the rarest classes and the largest first, goes where the squared distance of the
+    class counts from their targets falls most (ties: where most examples are missing, then the first part).
+
+    Args:
+        positions: which examples to divide.
+        examples: all examples.
+        groups: the group of each example.
+        shares: part -> share, summing to 1; a share of 0 gets nothing. "test" and "val" are given at least one group of
+            each class that has enough of them, so that every class is scored where that is possible.
+        seed: orders groups that are equal otherwise.
+
+    Returns:
+        position -> part.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for position in positions:
+        members[groups[position]].append(position)
+    counts = {name: Counter(label for p in inside for label in examples[p].labels) for name, inside in members.items()}
+    num_groups = Counter(label for count in counts.values() for label in count)
+    totals = sum(counts.values(), Counter[str]())
+    parts = [part for part, share in shares.items() if share > 0]
+    missing = _targets(totals, num_groups, {part: shares[part] for part in parts})
+    order = sorted(
+        members,
+        key=lambda name: (min(num_groups[label] for label in counts[name]), -len(members[name]), _draw_key(seed, name)),
+    )
+    part_of: dict[str, str] = {}
+    for name in order:
+
+        def gain(part: str, count: Counter[str] = counts[name]) -> tuple[float, float]:
+            need = sum(number * missing[part][label] / totals[label] for label, number in count.items())
+            return round(need, 9), round(sum(missing[part].values()), 9)
+
+        best = max(parts, key=gain)  # the first of equals
+        part_of[name] = best
+        for label, number in counts[name].items():
+            missing[best][label] -= number
+    _cover(part_of, counts, num_groups, parts, order)
+    return {position: part_of[groups[position]] for position in positions}
+
+
+def _targets(
+    totals: Counter[str], num_groups: Counter[str], shares: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """How many examples of each class each part should have: whole numbers for val and test, the rest for train."""
+    targets: dict[str, dict[str, float]] = {part: {} for part in shares}
+    for label, total in totals.items():
+        left = float(total)
+        for part, share in shares.items():
+            if "train" not in shares:
+                targets[part][label] = total * share
+            elif part != "train":
+                entitled = num_groups[label] >= _least_groups(part, shares)
+                targets[part][label] = max(1.0, float(math.floor(total * share + 0.5))) if entitled else 0.0
+                left -= targets[part][label]
+        if "train" in shares:
+            targets["train"][label] = left
+    return targets
+
+
+def _least_groups(part: str, shares: Iterable[str]) -> int:
+    """From how many groups of a class on a part gets one: test at 2; val only when 2 stay to train on."""
+    return 2 if part == "test" else 4 if "test" in shares else 3
+
+
+def _cover(
+    part_of: dict[str, str],
+    counts: Mapping[str, Counter[str]],
+    num_groups: Counter[str],
+    parts: Sequence[str],
+    order: Sequence[str],
+) -> None:
+    """Moves the smallest fitting group from train where test or val lack a class that has enough groups."""
+    if "train" not in parts:
+        return
+    held = {part: Counter(label for name in order if part_of[name] == part for label in counts[name]) for part in parts}
+    for part in sorted((part for part in parts if part != "train"), key=lambda part: _least_groups(part, parts)):
+        for label in sorted(num_groups):
+            if held[part][label] or num_groups[label] < _least_groups(part, parts):
+                continue
+            spare = [
+                name
+                for name in order
+                if part_of[name] == "train"
+                and label in counts[name]
+                and all(held["train"][other] > 1 for other in counts[name])
+            ]
+            if spare:
+                moved = min(spare, key=lambda name: counts[name].total())
+                part_of[moved] = part
+                held["train"].subtract(counts[moved].keys())
+                held[part].update(counts[moved].keys())
+
+
+def _draw_key(seed: int, name: str) -> bytes:
+    """A seeded random order of names in which a new name moves no other."""
+    return hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,160 @@
+"""Where labels come from: one module a format, each with ``detect`` and ``read``, joined by one literal dict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from actionpool.data.sources import folder, hmdb51, kinetics, listfile, table, ucf101
+from actionpool.data.sources.base import Example, Source, absolute, exists, first_few, is_video_name
+from actionpool.errors import AnnotationError, UsageError, did_you_mean
+
+__all__ = ["FORMATS", "Example", "Source", "read_source"]
+
+
+class Reader(NamedTuple):
+    """A format: its shape in a few words, why a path is of it (or None), and how to read it."""
+
+    shape: str
+    detect: Callable[[Path], str | None]
+    read: Callable[[Path, Path | None], Source]
+
+
+READERS: dict[str, Reader] = {
+    "ucf101": Reader("classInd.txt, trainlist0N.txt, testlist0N.txt", ucf101.detect, ucf101.read),
+    "hmdb51": Reader("<class>_test_split<N>.txt", hmdb51.detect, hmdb51.read),
+    "kinetics-csv": Reader("CSV label,youtube_id,time_start,time_end,split", kinetics.detect, kinetics.read),
+    "list": Reader(
+        "lines 'path label' (integers from 0), or train.csv/val.csv/test.csv of such lines",
+        listfile.detect,
+        listfile.read,
+    ),
+    "table-csv": Reader(
+        "CSV with the header video,label[,start,end][,split][,group]", table.detect_csv, table.read_csv
+    ),
+    "table-jsonl": Reader('JSON Lines {"video": ..., "label": ...}', table.detect_jsonl, table.read_jsonl),
+    "folder-with-splits": Reader("root/{train,val,test}/<class>/*", folder.detect_with_splits, folder.read_with_splits),
+    "folder": Reader("root/<class>/*", folder.detect_plain, folder.read_plain),
+}
+FORMATS = tuple(READERS)
+"""Names that ``read_source`` takes, "auto" apart."""
+
+
+def read_source(data: str | Path, *, format: str = "auto", videos: Path | None = None) -> Source:
+    """Reads the labels of a set of videos, in whatever format they come.
+
+    Args:
+        data: a folder or a label file.
+        format: one of ``FORMATS``, or "auto" to detect it; the first note says what was decided and why.
+        videos: where the files of a list or table lie, if not beside it.
+
+    Returns:
+        The source. Files may be missing (the probe quarantines them); a note counts them.
+
+    Raises:
+        UsageError: an unknown format, or ``data`` or ``videos`` does not exist.
+        AnnotationError: no or several formats fit, the labels are inconsistent, or every video is missing.
+
+    Example:
+        >>> source = read_source("clips")  # doctest: +SKIP
+        >>> source.format, source.classes  # doctest: +SKIP
+        ('folder', ('jump', 'run'))
+    """
+    path = absolute(data)
+    if not path.exists():
+        raise UsageError(f"{path} does not exist; pass a folder of class folders or a label file")
+    if videos is not None:
+        videos = absolute(videos)
+        if not videos.is_dir():
+            raise UsageError(
+                f"videos={videos} is no folder; pass the folder that the names in the list are relative to"
+            )
+    if format == "auto":
+        name, reason = _detect(path)
+    elif format in READERS:
+        name, reason = format, "as told"
+    else:
+        raise UsageError(f"unknown format {format!r}. {did_you_mean(format, ['auto', *FORMATS])}")
+    source = READERS[name].read(path, videos)
+    return replace(
+        source, notes=(f"read as {name}: {reason}", *source.notes, *_missing_note(source), *_outside_note(source))
+    )
+
+
+def _detect(data: Path) -> tuple[str, str]:
+    """The one format that fits, and why.
+
+    Official lists win over everything; lists and tables named like splits (``train.csv``) over folders; two or more
+    class folders over a table beside them; a table over a single folder (``labels.csv`` beside ``videos/``).
+    """
+    reasons = {name: reason for name, reader in READERS.items() if (reason := reader.detect(data))}
+    many = "folder" in reasons and folder.num_class_folders(data) > 1
+    tiers: tuple[tuple[str, ...], ...] = (
+        ("ucf101", "hmdb51", "kinetics-csv"),
+        tuple(
+            name
+            for name in ("list", *table.SUFFIXES)
+            if data.is_file() or name == "list" or table.names_splits(data, name)
+        ),
+        ("folder-with-splits", "folder") if many else ("folder-with-splits",),
+        tuple(table.SUFFIXES),
+        ("folder",),
+    )
+    for tier in tiers:
+        fitting = [name for name in tier if name in reasons]
+        if len(fitting) > 1:
+            listed = "; ".join(f"{name} ({reasons[name]})" for name in fitting)
+            raise AnnotationError(f"{data} fits several formats: {listed}. Tell which (format=NAME, --format NAME)")
+        if fitting:
+            rest = [name for name in ("folder", "folder-with-splits") if name in reasons and name not in fitting]
+            hint = f"; its class folders are not used as labels (format={rest[0]} does that)" if rest else ""
+            return fitting[0], reasons[fitting[0]] + hint
+    raise AnnotationError(_unknown(data))
+
+
+def _unknown(data: Path) -> str:
+    """What to say of a path that no reader knows: what is there, and what would have been read."""
+    if data.is_file():
+        what = (
+            "is a video; labels come from its folder or a list"
+            if is_video_name(data.name)
+            else "is no label file that is known here"
+        )
+    else:
+        names = sorted(entry.name for entry in data.iterdir())
+        stray = [name for name in names if is_video_name(name)]
+        if not names:
+            what = "is empty"
+        elif stray:
+            what = f"holds {len(stray)} videos directly ({first_few(stray)}), in no class folder"
+        else:
+            what = f"holds no class folder with videos and no known label file, but {first_few(names)}"
+    shapes = "\n".join(f"  {name}: {reader.shape}" for name, reader in READERS.items())
+    return f"{data} {what}. Expected one of:\n{shapes}"
+
+
+def _missing_note(source: Source) -> tuple[str, ...]:
+    missing = [example.video for example in source.examples if not exists(example.path)]
+    if missing and len(missing) == len(source.examples):
+        raise AnnotationError(
+            f"none of the {len(missing)} videos exists below {source.root}: {first_few(missing)}. "
+            "If they lie elsewhere, tell the folder that holds them (videos=FOLDER, --videos FOLDER)"
+        )
+    return (f"{len(missing)} of {len(source.examples)} examples have no file: {first_few(missing)}",) if missing else ()
+
+
+def _outside_note(source: Source) -> tuple[str, ...]:
+    """Links may lead anywhere: the files are used, and the user is told."""
+    root = Path(os.path.realpath(source.root))
+    folders = {
+        folder: Path(os.path.realpath(folder)) for folder in {example.path.parent for example in source.examples}
+    }
+    outside = []
+    for example in source.examples:
+        real = Path(os.path.realpath(example.path)) if example.path.is_symlink() else folders[example.path.parent]
+        if not real.is_relative_to(root):
+            outside.append(example.video)
+    return (f"{len(outside)} videos lie outside {source.root}, through links: {first_few(outside)}",) if outside else ()

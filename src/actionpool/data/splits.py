@@ -1,0 +1,335 @@
+"""Who trains, who validates, who tests: from the source's own splits, or drawn.
+
+Drawn splits are stratified (each class in proportion), seeded, and grouped: examples of one group (one source video,
+one subject, copies of one file) never lie on both sides. A split is written to a CSV and read back exactly.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+from actionpool.data.grouping import allocate, group_examples
+from actionpool.data.sources.base import (
+    SPLIT_WORDS,
+    Example,
+    Source,
+    SplitName,
+    first_few,
+    join_labels,
+    natural_key,
+    read_text,
+    split_labels,
+)
+from actionpool.errors import AnnotationError, UsageError, did_you_mean
+from actionpool.values import Interval
+
+HEADER = ("video", "start", "end", "label", "group", "split")
+_SPLITS: Mapping[str, SplitName] = {name: name for name in get_args(SplitName)}
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """The split of each example.
+
+    Attributes:
+        assignment: position of the example in ``Source.examples`` -> "train", "val", "test" or "unused"; every
+            position is there.
+        how: one sentence for the user.
+        groups: position -> name of its group; examples of one group stay together in a drawn split.
+        warnings: sentences about what may go wrong: a class that cannot be learned or is never scored, a group on
+            both sides of a given split, ...
+    """
+
+    assignment: Mapping[int, SplitName]
+    how: str
+    groups: Mapping[int, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def positions(self, split: SplitName) -> tuple[int, ...]:
+        """The examples of a split, in the order of the source."""
+        return tuple(position for position, name in sorted(self.assignment.items()) if name == split)
+
+
+def plan_splits(
+    source: Source,
+    *,
+    split_column: str | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
+    group: str | None = None,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    seed: int = 0,
+    near_duplicate_groups: Mapping[str, str] | None = None,
+) -> SplitPlan:
+    """Decides the split of every example.
+
+    A given split (``split_column``, else the column "split", else "split1") is respected; where it has no validation
+    part, that is drawn from its training part. Otherwise the splits are drawn, or with ``folds`` fold number ``fold``
+    of a cross-validation is the test part and validation is drawn from the rest.
+
+    Args:
+        source: the labelled videos.
+        split_column: the column that holds train, val, test or unused.
+        folds: number of folds; as many as there are groups = leave one group out, in the order of their names.
+        fold: which fold is the test part, from 0.
+        group: the column that says what belongs together; default "group" where the source has it. UCF101's names
+            (``v_Class_g01_c02``), intervals of one video and near duplicates are joined as well.
+        val_fraction: part of all examples (of the rest, with folds or a given split) for validation; 0 = none.
+        test_fraction: part of all examples for testing; ignored with folds or a given split.
+        seed: of the draw; the same seed, names and labels give the same splits, in whatever order they are listed.
+        near_duplicate_groups: video name -> name of its set of (near) copies.
+
+    Returns:
+        The plan. With too few groups a split may be empty; a warning says so.
+
+    Raises:
+        UsageError: an unknown column, a fold out of range, fractions that do not fit.
+        AnnotationError: a split that is none, or fewer groups than the request needs.
+    """
+    _check_request(source, split_column, folds, fold, val_fraction, test_fraction)
+    groups = group_examples(source.examples, group=group, near_duplicate_groups=near_duplicate_groups)
+    column = _given_column(source, split_column) if folds is None else None
+    if folds is not None and fold is not None:
+        assignment, how = _draw_fold(source.examples, groups, folds, fold, val_fraction, seed)
+    elif column is not None:
+        assignment, how = _respect(source.examples, groups, column, val_fraction, seed)
+    else:
+        assignment, how = _draw(source.examples, groups, val_fraction, test_fraction, seed)
+    named = {position: groups[position] for position in range(len(source.examples))}
+    return SplitPlan(assignment, how, named, tuple(_warnings(source, assignment, named)))
+
+
+def _check_request(
+    source: Source,
+    split_column: str | None,
+    folds: int | None,
+    fold: int | None,
+    val_fraction: float,
+    test_fraction: float,
+) -> None:
+    if not source.examples:
+        raise AnnotationError(f"{source.root} has no examples; nothing to split")
+    if (folds is None) != (fold is None):
+        raise UsageError(f"folds={folds} and fold={fold}: give both (--folds K --fold I) or none")
+    if folds is not None and split_column is not None:
+        raise UsageError(f"split_column={split_column!r} and folds={folds} exclude each other; drop one")
+    if folds is not None and folds < 2:
+        raise UsageError(f"folds={folds}; expected at least 2")
+    if folds is not None and fold is not None and not 0 <= fold < folds:
+        raise UsageError(f"fold={fold} of {folds}; expected 0 to {folds - 1} (folds count from 0)")
+    for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if not 0 <= value < 1:
+            raise UsageError(f"{name}={value}; expected 0 <= {name} < 1")
+
+
+def _given_column(source: Source, wanted: str | None) -> str | None:
+    columns = {column for example in source.examples for column in example.columns}
+    if wanted is not None and wanted not in columns:
+        raise UsageError(
+            f"no column {wanted!r} to split by. {did_you_mean(wanted, columns) if columns else 'There is none.'}"
+        )
+    return wanted or next((name for name in ("split", "split1") if name in columns), None)
+
+
+def _respect(
+    examples: Sequence[Example], groups: list[str], column: str, val_fraction: float, seed: int
+) -> tuple[dict[int, SplitName], str]:
+    assignment: dict[int, SplitName] = {}
+    for position, example in enumerate(examples):
+        word = example.columns.get(column, "").strip().lower()
+        if word not in SPLIT_WORDS and word not in ("", "unused"):
+            raise AnnotationError(
+                f"column {column!r} of {example.video!r} is {word!r}; expected train, val, test or unused. "
+                "To leave one group out at a time use that column as the group and folds (--group, --folds, --fold)"
+            )
+        assignment[position] = SPLIT_WORDS.get(word, "unused")
+        if not example.labels and assignment[position] in ("train", "val"):
+            assignment[position] = "unused"
+    how = f"splits as given in the column {column!r}"
+    if "val" in assignment.values() or val_fraction == 0:
+        return assignment, how
+    train = [position for position, name in assignment.items() if name == "train"]
+    _update(assignment, allocate(train, examples, groups, {"train": 1 - val_fraction, "val": val_fraction}, seed))
+    return assignment, f"{how}; validation is {val_fraction:g} of its training part, {_manner(seed)}"
+
+
+def _draw(
+    examples: Sequence[Example], groups: list[str], val_fraction: float, test_fraction: float, seed: int
+) -> tuple[dict[int, SplitName], str]:
+    if val_fraction + test_fraction >= 1:
+        raise UsageError(
+            f"val_fraction={val_fraction} and test_fraction={test_fraction} leave nothing to train on; "
+            "expected a sum below 1"
+        )
+    assignment: dict[int, SplitName] = dict.fromkeys(range(len(examples)), "unused")
+    labelled = [position for position, example in enumerate(examples) if example.labels]
+    if not labelled:
+        raise AnnotationError("no example has a label; nothing can be learned from them")
+    num_groups = len({groups[position] for position in labelled})
+    if num_groups == 1 and (val_fraction or test_fraction):
+        raise AnnotationError(
+            f"all {len(labelled)} examples are one group ({groups[labelled[0]]!r}) and cannot be divided into "
+            "train and test; give a column with the split (--split-column), or another one to group by (--group)"
+        )
+    shares = {
+        "train": 1 - val_fraction - test_fraction,
+        "val": val_fraction,
+        "test": test_fraction,
+    }
+    _update(assignment, allocate(labelled, examples, groups, shares, seed))
+    shown = ", ".join(f"{name} {share:.3g}" for name, share in shares.items() if share)
+    return assignment, f"splits drawn ({shown}), {_manner(seed)} ({num_groups} groups)"
+
+
+def _draw_fold(
+    examples: Sequence[Example], groups: list[str], folds: int, fold: int, val_fraction: float, seed: int
+) -> tuple[dict[int, SplitName], str]:
+    assignment: dict[int, SplitName] = dict.fromkeys(range(len(examples)), "unused")
+    labelled = [position for position, example in enumerate(examples) if example.labels]
+    names = sorted({groups[position] for position in labelled}, key=natural_key)
+    if folds > len(names):
+        raise AnnotationError(
+            f"{folds} folds of {len(names)} groups; expected at most as many folds as groups "
+            "(each example is its own group unless a column or its name says otherwise)"
+        )
+    if folds == len(names):
+        fold_of = {name: index for index, name in enumerate(names)}
+        how = f"leave one group out: group {names[fold]!r} ({fold} of 0 to {folds - 1}) is the test part"
+    else:
+        by_label = allocate(labelled, examples, groups, {str(index): 1 / folds for index in range(folds)}, seed)
+        fold_of = {groups[position]: int(index) for position, index in by_label.items()}
+        how = f"fold {fold} of 0 to {folds - 1} is the test part, {_manner(seed)} ({len(names)} groups)"
+    rest = [position for position in labelled if fold_of[groups[position]] != fold]
+    assignment.update(dict.fromkeys((position for position in labelled if fold_of[groups[position]] == fold), "test"))
+    assignment.update(dict.fromkeys(rest, "train"))
+    if val_fraction:
+        _update(assignment, allocate(rest, examples, groups, {"train": 1 - val_fraction, "val": val_fraction}, seed))
+        how += f"; validation is {val_fraction:g} of the rest"
+    return assignment, how
+
+
+def _update(assignment: dict[int, SplitName], parts: Mapping[int, str]) -> None:
+    assignment.update((position, _SPLITS[part]) for position, part in parts.items())
+
+
+def _manner(seed: int) -> str:
+    return f"stratified by class, grouped by source, seed {seed}"
+
+
+def _warnings(source: Source, assignment: Mapping[int, SplitName], groups: Mapping[int, str]) -> list[str]:
+    seen: dict[str, set[str]] = {name: set() for name in get_args(SplitName)}
+    for position, name in assignment.items():
+        seen[name].update(source.examples[position].labels)
+    told = []
+    for name, classes in (("test", seen["test"] - seen["train"]), ("val", seen["val"] - seen["train"])):
+        if classes and seen["train"]:
+            unknown = first_few(sorted(classes))
+            told.append(f"{len(classes)} classes are in {name} but not in train and cannot be learned: {unknown}")
+    never = seen["train"] - seen["test"]
+    if never and seen["test"]:
+        told.append(
+            f"{len(never)} classes are in train but not in test and are never scored: {first_few(sorted(never))}"
+        )
+    told += [f"no example is in {name}" for name in ("train", "test") if name not in assignment.values()]
+    sides: dict[str, set[str]] = defaultdict(set)
+    for position, name in assignment.items():
+        sides[groups[position]].add(name)
+    for first, second in (("train", "test"), ("train", "val"), ("val", "test")):
+        both = sorted((name for name, found in sides.items() if {first, second} <= found), key=natural_key)
+        if both:
+            told.append(
+                f"{len(both)} groups (videos of one source, or copies) are in {first} and in {second}, "
+                f"which flatters the score: {first_few(both)}"
+            )
+    unlabelled = [example.video for example in source.examples if not example.labels]
+    if unlabelled:
+        told.append(f"{len(unlabelled)} examples have no label and are not trained on: {first_few(unlabelled)}")
+    return told
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRow:
+    """One line of a split file."""
+
+    video: str
+    interval: Interval | None
+    labels: tuple[str, ...]
+    group: str
+    split: SplitName
+
+
+def write_splits(path: Path, source: Source, plan: SplitPlan) -> None:
+    """Writes ``video,start,end,label,group,split``, one example a line, at once or not at all.
+
+    Numbers and names come back exactly by `read_splits`; the file is a table that `read_source` reads as well.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    for position, example in enumerate(source.examples):
+        bounds = (
+            ("", "")
+            if example.interval is None
+            else (repr(example.interval.start_seconds), repr(example.interval.end_seconds))
+        )
+        labels = join_labels(example.labels)
+        writer.writerow((example.video, *bounds, labels, plan.groups.get(position, ""), plan.assignment[position]))
+    data = text.getvalue().encode("utf-8", "surrogateescape")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_splits(path: Path) -> tuple[SplitRow, ...]:
+    """Reads what `write_splits` wrote.
+
+    Raises:
+        AnnotationError: no such file, another header, or a row that does not fit; with the line.
+    """
+    reader = csv.reader(io.StringIO(read_text(path, strict=False), newline=""), strict=True)
+    rows: list[SplitRow] = []
+    try:
+        header = next(reader, [])
+        if tuple(header) != HEADER:
+            raise AnnotationError(f"{path}: header {','.join(header)!r}; expected {','.join(HEADER)!r}")
+        for cells in reader:
+            if len(cells) != len(HEADER) or cells[5] not in get_args(SplitName):
+                raise AnnotationError(f"{path}, line {reader.line_num}: {cells!r}; expected {','.join(HEADER)}")
+            video, start, end, label, group, split = cells
+            interval = None if start == end == "" else Interval(float(start), float(end))
+            rows.append(SplitRow(video, interval, split_labels(label), group, _SPLITS[split]))
+    except (csv.Error, ValueError) as error:
+        raise AnnotationError(f"{path}, line {reader.line_num}: {error}; the file is damaged, write it anew") from error
+    return tuple(rows)
+
+
+def apply_splits(source: Source, rows: Iterable[SplitRow]) -> SplitPlan:
+    """The plan that a split file holds, for the examples of a source (by video and interval).
+
+    Examples that the file does not know are "unused" and told in the warnings.
+    """
+    known = {(row.video, row.interval): row for row in rows}
+    found = [known.get((example.video, example.interval)) for example in source.examples]
+    assignment: dict[int, SplitName] = {position: row.split if row else "unused" for position, row in enumerate(found)}
+    groups = {position: row.group if row else source.examples[position].video for position, row in enumerate(found)}
+    new = [example.video for example, row in zip(source.examples, found, strict=True) if row is None]
+    told = _warnings(source, assignment, groups)
+    if new:
+        told.append(f"{len(new)} examples are not in the split file and are not used: {first_few(new)}")
+    return SplitPlan(assignment, "splits as written in the split file", groups, tuple(told))
