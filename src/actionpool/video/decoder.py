@@ -1,0 +1,251 @@
+"""One open video file: its packets, its decoder, its pictures as RGB arrays. What reads through PyAV is here."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Discard, Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from actionpool.errors import VideoError
+from actionpool.video.index import NO_TIME, FrameIndex, Run
+from actionpool.video.limits import DecodeLimits, UInt8Array
+from actionpool.video.structure import Structure, read_structure
+
+# Formats FFmpeg may recognise: self-contained files only. Playlists, concatenation scripts, image patterns and
+# anything that names other files stay out; sound-only formats are here to be refused by their right name.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,flv,asf,ogg,ivf,mp3,wav,flac,aac"
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+# Matroska's seek table holds presentation times, the others' decoding times.
+_SEEK_BY_PTS = frozenset({"matroska,webm"})
+_READ_ON_PACKETS = 48  # nearer than this, reading on is cheaper than seeking
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a stored picture becomes the shown one: transposed first, then mirrored.
+
+    ``rotation`` is the clockwise turn in degrees that this amounts to, mirroring left aside.
+    """
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+    rotation: int = 0
+
+    def apply(self, pixels: UInt8Array) -> UInt8Array:
+        """A turned view of ``(H, W, 3)`` pixels."""
+        if self.transpose:
+            pixels = pixels.transpose(1, 0, 2)
+        return pixels[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+
+
+class Scaler:
+    """Turns decoded frames into RGB arrays of one size; keeps FFmpeg's scaler from frame to frame."""
+
+    def __init__(self, height: int, width: int, turn: Turn) -> None:
+        self._turn = turn
+        self._height, self._width = (width, height) if turn.transpose else (height, width)
+        self._resize, self._pack = VideoReformatter(), VideoReformatter()
+
+    def write(self, frame: Any, out: UInt8Array) -> None:
+        """Write one frame into ``out``, ``(height, width, 3)`` uint8."""
+        if (frame.height, frame.width) != (self._height, self._width):
+            # Planar first: FFmpeg's packed RGB output halves the colour resolution of what it scales, and is slower.
+            frame = self._resize.reformat(
+                frame, self._width, self._height, "gbrp", interpolation=Interpolation.AREA, threads=1
+            )
+        frame = self._pack.reformat(frame, format="rgb24", threads=1)
+        plane = frame.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: self._height, : self._width * 3]
+        out[:] = self._turn.apply(rows.reshape(self._height, self._width, 3))
+
+
+class Decoder:
+    """An open container and its decoder, with a known position in the file.
+
+    Args:
+        path: a local file.
+        num_threads: of the decoder; 0 = one for each core.
+        limits: checked against the header.
+
+    Raises:
+        VideoError: the file cannot be opened, or holds no video.
+    """
+
+    def __init__(self, path: Path, num_threads: int, limits: DecodeLimits) -> None:
+        self._path, self._num_threads, self._limits = path, num_threads, limits
+        self.failure = ""  # what FFmpeg said when it last failed
+        self._open()
+
+    def _open(self) -> None:
+        self.container = _open_container(self._path)
+        try:
+            self.stream = _video_stream(self.container, self._path)
+            self.context = self.stream.codec_context
+            self._limits.check_picture(str(self._path), self.context.width, self.context.height)
+        except VideoError:
+            self.container.close()
+            raise
+        self.stream.thread_type = "AUTO"
+        self.context.thread_count = self._num_threads
+        self._packets: Iterator[Any] = self.container.demux(self.stream)
+        self._waiting: Any = None
+        self._position: int | None = 0  # ordinal of the next packet; None = in the middle of something
+
+    def close(self) -> None:
+        self._packets = iter(())
+        self.container.close()
+
+    def rewind(self) -> None:
+        """Back to the first packet; a fresh container is the only way that works for all of them."""
+        self.close()
+        self._open()
+
+    def next_packet(self) -> Any:
+        """The next packet in file order; None at the end, also where reading fails (``failure`` says how)."""
+        packet, self._waiting = self._waiting, None
+        try:
+            while packet is None or packet.size == 0:  # an empty packet marks the end
+                packet = next(self._packets, None)
+                if packet is None:
+                    return None
+        except av.FFmpegError as error:
+            self.failure = str(error.strerror)
+            return None
+        return packet
+
+    def everything(self, max_packets: int | None = None) -> Iterator[tuple[int, Any]]:
+        """Decode from the first packet on; yields (packet ordinal, frame) in output order."""
+        self.rewind()
+        self._position = None
+        yield from self._feed(0, 0, 2**62 if max_packets is None else max_packets, None)
+
+    def run(self, run: Run, index: FrameIndex, *, may_skip: bool) -> Iterator[tuple[int, Any]]:
+        """Decode one run; yields (frame index, frame) for the wanted ones, in presentation order.
+
+        ``may_skip``: pictures that are not wanted and that no other refers to need not be decoded.
+        """
+        position = self._go_to(run.start, index)
+        self._position = None
+        for ordinal, frame in self._feed(position, run.start, run.stop, run.wanted if may_skip else None):
+            if ordinal in run.wanted:
+                yield run.wanted[ordinal], frame
+        self._position = min(run.stop, self._fed)
+
+    def _feed(self, position: int, start: int, stop: int, only: dict[int, int] | None) -> Iterator[tuple[int, Any]]:
+        """Decode packets ``start`` to ``stop - 1`` and empty the decoder; ``only``: the ordinals that matter."""
+        while position < stop and (packet := self.next_packet()) is not None:
+            if position >= start:
+                # A decoder copies a packet's pts to its frame, whatever it is: the ordinal names the frame for sure.
+                packet.pts = position
+                if only is not None:
+                    self.context.skip_frame = "DEFAULT" if position in only else "NONREF"
+                for frame in self._decode(packet):
+                    yield frame.pts, frame
+            position += 1
+        for frame in self._decode(None):
+            yield frame.pts, frame
+        self.context.flush_buffers()
+        self._fed = position
+
+    def _decode(self, packet: Any) -> list[Any]:
+        """Frames that come out for this packet (None: the ones still inside); damage is noted, not raised."""
+        try:
+            frames: list[Any] = self.stream.decode(packet)
+        except av.FFmpegError as error:
+            self.failure = str(error.strerror)
+            return []
+        return frames
+
+    def _go_to(self, ordinal: int, index: FrameIndex) -> int:
+        """Move to a key packet or somewhat before it; returns the position that was reached."""
+        if self._position is not None and 0 <= ordinal - self._position <= _READ_ON_PACKETS:
+            return self._position
+        if ordinal > 0 and self._seek(ordinal, index):
+            return ordinal
+        self.rewind()
+        return 0
+
+    def _seek(self, ordinal: int, index: FrameIndex) -> bool:
+        """Move right before a key packet; False where the container does not lead there."""
+        pts, dts = index.key_times[index.key_packets.index(ordinal)]
+        by_pts = self.container.format.name in _SEEK_BY_PTS or dts == NO_TIME
+        try:
+            self.container.seek(pts if by_pts else dts, stream=self.stream, backward=True)
+        except av.FFmpegError:
+            return False
+        self._packets = self.container.demux(self.stream)
+        self._waiting = None
+        while (packet := self.next_packet()) is not None:
+            if (packet.pts if index.anchor == "pts" else packet.dts) == (pts if index.anchor == "pts" else dts):
+                self._waiting = packet
+                return True
+            if packet.dts is not None and dts != NO_TIME and packet.dts > dts:
+                return False
+        return False
+
+
+def turn_of(frame: Any) -> Turn:
+    """Read the display matrix that came with a frame; a turn that is no multiple of 90 degrees is rounded."""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = (int(x) for x in np.frombuffer(data, np.int32)[:5])
+            rotation = round(-frame.rotation / 90) * 90 % 360
+            if abs(b) > abs(a):
+                return Turn(True, flip_x=c < 0, flip_y=b < 0, rotation=rotation)
+            return Turn(False, flip_x=a < 0, flip_y=d < 0, rotation=rotation)
+    return Turn()
+
+
+def _open_container(path: Path) -> Any:
+    """Open a local regular file for reading, or say why it cannot be."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise VideoError(f"{path}: is not a regular file; give the path of a video file")
+        if status.st_size == 0:
+            raise VideoError(f"{path}: is empty (0 bytes); get it again")
+        structure = read_structure(path)
+    except FileNotFoundError as error:
+        raise VideoError(f"{path}: no such file; check the path") from error
+    except PermissionError as error:
+        raise VideoError(f"{path}: may not be read (permission denied); change its permissions") from error
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
+    try:
+        return av.open(f"file:{path.absolute()}", options=_OPTIONS, metadata_errors="ignore")
+    except (av.FFmpegError, ValueError) as error:
+        raise VideoError(f"{path}: {_why_not_opened(structure)}") from error
+
+
+def _why_not_opened(structure: Structure) -> str:
+    if structure.kind is None:
+        return "is not a video: its content is of no known video format; remove it or correct its name"
+    if not structure.has_header:
+        return "is truncated: the MP4 header (moov) that lists its frames is missing; get it again"
+    if structure.is_cut:
+        return f"is truncated: only {structure.size} of {structure.announced} bytes are there; get it again"
+    return f"is damaged: it starts as {structure.kind} but its header cannot be read; get it again"
+
+
+def _video_stream(container: Any, path: Path) -> Any:
+    """The stream to read; every other one is told to be passed over."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        if container.streams.audio:
+            raise VideoError(f"{path}: has sound but no video stream (audio only); remove it from the list")
+        raise VideoError(f"{path}: has no video stream; remove it from the list")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise VideoError(f"{path}: its codec has no decoder in this FFmpeg; convert it to H.264")
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+    return stream

@@ -1,0 +1,186 @@
+"""Which packet holds which frame, and the least that must be decoded to get some of them. Pure arithmetic.
+
+A packet's *ordinal* is its position in the file (decoding order); a frame's *index* is its position in presentation
+order. The two differ as soon as a codec uses B-frames.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_TIME = -(2**63)
+"""Stands in a PacketTable for a timestamp that the container does not give."""
+
+
+@dataclass(slots=True)
+class PacketTable:
+    """The packets of a video stream in file order: times in units of ``time_base``, flags as 0 or 1."""
+
+    time_base: Fraction
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    dts: array[int] = field(default_factory=lambda: array("q"))
+    is_key: array[int] = field(default_factory=lambda: array("b"))
+    is_shown: array[int] = field(default_factory=lambda: array("b"))
+
+    def append(self, pts: int | None, dts: int | None, *, is_key: bool, is_shown: bool) -> None:
+        self.pts.append(NO_TIME if pts is None else pts)
+        self.dts.append(NO_TIME if dts is None else dts)
+        self.is_key.append(is_key)
+        self.is_shown.append(is_shown)
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameIndex:
+    """Where each frame is.
+
+    Attributes:
+        packet_of_frame: ``(num_frames,)`` ordinal of the packet that holds each frame.
+        timestamps_seconds: ``(num_frames,)`` presentation times, ascending.
+        key_packets: ordinals at which decoding may start, ascending; the first is always 0.
+        key_ranks: for each of them its place in presentation order, on the scale of ``frame_ranks``.
+        frame_ranks: ``(num_frames,)`` each frame's place in presentation order, hidden packets counted.
+        key_times: for each of them ``(pts, dts)`` in ``time_base`` units, NO_TIME where absent.
+        anchor: the timestamp that tells every packet from every other; None where neither does.
+    """
+
+    packet_of_frame: NDArray[np.int64]
+    timestamps_seconds: NDArray[np.float64]
+    key_packets: list[int]
+    key_ranks: list[int]
+    frame_ranks: NDArray[np.int64]
+    key_times: list[tuple[int, int]]
+    anchor: Literal["pts", "dts"] | None
+
+    def __len__(self) -> int:
+        return len(self.packet_of_frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Decode packets ``start`` (a key packet) to ``stop - 1``; ``wanted`` maps ordinals to frame indices."""
+
+    start: int
+    stop: int
+    wanted: dict[int, int]
+
+
+def can_order_by_pts(table: PacketTable) -> bool:
+    """True where the packets' own timestamps settle the presentation order.
+
+    False where a timestamp is missing or used twice, where the first packet is no key frame, or where frames are shown
+    before the first key frame although they follow it in the file: what a decoder makes of those, only decoding tells.
+    """
+    if len(table) == 0 or not table.is_key[0]:
+        return False
+    pts = np.frombuffer(table.pts, np.int64)
+    if not _are_names(pts):
+        return False
+    shown = np.frombuffer(table.is_shown, np.int8).astype(bool)
+    return not bool((pts[shown] < pts[0]).any())
+
+
+def index_by_pts(table: PacketTable) -> FrameIndex:
+    """Build the index from packet timestamps alone; ``can_order_by_pts`` must hold."""
+    pts = np.frombuffer(table.pts, np.int64)
+    shown = np.frombuffer(table.is_shown, np.int8).astype(bool)
+    order = np.argsort(pts, kind="stable")
+    rank = np.empty(len(pts), np.int64)
+    rank[order] = np.arange(len(pts))
+    packet_of_frame = order[shown[order]]
+    seconds = pts[packet_of_frame] * float(table.time_base)
+    return _with_keys(table, packet_of_frame, seconds, rank, "pts")
+
+
+def index_by_output(table: PacketTable, output: Sequence[int], *, has_pts: bool, fallback_fps: float) -> FrameIndex:
+    """Build the index from what a full decode gave.
+
+    Args:
+        table: all packets.
+        output: the packet ordinal of each decoded frame, in the order in which the decoder gave them.
+        has_pts: False where the container stores no presentation times, so that the packets' are guesses.
+        fallback_fps: used only where the container stores no time at all.
+
+    Returns:
+        Frames in output order. Their times are the packets' own where those ascend; else the decoding times of the
+        same packets in ascending order, which is what a container without presentation times (AVI) means.
+    """
+    packet_of_frame = np.asarray(output, np.int64)
+    pts, dts = np.frombuffer(table.pts, np.int64), np.frombuffer(table.dts, np.int64)
+    times = pts[packet_of_frame]
+    if not has_pts or bool((times == NO_TIME).any()) or bool((np.diff(times) <= 0).any()):
+        times = np.sort(dts[packet_of_frame])
+    has_times = not bool((times == NO_TIME).any())
+    seconds = times * float(table.time_base) if has_times else np.arange(len(times)) / float(fallback_fps)
+    rank = np.full(len(table), -1, np.int64)
+    rank[packet_of_frame] = np.arange(len(packet_of_frame))
+    anchor: Literal["pts", "dts"] | None = "dts" if _are_names(dts) else None
+    return _with_keys(
+        table, packet_of_frame, seconds.astype(np.float64), rank, "pts" if has_pts and _are_names(pts) else anchor
+    )
+
+
+def _are_names(times: NDArray[np.int64]) -> bool:
+    return not bool((times == NO_TIME).any()) and len(np.unique(times)) == len(times)
+
+
+def _with_keys(
+    table: PacketTable,
+    packet_of_frame: NDArray[np.int64],
+    seconds: NDArray[np.float64],
+    rank: NDArray[np.int64],
+    anchor: Literal["pts", "dts"] | None,
+) -> FrameIndex:
+    keys = [int(i) for i in np.flatnonzero(np.frombuffer(table.is_key, np.int8)) if i > 0 and rank[i] >= 0]
+    return FrameIndex(
+        packet_of_frame=packet_of_frame,
+        timestamps_seconds=seconds,
+        key_packets=[0, *keys],
+        key_ranks=[-1, *(int(rank[i]) for i in keys)],
+        frame_ranks=rank[packet_of_frame],
+        key_times=[(table.pts[i], table.dts[i]) for i in (0, *keys)],
+        anchor=anchor,
+    )
+
+
+def plan_runs(index: FrameIndex, frame_indices: Iterable[int], *, only_from_start: bool = False) -> list[Run]:
+    """The stretches of packets to decode for some frames: each packet at most once, in file order.
+
+    A frame can be decoded from a key packet that lies before it both in the file and in presentation order: frames of
+    an open group that are shown before their key frame need the group before it.
+
+    Args:
+        index: of the video.
+        frame_indices: distinct, ascending.
+        only_from_start: start at the first packet, whatever key frames there are.
+
+    Returns:
+        Disjoint runs in file order.
+    """
+    spans: list[tuple[int, int, int]] = []
+    for frame_index in frame_indices:
+        ordinal = int(index.packet_of_frame[frame_index])
+        at = 0 if only_from_start else bisect_right(index.key_packets, ordinal) - 1
+        while at > 0 and index.key_ranks[at] > index.frame_ranks[frame_index]:
+            at -= 1
+        spans.append((index.key_packets[at], ordinal, frame_index))
+    spans.sort()
+    runs: list[Run] = []
+    for start, ordinal, frame_index in spans:
+        if runs and start <= runs[-1].stop:
+            last = runs[-1]
+            last.wanted[ordinal] = frame_index
+            runs[-1] = Run(last.start, max(last.stop, ordinal + 1), last.wanted)
+        else:
+            runs.append(Run(start, ordinal + 1, {ordinal: frame_index}))
+    return runs

@@ -1,0 +1,360 @@
+"""Read videos: exact frames by index or by time, resized while decoding."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actionpool.errors import UsageError, VideoError
+from actionpool.video.decoder import Decoder, Scaler, Turn, turn_of
+from actionpool.video.index import (
+    FrameIndex,
+    PacketTable,
+    Run,
+    can_order_by_pts,
+    index_by_output,
+    index_by_pts,
+    plan_runs,
+)
+from actionpool.video.limits import DecodeLimits, Frame, UInt8Array, VideoInfo
+from actionpool.video.structure import read_structure
+
+__all__ = ["DecodeLimits", "Frame", "VideoInfo", "VideoReader"]
+
+# A GIF frame is painted over the ones before it, whatever its packets call a key frame.
+_NO_SEEK_CODECS = frozenset({"gif", "apng", "webp"})
+# AVI stores no presentation times; with reordering codecs FFmpeg's guess at them is wrong (H.264) or partial.
+_NO_PTS_FORMATS = frozenset({"avi"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What opening a file finds out; kept so that the next reader of the same file need not look again."""
+
+    info: VideoInfo
+    index: FrameIndex
+    turn: Turn
+    one_frame_a_packet: bool
+
+
+class VideoReader:
+    """An open video: exact frames in presentation order, whatever the codec and container do.
+
+    Every packet is listed once, without decoding, when the file is first opened; a request then seeks to the key
+    frames that it needs and decodes each packet at most once. Where the container stores no usable presentation
+    times (AVI with B-frames, streams cut in the middle of a group) the list comes from one decoding pass instead.
+    Reading through two iterators at once is allowed; each has its own decoder.
+
+    Args:
+        path: a local video file. Network addresses, playlists and files that refer to others are refused.
+        size: (height, width) after rotation, to which each frame is resized (area averaging).
+        short_side: alternative to ``size``: the shorter side in pixels, the aspect ratio is kept.
+        num_threads: decoder threads; 0 = one for each core.
+        limits: what the file may cost before it is refused.
+
+    Raises:
+        VideoError: the file is missing, empty, no video, sound only, truncated, damaged or beyond the limits; the
+            message says which, and is fit to be recorded as the reason for leaving the file out.
+        UsageError: both sizes are given, or one that is not positive.
+
+    Example:
+        >>> with VideoReader("clip.mp4", short_side=128) as video:  # doctest: +SKIP
+        ...     clip = video.frames_at(range(0, 64, 4))  # (16, 128, W, 3) uint8 RGB
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        size: tuple[int, int] | None = None,
+        short_side: int | None = None,
+        num_threads: int = 0,
+        limits: DecodeLimits = DecodeLimits(),  # noqa: B008 - frozen
+    ) -> None:
+        if size is not None and short_side is not None:
+            raise UsageError("give size=(height, width) or short_side, not both")
+        if min(*(size or (1, 1)), 1 if short_side is None else short_side) < 1 or num_threads < 0:
+            raise UsageError(
+                f"sizes must be at least 1 pixel, got size={size}, short_side={short_side}; "
+                f"num_threads at least 0, got {num_threads}"
+            )
+        self._path, self._num_threads, self._limits = Path(path), num_threads, limits
+        self._idle: list[Decoder] = []
+        self._closed = False
+        known = self._look()
+        self._known, self.info = known, known.info
+        self.timestamps_seconds: NDArray[np.float64] = known.index.timestamps_seconds
+        self._height, self._width = size or _fit(known.info, short_side)
+
+    def frames_at(self, indices: Sequence[int]) -> UInt8Array:
+        """Frames by index, in any order, repeats allowed.
+
+        Args:
+            indices: each from 0 to ``info.num_frames - 1``.
+
+        Returns:
+            ``(len(indices), H, W, 3)`` uint8 RGB, in the order asked for.
+
+        Raises:
+            VideoError: an index is outside the video, a frame cannot be decoded, or the result is beyond the limits.
+        """
+        wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
+        count = self.info.num_frames
+        for bad in wanted[(wanted < 0) | (wanted >= count)][:1]:
+            raise VideoError(f"{self._path}: frame {bad} was asked for, it has {count} frames (0 to {count - 1})")
+        shape = (len(wanted), self._height, self._width, 3)
+        self._limits.check_decoded(str(self._path), int(np.prod(shape)))
+        out = np.empty(shape, np.uint8)
+        first_place: dict[int, int] = {}
+        for place, frame_index in enumerate(wanted.tolist()):
+            first_place.setdefault(frame_index, place)
+        scaler = self._scaler()
+        for frame_index, frame in self._decoded(sorted(first_place)):
+            scaler.write(frame, out[first_place[frame_index]])
+        for place, frame_index in enumerate(wanted.tolist()):
+            if first_place[frame_index] != place:
+                out[place] = out[first_place[frame_index]]
+        return out
+
+    def frames_at_seconds(self, seconds: Sequence[float]) -> UInt8Array:
+        """The frames that are shown at some instants: the last one whose presentation time is not later.
+
+        Args:
+            seconds: on the container's clock, as ``timestamps_seconds``; an instant before the first frame or after
+                the last gets that frame.
+
+        Returns:
+            ``(len(seconds), H, W, 3)`` uint8 RGB.
+
+        Raises:
+            VideoError: as for ``frames_at``, or an instant is not finite.
+        """
+        times = np.asarray(seconds, dtype=np.float64).reshape(-1)
+        if not bool(np.isfinite(times).all()):
+            raise VideoError(f"{self._path}: an instant must be finite, got {times[~np.isfinite(times)][0]} seconds")
+        # Half a nanosecond: 7 * (1/30) must find frame 7 although it rounds to just below 7/30.
+        found = np.searchsorted(self.timestamps_seconds, times + 5e-10, side="right") - 1
+        return self.frames_at(np.clip(found, 0, self.info.num_frames - 1).tolist())
+
+    def iter_frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[Frame]:
+        """Frames one after another in one pass, in constant memory.
+
+        Args:
+            start: first frame index.
+            stop: end, exclusive; None or anything beyond the last frame means all that are left.
+            step: at least 1.
+
+        Yields:
+            Frames in presentation order.
+
+        Raises:
+            UsageError: ``start`` is negative or ``step`` is below 1.
+            VideoError: a frame cannot be decoded.
+        """
+        if start < 0 or step < 1:
+            raise UsageError(f"start must be at least 0 and step at least 1, got start={start}, step={step}")
+        wanted = range(start, self.info.num_frames if stop is None else min(stop, self.info.num_frames), step)
+        return self._iterate(wanted)
+
+    def _iterate(self, wanted: range) -> Iterator[Frame]:
+        scaler = self._scaler()
+        for frame_index, frame in self._decoded(wanted):
+            pixels = np.empty((self._height, self._width, 3), np.uint8)
+            scaler.write(frame, pixels)
+            yield Frame(frame_index, float(self.timestamps_seconds[frame_index]), pixels)
+
+    def close(self) -> None:
+        """Close the file; afterwards only ``info`` and ``timestamps_seconds`` may be used."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _scaler(self) -> Scaler:
+        return Scaler(self._height, self._width, self._known.turn)
+
+    def _decoded(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """(frame index, decoded frame) for ascending distinct indices; every one of them, or an error."""
+        index, can_seek = self._known.index, self.info.codec not in _NO_SEEK_CODECS
+        may_skip = self.info.codec == "h264" and self._known.one_frame_a_packet and len(wanted) < len(index)
+        with self._decoder() as decoder:
+            num_found = 0
+            for run in plan_runs(index, wanted, only_from_start=not can_seek or index.anchor is None):
+                missing = dict(run.wanted)
+                for again in (False, True):
+                    for frame_index, frame in decoder.run(run, index, may_skip=may_skip):
+                        del missing[int(index.packet_of_frame[frame_index])]
+                        num_found += 1
+                        yield frame_index, frame
+                    if not missing or run.start == 0 or again:
+                        break
+                    # A key frame that does not let the decoder start afresh: from the beginning then.
+                    run = Run(0, run.stop, dict(missing))
+                if missing:
+                    raise VideoError(self._lost(sorted(missing.values()), num_found, len(wanted), decoder.failure))
+
+    def _lost(self, missing: list[int], num_found: int, num_wanted: int, failure: str) -> str:
+        why = f" ({failure})" if failure else " (the decoder dropped them in silence)"
+        return (
+            f"{self._path}: is damaged: {num_found} of {num_wanted} frames decoded, frame {missing[0]} of "
+            f"{self.info.num_frames} declared is the first that is lost{why}; get the file again"
+        )
+
+    @contextmanager
+    def _decoder(self) -> Iterator[Decoder]:
+        """Lend an idle decoder, or a new one where all are busy."""
+        if self._closed:
+            raise VideoError(f"{self._path}: the reader is closed; open the file again")
+        decoder = self._idle.pop() if self._idle else Decoder(self._path, self._num_threads, self._limits)
+        try:
+            decoder.failure = ""
+            yield decoder
+        finally:
+            if self._closed or self._idle:
+                decoder.close()
+            else:
+                self._idle.append(decoder)
+
+    def _look(self) -> _Known:
+        key = _file_key(self._path)
+        known = _known_files.get(key) if key else None
+        if known is None or key is None:
+            decoder = Decoder(self._path, self._num_threads, self._limits)
+            try:
+                known = _look_through(decoder, self._path, self._limits)
+            except VideoError:
+                decoder.close()
+                raise
+            self._idle.append(decoder)
+            if key:
+                _known_files.put(key, known)
+        info = known.info
+        self._limits.check_picture(str(self._path), info.width, info.height)
+        self._limits.check_frames(str(self._path), info.num_frames)
+        self._limits.check_duration(str(self._path), info.duration_seconds)
+        return known
+
+
+def _fit(info: VideoInfo, short_side: int | None) -> tuple[int, int]:
+    """(height, width) with the given shorter side; unchanged for None."""
+    if short_side is None:
+        return info.height, info.width
+    scale = short_side / min(info.height, info.width)
+    return max(1, round(info.height * scale)), max(1, round(info.width * scale))
+
+
+def _look_through(decoder: Decoder, path: Path, limits: DecodeLimits) -> _Known:
+    """Find out all about a file from its packets, or by decoding it once where those do not tell."""
+    stream, container = decoder.stream, decoder.container.format.name
+    limits.check_duration(str(path), (decoder.container.duration or 0) / 1e6)
+    table, last_duration = _list_packets(decoder, path, limits)
+    fps = float(stream.average_rate or stream.guessed_rate or 25)
+    codec, time_base = decoder.context.codec.name, stream.time_base
+    has_pts = not (container in _NO_PTS_FORMATS and decoder.context.has_b_frames)
+    by_pts = has_pts and can_order_by_pts(table)
+    first, output = None, []
+    for ordinal, frame in decoder.everything(1 if by_pts else None):
+        first = first or frame
+        output.append(ordinal)
+    if first is None:
+        first = next((frame for _, frame in decoder.everything()), None)
+    if first is None:
+        why = f" ({decoder.failure})" if decoder.failure else ""
+        raise VideoError(f"{path}: is damaged: none of its {len(table)} frames can be decoded{why}; get it again")
+    index = index_by_pts(table) if by_pts else index_by_output(table, output, has_pts=has_pts, fallback_fps=fps)
+    turn = turn_of(first)
+    seconds = index.timestamps_seconds
+    shown_seconds = float(seconds[-1] - seconds[0])
+    average = round((len(seconds) - 1) / shown_seconds, 9) if shown_seconds > 0 else fps
+    info = VideoInfo(
+        width=first.height if turn.transpose else first.width,
+        height=first.width if turn.transpose else first.height,
+        fps=average,
+        num_frames=len(index),
+        duration_seconds=shown_seconds + (float(last_duration * time_base) or 1 / average),
+        start_seconds=float(seconds[0]),
+        rotation=turn.rotation,
+        codec=codec,
+        container=container,
+    )
+    return _Known(info, index, turn, by_pts)
+
+
+def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[PacketTable, int]:
+    """All packets in file order, and the duration of the one shown last; VideoError where the file stops early."""
+    table = PacketTable(decoder.stream.time_base)
+    num_damaged, last_pts, last_duration = 0, None, 0
+    while (packet := decoder.next_packet()) is not None:
+        table.append(packet.pts, packet.dts, is_key=packet.is_keyframe, is_shown=not packet.is_discard)
+        if last_pts is None or (packet.pts is not None and packet.pts > last_pts):
+            last_pts, last_duration = packet.pts, packet.duration or 0
+        num_damaged += packet.is_corrupt
+        limits.check_frames(str(path), len(table))
+    structure, declared, num_whole = read_structure(path), decoder.stream.frames, len(table) - num_damaged
+    if structure.is_cut and (declared == 0 or num_whole < declared):
+        frames = f"{num_whole} of {declared} frames" if declared else f"{num_whole} frames"
+        raise VideoError(
+            f"{path}: is truncated: only {structure.size} of {structure.announced} bytes and {frames} are there; "
+            "get it again"
+        )
+    if decoder.failure:
+        raise VideoError(
+            f"{path}: is damaged: reading stops after {num_whole} frames ({decoder.failure}); get it again"
+        )
+    if len(table) == 0:
+        raise VideoError(f"{path}: holds no frame: its video stream is empty; remove it from the list")
+    return table, last_duration
+
+
+class _KnownFiles:
+    """The last files' findings, bounded in number and in frames; a file that changed on disk is another file."""
+
+    def __init__(self, max_files: int = 1024, max_frames: int = 4_000_000) -> None:
+        self._max_files, self._max_frames = max_files, max_frames
+        self._known: OrderedDict[tuple[object, ...], _Known] = OrderedDict()
+        self._num_frames = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[object, ...]) -> _Known | None:
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+            return self._known.get(key)
+
+    def put(self, key: tuple[object, ...], known: _Known) -> None:
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = known
+                self._num_frames += known.info.num_frames
+            while len(self._known) > self._max_files or self._num_frames > self._max_frames:
+                _, old = self._known.popitem(last=False)
+                self._num_frames -= old.info.num_frames
+
+
+_known_files = _KnownFiles()
+
+
+def _file_key(path: Path) -> tuple[object, ...] | None:
+    """What names the content of a file; None where it cannot be asked (opening it will say why)."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ino)
