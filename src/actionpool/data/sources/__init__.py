@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from actionpool.data.sources import folder, hmdb51, kinetics, listfile, table, ucf101
-from actionpool.data.sources.base import Example, Source, absolute, exists, first_few, is_video_name
+from actionpool.data.sources.base import (
+    SPLIT_WORDS,
+    Example,
+    Source,
+    absolute,
+    exists,
+    first_few,
+    is_hidden,
+    is_video_name,
+)
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
 
 __all__ = ["FORMATS", "Example", "Source", "read_source"]
@@ -64,7 +73,7 @@ def read_source(data: str | Path, *, format: str = "auto", videos: Path | None =
         ('folder', ('jump', 'run'))
     """
     path = absolute(data)
-    if not path.exists():
+    if not exists(path):
         raise UsageError(f"{path} does not exist; pass a folder of class folders or a label file")
     if videos is not None:
         videos = absolute(videos)
@@ -72,13 +81,13 @@ def read_source(data: str | Path, *, format: str = "auto", videos: Path | None =
             raise UsageError(
                 f"videos={videos} is no folder; pass the folder that the names in the list are relative to"
             )
-    if format == "auto":
-        name, reason = _detect(path)
-    elif format in READERS:
-        name, reason = format, "as told"
-    else:
+    if format not in ("auto", *FORMATS):
         raise UsageError(f"unknown format {format!r}. {did_you_mean(format, ['auto', *FORMATS])}")
-    source = READERS[name].read(path, videos)
+    try:
+        name, reason = _detect(path) if format == "auto" else (format, "as told")
+        source = READERS[name].read(path, videos)
+    except OSError as error:
+        raise AnnotationError(f"cannot read {error.filename or path}: {error.strerror}; check permissions") from error
     return replace(
         source, notes=(f"read as {name}: {reason}", *source.notes, *_missing_note(source), *_outside_note(source))
     )
@@ -118,16 +127,19 @@ def _detect(data: Path) -> tuple[str, str]:
 def _unknown(data: Path) -> str:
     """What to say of a path that no reader knows: what is there, and what would have been read."""
     if data.is_file():
-        what = (
-            "is a video; labels come from its folder or a list"
-            if is_video_name(data.name)
-            else "is no label file that is known here"
-        )
+        what = "is no label file that is known here"
+        if is_video_name(data.name):
+            what = "is a video; labels come from its folder or a list"
+        elif listfile.is_official_list(data):
+            what = "is one list of an official set; pass the folder with all its lists"
     else:
-        names = sorted(entry.name for entry in data.iterdir())
+        names = sorted(entry.name for entry in data.iterdir() if not is_hidden(entry.name))
         stray = [name for name in names if is_video_name(name)]
+        splits = [name for name in names if name.lower() in SPLIT_WORDS]
         if not names:
             what = "is empty"
+        elif splits:
+            what = f"holds {first_few(splits)}, but no class folders with videos in them"
         elif stray:
             what = f"holds {len(stray)} videos directly ({first_few(stray)}), in no class folder"
         else:

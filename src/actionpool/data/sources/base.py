@@ -135,6 +135,14 @@ def exists(path: Path, *, folder: bool = False) -> bool:
     return stat.S_ISDIR(mode) if folder else True
 
 
+def is_link(path: Path) -> bool:
+    """Whether the name itself is a symbolic link; a name that the file system refuses is not."""
+    try:
+        return path.is_symlink()
+    except (OSError, ValueError):
+        return False
+
+
 def is_hidden(name: str) -> bool:
     """Dot files, editors' backups and what macOS leaves behind; also our own ``.actionpool``."""
     return name.startswith(".") or name == "__MACOSX"
@@ -234,7 +242,7 @@ def list_videos(folder: Path, root: Path) -> Listing:
         root: absolute; names are relative to it.
     """
     listing = Listing()
-    for current, entries in _walk(folder):
+    for current, entries in _walk(folder, root):
         if entries is None:
             listing.unreadable.append(_relative(current, root))
             continue
@@ -248,16 +256,20 @@ def list_videos(folder: Path, root: Path) -> Listing:
     return listing
 
 
-def has_video(folder: Path) -> bool:
-    """Whether any file below ``folder`` is a video by its name; stops at the first."""
-    return any(
-        is_video_name(entry.name) and not entry.is_dir() for _, entries in _walk(folder) for entry in entries or ()
-    )
+def has_video(folder: Path, root: Path) -> bool:
+    """Whether any file below ``folder`` (inside ``root``) is a video by its name; stops at the first."""
+    walk = _walk(folder, root)
+    return any(is_video_name(entry.name) and not entry.is_dir() for _, entries in walk for entry in entries or ())
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, list[os.DirEntry[str]] | None]]:
-    """Each folder once (by what it really is, so links cannot loop) with its entries; None if it cannot be listed."""
-    seen: set[str] = set()
+def _walk(folder: Path, root: Path) -> Iterator[tuple[str, list[os.DirEntry[str]] | None]]:
+    """Each folder once with its entries, or None if it cannot be listed.
+
+    Folders are known by what they really are, and links back to the root or above it are not followed: a loop of
+    links neither hangs nor gives a video a second class.
+    """
+    real_root = Path(os.path.realpath(root))
+    seen = {str(above) for above in (real_root, *real_root.parents)} if folder != root else set[str]()
     pending = [str(folder)]
     while pending:
         current = pending.pop()

@@ -12,6 +12,7 @@ from actionpool.data.sources import table
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
     Example,
+    Listing,
     Source,
     first_few,
     has_video,
@@ -28,7 +29,9 @@ def detect_plain(data: Path) -> str | None:
     if not data.is_dir() or _split_folders(data):
         return None
     names = _folders_with_videos(data)
-    return f"{len(names)} class folders with videos ({first_few(names)})" if names else None
+    if all(name.lower() in SPLIT_WORDS for name in names):
+        return None  # train/*.mp4 without class folders: nobody means the classes "train" and "test"
+    return f"{len(names)} class folders with videos ({first_few(names)})"
 
 
 def detect_with_splits(data: Path) -> str | None:
@@ -104,22 +107,21 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _folders_with_videos(data: Path) -> list[str]:
-    return [name for name in _subfolders(data) if has_video(data / name)]
+    return [name for name in _subfolders(data) if has_video(data / name, data)]
 
 
 def _split_folders(data: Path) -> list[str]:
-    """Folders named like a split that hold class folders and no video of their own.
+    """Folders named like a split that hold class folders.
 
-    One such folder beside folders with videos may as well be a class ("train"); that is no split then.
+    A single one beside folders of other names may as well be a class ("train"); that is no split then.
     """
     names = [
         name
         for name in _subfolders(data)
         if name.lower() in SPLIT_WORDS
-        and not any(is_video_name(file) for file in _files(data / name))
-        and any(has_video(data / name / inner) for inner in _subfolders(data / name))
+        and any(has_video(data / name / inner, data) for inner in _subfolders(data / name))
     ]
-    alone = len(names) == 1 and any(name not in names for name in _folders_with_videos(data))
+    alone = len(names) == 1 and any(name.lower() not in SPLIT_WORDS for name in _folders_with_videos(data))
     return [] if alone else names
 
 
@@ -127,12 +129,15 @@ def _read_classes(folder: Path, root: Path, columns: dict[str, str]) -> tuple[li
     examples: list[Example] = []
     notes: list[str] = []
     empty: list[str] = []
+    other = Listing()
     for name in _subfolders(folder):
         listing = list_videos(folder / name, root)
         examples += [Example(video, root / video, (name,), None, dict(columns)) for video in listing.videos]
         if not listing.videos:
             empty.append((folder / name).relative_to(root).as_posix())
-        notes += listing.notes()
+        other.others += listing.others
+        other.unreadable += listing.unreadable
+    notes += other.notes()
     if empty:
         notes.append(f"{len(empty)} class folders hold no video and were left out: {first_few(empty)}")
     return examples, notes

@@ -42,6 +42,8 @@ def detect(data: Path) -> str | None:
     if data.is_dir():
         found = split_lists(data)
         return f"lists of paths and integer labels: {', '.join(path.name for path in found)}" if found else None
+    if is_official_list(data):
+        return None
     return "each line is a path and integer labels" if _looks_like_list(data) else None
 
 
@@ -84,6 +86,11 @@ def read(data: Path, videos: Path | None = None) -> Source:
     )
     named = tuple(classes[number] for number in sorted(classes))
     return Source("list", root, examples, named, tuple(notes))
+
+
+def is_official_list(path: Path) -> bool:
+    """Whether a file is one of UCF101's or HMDB51's lists, whose numbers mean something else."""
+    return re.search(r"^(train|test)list0[0-9]$|_test_split[0-9]$", path.stem) is not None
 
 
 def split_lists(folder: Path) -> dict[Path, str]:

@@ -24,7 +24,7 @@ from actionpool.data.sources.base import (
     resolve_inside,
     split_labels,
 )
-from actionpool.errors import AnnotationError, did_you_mean
+from actionpool.errors import AnnotationError
 from actionpool.values import Interval
 
 KNOWN = ("video", "label", "start", "end")
@@ -155,7 +155,9 @@ def _read(data: Path, videos: Path | None, form: str) -> Source:
         raise AnnotationError(f"{first_few([str(path) for path in parts])} holds no rows; expected one video a line")
     examples, notes = _merge(rows, root)
     classes = tuple(sorted({label for example in examples for label in example.labels}))
-    if classes and all(label.isdigit() for label in classes):
+    if not classes:
+        notes.append("no example has a label (column 'label'): good for prediction only")
+    elif all(label.isdigit() for label in classes):
         notes.append(f"all labels are numbers ({first_few(classes)}); they are taken as names")
     return Source(form, root, tuple(examples), classes, tuple(notes))
 
@@ -199,7 +201,8 @@ def _check_header(names: list[str], where: str) -> None:
                 f"{where}: columns are separated by ';' or tabs; expected commas. Save it as comma-separated CSV"
             )
         raise AnnotationError(
-            f"{where}: no column 'video' in the header ({', '.join(names)}). {did_you_mean('video', names)}"
+            f"{where}: the header has no column 'video', but {first_few(names, 8)}; "
+            "name the column of the file names 'video' and that of the classes 'label'"
         )
     named = [name for name in names if name]
     twice = sorted(name for name, count in Counter(named).items() if count > 1)
@@ -221,12 +224,14 @@ def _json_rows(path: Path, root: Path) -> Iterator[_Row]:
         else:
             labels = split_labels(_scalar(label, "label", where))
         row = {
-            _column_name(key): _scalar(value, key, where)
+            _column_name(_scalar(key, "a key", where)): _scalar(value, key, where)
             for key, value in raw.items()
             if key.strip().lower() != "label"
         }
         if "video" not in row:
-            raise AnnotationError(f"{where}: no 'video' in {{{', '.join(raw)}}}. {did_you_mean('video', raw)}")
+            raise AnnotationError(
+                f"{where}: no key 'video', but {first_few(list(raw), 8) or 'none'}; each line names a video"
+            )
         yield _row(row, labels, root, where)
 
 
@@ -282,12 +287,14 @@ def _merge(rows: list[_Row], root: Path) -> tuple[list[Example], list[str]]:
             continue
         first.labels = tuple(dict.fromkeys(first.labels + row.labels))
         for key, value in row.columns.items():
-            if first.columns.get(key, "") == value:
+            if not value or first.columns.setdefault(key, value) == value:
+                continue
+            if not first.columns[key]:
+                first.columns[key] = value
                 continue
             if key in ("split", "group"):
                 raise AnnotationError(
-                    f"{row.where}: {row.video!r} has {key} {value!r}, but {first.columns.get(key, '')!r} "
-                    f"at {first.where}; "
+                    f"{row.where}: {row.video!r} has {key} {value!r}, but {first.columns[key]!r} at {first.where}; "
                     "a video belongs to one of them"
                 )
             odd.append(row.video)

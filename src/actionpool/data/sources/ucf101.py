@@ -54,22 +54,22 @@ def read(data: Path, videos: Path | None = None) -> Source:
     folder = videos if videos is not None else data
     index = VideoIndex(folder)
     sides: dict[str, dict[str, str]] = {}
-    numbers = []
+    numbers: set[str] = set()
     for path in sorted(lists.iterdir()):
         match = _LIST.fullmatch(path.name)
         if match:
-            numbers.append(match[2])
+            numbers.add(match[2])
             _read_list(path, match[1], f"split{match[2]}", classes, sides)
     examples = []
     for video, given in sides.items():
         class_name, base = video.split("/")
         group = _GROUP.search(base.rsplit(".", 1)[0])
-        columns = {f"split{number}": given.get(f"split{number}", "unused") for number in sorted(set(numbers))}
+        columns = {f"split{number}": given.get(f"split{number}", "unused") for number in sorted(numbers)}
         if group:
             columns["group"] = f"{class_name}_{group[1]}"
         path = index.find(base, class_name) or folder / video
         examples.append(Example(video, path, (class_name,), None, columns))
-    notes = [f"official lists {', '.join(sorted(set(numbers)))} from {lists}", *index.unlisted_note()]
+    notes = [f"official lists {', '.join(sorted(numbers))} from {lists}", *index.unlisted_note()]
     return Source("ucf101", folder, tuple(examples), classes, tuple(notes))
 
 
