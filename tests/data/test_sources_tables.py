@@ -22,6 +22,7 @@ def put(root: Path, name: str, text: str, *videos: str) -> Path:
     for video in videos:
         (root / video).parent.mkdir(parents=True, exist_ok=True)
         (root / video).touch()
+    root.mkdir(exist_ok=True)
     (root / name).write_bytes(text.encode("utf-8"))
     return root / name
 

@@ -17,6 +17,7 @@ from actionpool.data.sources.base import (
     exists,
     first_few,
     is_hidden,
+    is_link,
     is_video_name,
 )
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
@@ -166,7 +167,7 @@ def _outside_note(source: Source) -> tuple[str, ...]:
     }
     outside = []
     for example in source.examples:
-        real = Path(os.path.realpath(example.path)) if example.path.is_symlink() else folders[example.path.parent]
+        real = Path(os.path.realpath(example.path)) if is_link(example.path) else folders[example.path.parent]
         if not real.is_relative_to(root):
             outside.append(example.video)
     return (f"{len(outside)} videos lie outside {source.root}, through links: {first_few(outside)}",) if outside else ()
