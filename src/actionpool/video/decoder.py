@@ -85,7 +85,7 @@ class Decoder:
         self._open()
 
     def _open(self) -> None:
-        self.container = _open_container(self._path)
+        self.container = open_container(self._path)
         try:
             self.stream = _video_stream(self.container, self._path)
             self.context = self.stream.codec_context
@@ -192,6 +192,12 @@ class Decoder:
         return False
 
 
+def ffmpeg_versions() -> dict[str, str]:
+    """The FFmpeg that is loaded, and its libraries: name to version."""
+    versions = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
+    return {"ffmpeg": str(av.ffmpeg_version_info), "pyav": str(av.__version__), **versions}
+
+
 def turn_of(frame: Any) -> Turn:
     """Read the display matrix that came with a frame; a turn that is no multiple of 90 degrees is rounded."""
     for data in frame.side_data:
@@ -204,7 +210,7 @@ def turn_of(frame: Any) -> Turn:
     return Turn()
 
 
-def _open_container(path: Path) -> Any:
+def open_container(path: Path) -> Any:
     """Open a local regular file for reading, or say why it cannot be."""
     try:
         status = path.stat()

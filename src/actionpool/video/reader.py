@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionpool.errors import UsageError, VideoError
-from actionpool.video.decoder import Decoder, Scaler, Turn, turn_of
+from actionpool.video.decoder import Decoder, Scaler, Turn, ffmpeg_versions, turn_of
 from actionpool.video.index import (
     FrameIndex,
     PacketTable,
@@ -29,7 +29,7 @@ from actionpool.video.index import (
 from actionpool.video.limits import DecodeLimits, Frame, UInt8Array, VideoInfo
 from actionpool.video.structure import read_structure
 
-__all__ = ["DecodeLimits", "Frame", "VideoInfo", "VideoReader"]
+__all__ = ["DecodeLimits", "Frame", "VideoInfo", "VideoReader", "ffmpeg_versions"]
 
 # A GIF frame is painted over the ones before it, whatever its packets call a key frame.
 _NO_SEEK_CODECS = frozenset({"gif", "apng", "webp"})
@@ -288,7 +288,7 @@ def _look_through(decoder: Decoder, path: Path, limits: DecodeLimits) -> _Known:
         height=first.width if turn.transpose else first.height,
         fps=average,
         num_frames=len(index),
-        duration_seconds=shown_seconds + (float(last_duration * time_base) or 1 / average),
+        duration_seconds=round(shown_seconds + (float(last_duration * time_base) or 1 / average), 9),
         start_seconds=float(seconds[0]),
         rotation=turn.rotation,
         codec=codec,

@@ -1,0 +1,229 @@
+"""Write videos: H.264 in MP4 by default; WebM, Matroska, AVI and GIF by the suffix."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar
+
+import av
+import numpy as np
+
+from actionpool.errors import UsageError, VideoError
+from actionpool.files import atomic_path
+from actionpool.video.decoder import open_container
+from actionpool.video.limits import UInt8Array
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """How one suffix is written: encoders in order of preference, and the finest clock of the container."""
+
+    encoders: tuple[str, ...]
+    pixel_format: str = "yuv420p"
+    ticks_per_second: int | None = 90_000  # None: whole frames only
+    options: dict[str, str] = field(default_factory=dict)
+
+
+_H264 = ("libx264", "libopenh264", "mpeg4")
+_RECIPES = {
+    ".mp4": _Recipe(_H264, options={"movflags": "+faststart"}),
+    ".m4v": _Recipe(_H264, options={"movflags": "+faststart"}),
+    ".mov": _Recipe(_H264, options={"movflags": "+faststart"}),
+    ".mkv": _Recipe(_H264, ticks_per_second=1000),
+    ".webm": _Recipe(("libvpx-vp9", "libvpx"), ticks_per_second=1000),
+    ".avi": _Recipe(("mpeg4",), ticks_per_second=None),
+    ".gif": _Recipe(("gif",), pixel_format="rgb8", ticks_per_second=100),
+}
+# By encoder: what to set besides the size. crf is the caller's.
+_ENCODER_OPTIONS = {
+    "libx264": {"preset": "veryfast"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "5", "row-mt": "1", "b": "0"},
+    "libvpx": {"deadline": "realtime", "cpu-used": "5", "b": "0"},
+}
+
+
+class VideoWriter:
+    """Write RGB frames to a video file; the file appears under its name only when it is complete.
+
+    Sizes are made even where the pixel format needs it (all but GIF) by repeating the last row or column.
+
+    Args:
+        path: the suffix decides the container: .mp4, .m4v, .mov, .mkv, .webm, .avi or .gif.
+        fps: frames per second, where ``write`` is given no time.
+        size: (height, width) of the frames that will be written.
+        crf: quality of H.264 and VP9, 0 (best) to 51; other encoders use a fixed high quality.
+        copy_audio_from: a video whose sound is copied, unchanged, such that its first picture coincides with time 0
+            here, up to the end of the last frame. ``audio`` says what became of it.
+
+    Attributes:
+        encoder: the FFmpeg encoder that is used, ``"libx264"`` where this FFmpeg has it.
+        audio: the copied sound's codec, or why none was copied; None where none was asked for.
+
+    Raises:
+        UsageError: unknown suffix, a size or rate that is not positive, a crf out of range.
+        VideoError: ``copy_audio_from`` cannot be opened.
+
+    Example:
+        >>> with VideoWriter("out.mp4", fps=25, size=(240, 320)) as writer:  # doctest: +SKIP
+        ...     writer.write(np.zeros((240, 320, 3), np.uint8))
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = tuple(_RECIPES)
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fps: float | Fraction,
+        size: tuple[int, int],
+        crf: int = 23,
+        copy_audio_from: Path | None = None,
+    ) -> None:
+        self._path = Path(path)
+        recipe = _RECIPES.get(self._path.suffix.lower())
+        if recipe is None:
+            raise UsageError(f"cannot write {self._path}: the suffix must be one of {', '.join(_RECIPES)}")
+        if not (math.isfinite(fps) and fps > 0) or min(size) < 1 or not 0 <= crf <= 51:
+            raise UsageError(f"fps and size must be positive and crf 0 to 51, got fps={fps}, size={size}, crf={crf}")
+        self._recipe, self._size = recipe, size
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self.encoder = next((name for name in recipe.encoders if name in av.codecs_available), "")
+        if not self.encoder:
+            raise VideoError(f"cannot write {self._path}: this FFmpeg has none of the encoders {recipe.encoders}")
+        # The clock is a multiple of the frame rate: frames at a constant rate fall on it exactly.
+        finer = 1 if recipe.ticks_per_second is None else math.ceil(recipe.ticks_per_second / self._rate)
+        if self.encoder == "mpeg4":
+            finer = max(1, min(finer, 65_535 // self._rate.numerator))  # MPEG-4 stores the clock in 16 bits
+        self._time_base, self._period = 1 / (self._rate * finer), finer
+        self._crf, self._audio_source = crf, copy_audio_from
+        self.audio: str | None = None
+        self._last_tick, self._num_frames = -1, 0
+
+    def __enter__(self) -> VideoWriter:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self._path))
+            try:
+                self._container = av.open(str(temporary), "w", options=self._recipe.options)
+            except av.FFmpegError as error:
+                raise VideoError(f"cannot write {self._path}: {error.strerror}; choose another place") from error
+            stack.callback(self._container.close)
+            self._stream = self._add_video()
+            self._sound = self._add_audio(self._audio_source, stack)
+            self._next_sound = next(self._sound, None)
+            self._stack = stack.pop_all()
+        return self
+
+    def _add_video(self) -> Any:
+        options = dict(_ENCODER_OPTIONS.get(self.encoder, {}))
+        if self.encoder in ("libx264", "libvpx-vp9", "libvpx"):
+            options["crf"] = str(self._crf)
+        stream: Any = self._container.add_stream(self.encoder, rate=self._rate, options=options)
+        height, width = self._size
+        odd = self._recipe.pixel_format == "yuv420p"
+        stream.height, stream.width = (height + height % 2, width + width % 2) if odd else (height, width)
+        stream.pix_fmt = self._recipe.pixel_format
+        stream.codec_context.time_base = self._time_base
+        if self.encoder == "mpeg4":
+            stream.codec_context.qscale = True
+            stream.codec_context.global_quality = 3 * 118  # quantiser 3 in FFmpeg's lambda units
+        return stream
+
+    def _add_audio(self, source: Path | None, stack: ExitStack) -> Iterator[tuple[Fraction, Any]]:
+        if source is None:
+            return iter(())
+        sound = open_container(source)
+        stack.callback(sound.close)
+        if not sound.streams.audio:
+            self.audio = "none: the source has no sound"
+            return iter(())
+        stream = sound.streams.audio[0]
+        if stream.codec_context is None or stream.codec_context.codec.name not in self._container.supported_codecs:
+            self.audio = f"none: {self._path.suffix} cannot hold {stream.name} sound"
+            return iter(())
+        copy = self._container.add_stream_from_template(stream)
+        self.audio = stream.codec_context.codec.name
+        pictures = sound.streams.video[:1]
+        shift = (pictures[0].start_time or 0) * pictures[0].time_base if pictures else Fraction(0)
+        return _sound_packets(sound, stream, copy, shift)
+
+    def write(self, pixels: UInt8Array, *, seconds: float | None = None) -> None:
+        """Append one frame.
+
+        Args:
+            pixels: ``(H, W, 3)`` uint8 RGB of the size that was declared.
+            seconds: its presentation time; None = one frame period after the frame before it. Rounded to the
+                container's clock (AVI knows only whole frame periods).
+
+        Raises:
+            UsageError: wrong shape or type, a negative time, or one not later than the frame before it.
+            VideoError: the encoder or the disk refuses.
+        """
+        if pixels.shape != (*self._size, 3) or pixels.dtype != np.uint8:
+            raise UsageError(
+                f"{self._path}: a frame must be {(*self._size, 3)} uint8, got {pixels.shape} {pixels.dtype}"
+            )
+        if seconds is None:
+            tick = self._last_tick + self._period if self._num_frames else 0
+        elif not math.isfinite(seconds) or seconds < 0:
+            raise UsageError(f"{self._path}: a frame's time must be at least 0 seconds, got {seconds}")
+        else:
+            tick = round(seconds / self._time_base)
+            if self._recipe.ticks_per_second is None:
+                tick = max(tick, self._last_tick + 1)
+        if tick <= self._last_tick:
+            raise UsageError(
+                f"{self._path}: frame {self._num_frames} at {seconds} seconds is not later than the one before it; "
+                "write frames in the order of their times"
+            )
+        height, width = self._stream.height - pixels.shape[0], self._stream.width - pixels.shape[1]
+        if height or width:
+            pixels = np.pad(pixels, ((0, height), (0, width), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame.pts, frame.time_base = tick, self._time_base
+        self._last_tick = tick
+        self._num_frames += 1
+        self._encode(frame)
+
+    def _encode(self, frame: Any) -> None:
+        """Encode and store a frame (None: the ones still inside) and the sound that goes with it."""
+        try:
+            self._container.mux(self._stream.encode(frame))
+            # Sound up to this picture; at the end up to the end of the last one.
+            end = (self._last_tick + (self._period if frame is None else 0)) * self._time_base
+            while self._next_sound is not None and self._next_sound[0] < end:
+                self._container.mux(self._next_sound[1])
+                self._next_sound = next(self._sound, None)
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(f"cannot write {self._path}: {error.strerror or error}; free some space") from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            # Not the caller's own error: it would be taken for a failure to write.
+            abandoned = VideoError(f"{self._path}: abandoned")
+            self._stack.__exit__(VideoError, abandoned, None)
+            return
+        with self._stack:
+            if self._num_frames == 0:
+                raise VideoError(f"{self._path}: no frame was written, so there is no video; write at least one")
+            self._encode(None)
+
+
+def _sound_packets(sound: Any, stream: Any, copy: Any, shift: Fraction) -> Iterator[tuple[Fraction, Any]]:
+    """(start in seconds, packet addressed to ``copy``) for sound that starts at or after ``shift``."""
+    offset = round(shift / stream.time_base)
+    for packet in sound.demux(stream):
+        if packet.dts is None or packet.dts < offset:
+            continue
+        packet.dts -= offset
+        packet.pts = packet.dts if packet.pts is None else packet.pts - offset
+        packet.stream = copy
+        yield packet.dts * stream.time_base, packet
