@@ -125,18 +125,21 @@ def allocate(
         members,
         key=lambda name: (min(num_groups[label] for label in counts[name]), -len(members[name]), _draw_key(seed, name)),
     )
+    left = {part: sum(missing[part].values()) for part in parts}
     part_of: dict[str, str] = {}
     for name in order:
 
         def gain(part: str, count: Counter[str] = counts[name]) -> tuple[float, float]:
             need = sum(number * missing[part][label] / totals[label] for label, number in count.items())
-            return round(need, 9), round(sum(missing[part].values()), 9)
+            return round(need, 9), round(left[part], 9)  # rounded, so that equal stays equal after many subtractions
 
         best = max(parts, key=gain)  # the first of equals
         part_of[name] = best
         for label, number in counts[name].items():
             missing[best][label] -= number
-    _cover(part_of, counts, num_groups, parts, order)
+            left[best] -= number
+    if "train" in parts:
+        _cover(part_of, counts, num_groups, parts)
     return {position: part_of[groups[position]] for position in positions}
 
 
@@ -165,34 +168,31 @@ def _least_groups(part: str, shares: Iterable[str]) -> int:
 
 
 def _cover(
-    part_of: dict[str, str],
-    counts: Mapping[str, Counter[str]],
-    num_groups: Counter[str],
-    parts: Sequence[str],
-    order: Sequence[str],
+    part_of: dict[str, str], counts: Mapping[str, Counter[str]], num_groups: Counter[str], parts: Sequence[str]
 ) -> None:
-    """Moves the smallest fitting group from train where test or val lack a class that has enough groups."""
-    if "train" not in parts:
-        return
-    held = {part: Counter(label for name in order if part_of[name] == part for label in counts[name]) for part in parts}
-    for part in sorted((part for part in parts if part != "train"), key=lambda part: _least_groups(part, parts)):
-        for label in sorted(num_groups):
-            if held[part][label] or num_groups[label] < _least_groups(part, parts):
-                continue
+    """Moves single groups so that train has every class, and test and val each class with enough groups.
+
+    A class that only the test part has cannot be learned, so train comes first and is never stripped of a class.
+    """
+    held = {
+        part: Counter(label for name in counts if part_of[name] == part for label in counts[name]) for part in parts
+    }
+    for part in sorted(parts, key=lambda part: 0 if part == "train" else _least_groups(part, parts)):
+        least = 1 if part == "train" else _least_groups(part, parts)
+        for label in sorted(label for label in num_groups if not held[part][label] and num_groups[label] >= least):
             spare = [
                 name
-                for name in order
-                if part_of[name] == "train"
-                and label in counts[name]
-                and all(held["train"][other] > 1 for other in counts[name])
+                for name in counts
+                if label in counts[name]
+                and (part == "train" or (part_of[name] == "train" and min(held["train"][c] for c in counts[name]) > 1))
             ]
-            if spare:
-                moved = min(spare, key=lambda name: counts[name].total())
-                part_of[moved] = part
-                held["train"].subtract(counts[moved].keys())
+            if spare and not held[part][label]:  # an earlier move may have brought it
+                moved = min(spare, key=lambda name: (counts[name].total(), natural_key(name)))
+                held[part_of[moved]].subtract(counts[moved].keys())
                 held[part].update(counts[moved].keys())
+                part_of[moved] = part
 
 
 def _draw_key(seed: int, name: str) -> bytes:
-    """A seeded random order of names in which a new name moves no other."""
+    """Orders names at random by the seed, whatever order they come in."""
     return hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +27,7 @@ from actionpool.data.sources.base import (
     split_labels,
 )
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
+from actionpool.files import write_csv
 from actionpool.values import Interval
 
 HEADER = ("video", "start", "end", "label", "group", "split")
@@ -271,29 +270,17 @@ def write_splits(path: Path, source: Source, plan: SplitPlan) -> None:
     """Writes ``video,start,end,label,group,split``, one example a line, at once or not at all.
 
     Numbers and names come back exactly by `read_splits`; the file is a table that `read_source` reads as well.
+
+    Raises:
+        ActionPoolError: the folder cannot be written; an old file is kept.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
+    rows = []
     for position, example in enumerate(source.examples):
-        bounds = (
-            ("", "")
-            if example.interval is None
-            else (repr(example.interval.start_seconds), repr(example.interval.end_seconds))
-        )
+        interval = example.interval
+        bounds = ("", "") if interval is None else (repr(interval.start_seconds), repr(interval.end_seconds))
         labels = join_labels(example.labels)
-        writer.writerow((example.video, *bounds, labels, plan.groups.get(position, ""), plan.assignment[position]))
-    data = text.getvalue().encode("utf-8", "surrogateescape")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        rows.append((example.video, *bounds, labels, plan.groups.get(position, ""), plan.assignment[position]))
+    write_csv(path, HEADER, rows)
 
 
 def read_splits(path: Path) -> tuple[SplitRow, ...]:
