@@ -183,7 +183,7 @@ def test_kinetics(tmp_path: Path) -> None:
     assert any("1 videos are in no list" in note for note in source.notes)
     plan = plan_splits(source)
     names = {example.video: plan.assignment[i] for i, example in enumerate(source.examples)}
-    assert names["xyz_000000_000010.mp4"] == "val"
+    assert names["xyz_000000_000010.mp4"] == rows["xyz_000000_000010.mp4"].columns["split"] == "val"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from actionpool.data.sources import Example, Source, read_source
-from actionpool.data.splits import SplitPlan, apply_splits, plan_splits, read_splits, write_splits
+from actionpool.data.splits import SplitPlan, plan_splits, read_split_rows, read_splits, write_splits
 from actionpool.errors import ActionPoolError, AnnotationError, UsageError
 from actionpool.values import Interval
 
@@ -282,14 +282,19 @@ def test_files_come_back_exactly(tmp_path: Path) -> None:
     plan = plan_splits(source)
     path = tmp_path / "splits.csv"
     write_splits(path, source, plan)
-    rows = read_splits(path)
+    rows = read_split_rows(path)
     assert [(row.video, row.labels, row.interval) for row in rows] == [(e.video, e.labels, e.interval) for e in items]
     assert [(row.group, row.split) for row in rows] == [(plan.groups[i], plan.assignment[i]) for i in range(5)]
-    assert apply_splits(source, rows).assignment == plan.assignment
+    again = read_splits(path, source)
+    assert (again.assignment, again.groups) == (plan.assignment, plan.groups)
     assert [file.name for file in tmp_path.iterdir()] == ["splits.csv"]  # no temporary file stays
-    fewer = apply_splits(source, rows[:-1])
-    assert fewer.assignment[4] == "unused"
-    assert any("1 examples are not in the split file and are not used: 'none.mp4'" in told for told in fewer.warnings)
+    more = read_splits(path, source_of([*items[1:], example("new.mp4", "x")]))
+    assert more.assignment[4] == "unused"
+    assert [more.assignment[i] for i in range(4)] == [plan.assignment[i] for i in range(1, 5)]
+    assert "1 examples are not in splits.csv and are not used: 'new.mp4'" in more.warnings
+    assert "1 examples of splits.csv are no longer in the data" in more.warnings
+    with pytest.raises(AnnotationError, match=r"splits.csv names none of the 1 examples of /data; it is of other data"):
+        read_splits(path, source_of([example("new.mp4", "x")]))
 
 
 def test_a_split_file_is_a_table(tmp_path: Path) -> None:
@@ -317,9 +322,9 @@ def test_a_split_file_is_a_table(tmp_path: Path) -> None:
 def test_damaged_split_files(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "splits.csv").write_text(text)
     with pytest.raises(AnnotationError, match=sentence):
-        read_splits(tmp_path / "splits.csv")
+        read_splits(tmp_path / "splits.csv", clips(a=1))
     with pytest.raises(AnnotationError, match="cannot read"):
-        read_splits(tmp_path / "missing.csv")
+        read_splits(tmp_path / "missing.csv", clips(a=1))
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -283,8 +283,31 @@ def write_splits(path: Path, source: Source, plan: SplitPlan) -> None:
     write_csv(path, HEADER, rows)
 
 
-def read_splits(path: Path) -> tuple[SplitRow, ...]:
-    """Reads what `write_splits` wrote.
+def read_splits(path: Path, source: Source) -> SplitPlan:
+    """The plan that `write_splits` wrote, for the examples of a source (known by video and interval).
+
+    Examples that the file does not name are "unused", and told.
+
+    Raises:
+        AnnotationError: no such file, a damaged one, or one that names no example of the source.
+    """
+    known = {(row.video, row.interval): row for row in read_split_rows(path)}
+    found = [known.get((example.video, example.interval)) for example in source.examples]
+    new = [example.video for example, row in zip(source.examples, found, strict=True) if row is None]
+    if len(new) == len(found):
+        raise AnnotationError(f"{path} names none of the {len(new)} examples of {source.root}; it is of other data")
+    assignment: dict[int, SplitName] = {position: row.split if row else "unused" for position, row in enumerate(found)}
+    groups = {position: row.group if row else source.examples[position].video for position, row in enumerate(found)}
+    told = _warnings(source, assignment, groups)
+    if new:
+        told.append(f"{len(new)} examples are not in {path.name} and are not used: {first_few(new)}")
+    if len(known) > len(found) - len(new):
+        told.append(f"{len(known) - len(found) + len(new)} examples of {path.name} are no longer in the data")
+    return SplitPlan(assignment, f"splits as written in {path.name}", groups, tuple(told))
+
+
+def read_split_rows(path: Path) -> tuple[SplitRow, ...]:
+    """The lines of a split file.
 
     Raises:
         AnnotationError: no such file, another header, or a row that does not fit; with the line.
@@ -296,7 +319,7 @@ def read_splits(path: Path) -> tuple[SplitRow, ...]:
         if tuple(header) != HEADER:
             raise AnnotationError(f"{path}: header {','.join(header)!r}; expected {','.join(HEADER)!r}")
         for cells in reader:
-            if len(cells) != len(HEADER) or cells[5] not in get_args(SplitName):
+            if len(cells) != len(HEADER) or cells[5] not in _SPLITS:
                 raise AnnotationError(f"{path}, line {reader.line_num}: {cells!r}; expected {','.join(HEADER)}")
             video, start, end, label, group, split = cells
             interval = None if start == end == "" else Interval(float(start), float(end))
@@ -304,19 +327,3 @@ def read_splits(path: Path) -> tuple[SplitRow, ...]:
     except (csv.Error, ValueError) as error:
         raise AnnotationError(f"{path}, line {reader.line_num}: {error}; the file is damaged, write it anew") from error
     return tuple(rows)
-
-
-def apply_splits(source: Source, rows: Iterable[SplitRow]) -> SplitPlan:
-    """The plan that a split file holds, for the examples of a source (by video and interval).
-
-    Examples that the file does not know are "unused" and told in the warnings.
-    """
-    known = {(row.video, row.interval): row for row in rows}
-    found = [known.get((example.video, example.interval)) for example in source.examples]
-    assignment: dict[int, SplitName] = {position: row.split if row else "unused" for position, row in enumerate(found)}
-    groups = {position: row.group if row else source.examples[position].video for position, row in enumerate(found)}
-    new = [example.video for example, row in zip(source.examples, found, strict=True) if row is None]
-    told = _warnings(source, assignment, groups)
-    if new:
-        told.append(f"{len(new)} examples are not in the split file and are not used: {first_few(new)}")
-    return SplitPlan(assignment, "splits as written in the split file", groups, tuple(told))

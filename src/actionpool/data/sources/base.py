@@ -105,6 +105,12 @@ def split_labels(text: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def split_word(text: str) -> str:
+    """ "train", "val", "test" or "unused" for whatever people write; anything else comes back as it is."""
+    word = text.strip().lower()
+    return SPLIT_WORDS.get(word, word if word == "unused" else text)
+
+
 def first_few(names: Sequence[str], count: int = 3) -> str:
     """``"'a', 'b', 'c' and 4 more"``: enough of a long list to recognise it."""
     shown = ", ".join(repr(name) for name in names[:count])

@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import get_args
 
-from actionpool.data.sources.base import SPLIT_WORDS, Example, Source, VideoIndex, is_hidden, read_text
+from actionpool.data.sources.base import Example, Source, SplitName, VideoIndex, is_hidden, read_text, split_word
 from actionpool.errors import AnnotationError
 
 NEEDED = ("youtube_id", "time_start", "time_end")
@@ -105,7 +106,7 @@ def _example(row: dict[str, str], path: Path, index: VideoIndex, where: str) -> 
     video = f"{youtube_id}_{start:06d}_{end:06d}.mp4"
     columns = {key: value for key, value in row.items() if key and key not in ("label", *NEEDED)}
     columns["group"] = youtube_id
-    split = columns.get("split") or path.stem
-    if split.lower() in SPLIT_WORDS:
+    split = split_word(columns.get("split") or path.stem)
+    if split in get_args(SplitName):
         columns["split"] = split
     return Example(video, index.find(video, label) or index.folder / video, (label,) if label else (), None, columns)

@@ -23,6 +23,7 @@ from actionpool.data.sources.base import (
     read_text,
     resolve_inside,
     split_labels,
+    split_word,
 )
 from actionpool.errors import AnnotationError
 from actionpool.values import Interval
@@ -145,7 +146,7 @@ def _read(data: Path, videos: Path | None, form: str) -> Source:
     rows: list[_Row] = []
     for path, split in parts.items():
         for row in _csv_rows(path, root) if form == "table-csv" else _json_rows(path, root):
-            if split and SPLIT_WORDS.get(row.columns.setdefault("split", split).strip().lower()) != split:
+            if split and row.columns.setdefault("split", split) != split:
                 raise AnnotationError(
                     f"{row.where}: the split is {row.columns['split']!r} but the file is named {path.name}; "
                     "correct one of them"
@@ -262,6 +263,8 @@ def _row(row: Mapping[str, str], labels: tuple[str, ...], root: Path, where: str
     video, _ = resolve_inside(row["video"], root, where)
     names = tuple(dict.fromkeys(label.strip() for label in labels if label.strip()))
     columns = {key: value for key, value in row.items() if key and key not in KNOWN}
+    if "split" in columns:
+        columns["split"] = split_word(columns["split"])
     return _Row(where, video, names, _interval(row.get("start", ""), row.get("end", ""), where), columns)
 
 
