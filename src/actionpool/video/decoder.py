@@ -67,6 +67,20 @@ class Scaler:
         out[:] = self._turn.apply(rows.reshape(self._height, self._width, 3))
 
 
+class Shrinker:
+    """Turns decoded frames into tiny square grey pictures."""
+
+    def __init__(self, side: int) -> None:
+        self._side, self._resize = side, VideoReformatter()
+
+    def grey(self, frame: Any) -> UInt8Array:
+        """``(side, side)`` uint8: each value the average of its part of the picture."""
+        side = self._side
+        small: Any = self._resize.reformat(frame, side, side, "gray", interpolation=Interpolation.AREA, threads=1)
+        rows: UInt8Array = np.frombuffer(small.planes[0], np.uint8).reshape(-1, small.planes[0].line_size)
+        return rows[:side, :side].copy()
+
+
 class Decoder:
     """An open container and its decoder, with a known position in the file.
 
@@ -160,6 +174,8 @@ class Decoder:
         try:
             frames: list[Any] = self.stream.decode(packet)
         except av.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
             self.failure = str(error.strerror)
             return []
         return frames

@@ -119,7 +119,7 @@ class VideoReader:
         for place, frame_index in enumerate(wanted.tolist()):
             first_place.setdefault(frame_index, place)
         scaler = self._scaler()
-        for frame_index, frame in self._decoded(sorted(first_place)):
+        for frame_index, frame in self.decoded(sorted(first_place)):
             scaler.write(frame, out[first_place[frame_index]])
         for place, frame_index in enumerate(wanted.tolist()):
             if first_place[frame_index] != place:
@@ -168,7 +168,7 @@ class VideoReader:
 
     def _iterate(self, wanted: range) -> Iterator[Frame]:
         scaler = self._scaler()
-        for frame_index, frame in self._decoded(wanted):
+        for frame_index, frame in self.decoded(wanted):
             pixels = np.empty((self._height, self._width, 3), np.uint8)
             scaler.write(frame, pixels)
             yield Frame(frame_index, float(self.timestamps_seconds[frame_index]), pixels)
@@ -190,8 +190,11 @@ class VideoReader:
     def _scaler(self) -> Scaler:
         return Scaler(self._height, self._width, self._known.turn)
 
-    def _decoded(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """(frame index, decoded frame) for ascending distinct indices; every one of them, or an error."""
+    def decoded(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """(frame index, FFmpeg's frame) for ascending distinct indices; every one of them, or an error.
+
+        For the package's own use: the frames are neither turned nor converted.
+        """
         index, can_seek = self._known.index, self.info.codec not in _NO_SEEK_CODECS
         may_skip = self.info.codec == "h264" and self._known.one_frame_a_packet and len(wanted) < len(index)
         with self._decoder() as decoder:
@@ -307,7 +310,9 @@ def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[P
             last_pts, last_duration = packet.pts, packet.duration or 0
         num_damaged += packet.is_corrupt
         limits.check_frames(str(path), len(table))
-    structure, declared, num_whole = read_structure(path), decoder.stream.frames, len(table) - num_damaged
+    structure, num_whole = read_structure(path), len(table) - num_damaged
+    # Only these containers state the number of frames in a header; elsewhere FFmpeg counts what is there.
+    declared = decoder.stream.frames if structure.kind in ("MP4", "AVI") else 0
     if structure.is_cut and (declared == 0 or num_whole < declared):
         frames = f"{num_whole} of {declared} frames" if declared else f"{num_whole} frames"
         raise VideoError(

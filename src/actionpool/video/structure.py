@@ -58,9 +58,7 @@ def read_structure(path: Path) -> Structure:
         if head[:4] == b"\x1a\x45\xdf\xa3":
             return Structure("Matroska", size, _ebml_end(head))
         if head[:6] in (b"GIF87a", b"GIF89a"):
-            file.seek(max(0, size - 16))
-            ended = file.read().rstrip(b"\0").endswith(b"\x3b")
-            return Structure("GIF", size, size if ended else size + 1)
+            return Structure("GIF", size, _walk_gif(file, size))
     if head[:1] == b"\x47" and head[188:189] == b"\x47" and head[376:377] == b"\x47":
         return Structure("MPEG-TS", size)
     for magic, kind in ((b"FLV", "FLV"), (b"OggS", "Ogg"), (b"\0\0\1\xba", "MPEG"), (b"\x30\x26\xb2\x75", "ASF")):
@@ -100,6 +98,33 @@ def _walk_riff(file: BinaryIO, size: int) -> int | None:
             return None
         position += 8 + length + (length & 1)
     return min(position, size) if position == size + 1 else position
+
+
+def _walk_gif(file: BinaryIO, size: int) -> int:
+    """End of the trailer; where there is none, one byte more than the file has."""
+    file.seek(10)
+    flags = file.read(3)[:1]
+    position = 13 + _palette_size(flags)
+    while position < size:
+        file.seek(position)
+        block = file.read(10)
+        if block[:1] == b"\x3b":
+            return position + 1
+        if block[:1] == b"\x2c":  # a picture: descriptor, palette, one byte, then its data
+            position += 11 + _palette_size(block[9:10])
+        else:  # an extension: its data follows two bytes
+            position += 2
+        while position < size:
+            file.seek(position)
+            length = file.read(1)[0]
+            position += 1 + length
+            if length == 0:
+                break
+    return size + 1
+
+
+def _palette_size(flags: bytes) -> int:
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _ebml_end(head: bytes) -> int | None:

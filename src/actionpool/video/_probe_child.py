@@ -1,0 +1,85 @@
+"""The process in which videos are probed: a damaged file may crash, hang or fill it, and nothing else.
+
+Reads one JSON line a file on standard input, answers with one JSON line. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actionpool.errors import VideoError
+from actionpool.video.decoder import Shrinker
+from actionpool.video.fingerprint import GRID, fingerprint, picture_indices
+from actionpool.video.limits import DecodeLimits
+from actionpool.video.reader import VideoReader
+
+
+def main() -> None:
+    """Serve until standard input ends. The one argument is a JSON object: limits, mode, num_threads, memory."""
+    settings = json.loads(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _limit_memory(settings["max_memory_bytes"])
+    limits = DecodeLimits(**settings["limits"])
+    # Answers go to a private copy of standard output: whatever a library prints must not get between them.
+    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        answer = _probe(Path(json.loads(line)), limits, settings["mode"], settings["num_threads"])
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _limit_memory(max_memory_bytes: int) -> None:
+    """Bound the address space where the platform can."""
+    try:
+        import resource
+    except ImportError:
+        return
+    try:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        bound = max_memory_bytes if hard == resource.RLIM_INFINITY else min(max_memory_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
+    except (OSError, ValueError):  # macOS knows the constant but refuses
+        return
+
+
+def _probe(path: Path, limits: DecodeLimits, mode: str, num_threads: int) -> dict[str, Any]:
+    """Everything about one file, as JSON values; ``reason`` says why it cannot be used."""
+    answer: dict[str, Any] = {"info": None, "num_decoded": 0, "reason": None, "content_hash": "", "frame_hash": ""}
+    try:
+        with VideoReader(path, num_threads=num_threads, limits=limits) as video:
+            answer["info"] = asdict(video.info)
+            num_frames = video.info.num_frames
+            sampled = picture_indices(num_frames)
+            pictures: dict[int, Any] = {}
+            shrink = Shrinker(GRID)
+            for frame_index, frame in video.decoded(range(num_frames) if mode == "full" else sorted(set(sampled))):
+                answer["num_decoded"] += 1
+                if frame_index in sampled:
+                    pictures[frame_index] = shrink.grey(frame)
+            answer["frame_hash"] = fingerprint(np.stack([pictures[i] for i in sampled]))
+    except VideoError as error:
+        answer["reason"] = str(error).removeprefix(f"{path}: ")
+    except MemoryError:
+        answer["reason"] = "needs more memory than the probe allows; raise max_memory_bytes if the file is trusted"
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever a file does is its reason
+        answer["reason"] = f"cannot be read: {type(error).__name__}: {error}"
+    try:
+        with path.open("rb") as file:
+            answer["content_hash"] = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        pass  # missing or unreadable: the reason is recorded already
+    return answer
+
+
+if __name__ == "__main__":
+    main()

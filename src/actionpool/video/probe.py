@@ -1,0 +1,266 @@
+"""Probe videos in child processes: what they are, whether they decode, and why not. A bad file cannot hurt the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from actionpool.errors import UsageError, VideoError
+from actionpool.video.fingerprint import near_duplicate_pairs, near_duplicates
+from actionpool.video.limits import DecodeLimits, VideoInfo
+
+__all__ = ["ProbeResult", "near_duplicate_pairs", "near_duplicates", "probe_videos"]
+
+_START_SECONDS = 60.0  # for the child to import its libraries
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What probing found out about one file.
+
+    Attributes:
+        path: as it was given.
+        info: None where not even the packets could be listed.
+        num_decoded: frames that were decoded: all of them in full mode, some in sampled mode.
+        reason: why the file cannot be used, a sentence without the path; None = usable.
+        content_hash: SHA-256 of the file's bytes, hexadecimal; "" where they could not be read.
+        frame_hash: what the video shows, for ``near_duplicates``; "" where it cannot be used.
+    """
+
+    path: str
+    info: VideoInfo | None
+    num_decoded: int
+    reason: str | None
+    content_hash: str
+    frame_hash: str
+
+
+def probe_videos(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    num_workers: int = 2,
+    timeout_seconds: float = 60.0,
+    max_memory_bytes: int = 2 << 30,
+    limits: DecodeLimits = DecodeLimits(),  # noqa: B008 - frozen
+    mode: Literal["full", "sampled"] = "full",
+) -> Iterator[ProbeResult]:
+    """Probe files, each in one of a few long-lived child processes.
+
+    A file that hangs, crashes the decoder or fills its memory costs that child, which is replaced, and gets a reason.
+
+    Args:
+        paths: files; read as they are needed.
+        num_workers: child processes at a time.
+        timeout_seconds: for one file; the child is killed after that.
+        max_memory_bytes: address space of a child, where the platform can bound it (Linux).
+        limits: what a file may cost.
+        mode: "full" decodes every frame and compares the count with what the file declares; "sampled" lists the
+            packets and decodes 8 evenly spaced frames, for long files.
+
+    Yields:
+        One result a path, in the order of completion.
+
+    Raises:
+        UsageError: an argument is out of range.
+        VideoError: the child process does not start at all (a broken installation).
+    """
+    if num_workers < 1 or not timeout_seconds > 0 or max_memory_bytes < 1 or mode not in ("full", "sampled"):
+        raise UsageError(
+            "probing needs num_workers >= 1, timeout_seconds > 0, max_memory_bytes > 0 and mode 'full' or 'sampled', "
+            f"got {num_workers}, {timeout_seconds}, {max_memory_bytes}, {mode!r}"
+        )
+    settings = {
+        "limits": asdict(limits),
+        "mode": mode,
+        "max_memory_bytes": max_memory_bytes,
+        "num_threads": max(1, (os.cpu_count() or 1) // num_workers),
+    }
+    return _Pool(paths, json.dumps(settings), num_workers, timeout_seconds).results()
+
+
+class _Pool:
+    """A thread for each child: it hands out paths, waits for answers and watches the clock."""
+
+    def __init__(
+        self, paths: Iterable[str | os.PathLike[str]], settings: str, num_workers: int, timeout_seconds: float
+    ) -> None:
+        self._paths = iter(paths)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        # Bounded, so that a slow consumer holds the children back instead of filling memory.
+        self._done: queue.Queue[ProbeResult | BaseException | None] = queue.Queue(maxsize=16 * num_workers)
+        self._children = [_Child(settings, timeout_seconds) for _ in range(num_workers)]
+
+    def results(self) -> Iterator[ProbeResult]:
+        threads = [threading.Thread(target=self._work, args=(child,), daemon=True) for child in self._children]
+        for thread in threads:
+            thread.start()
+        try:
+            num_running = len(threads)
+            while num_running:
+                item = self._done.get()
+                if item is None:
+                    num_running -= 1
+                elif isinstance(item, BaseException):
+                    raise item
+                else:
+                    yield item
+        finally:
+            self._stopping.set()
+            for child in self._children:
+                child.stop()
+            while any(thread.is_alive() for thread in threads):
+                try:
+                    self._done.get(timeout=0.05)  # a thread may be waiting for room
+                except queue.Empty:
+                    continue
+
+    def _work(self, child: _Child) -> None:
+        try:
+            while not self._stopping.is_set():
+                with self._lock:
+                    path = next(self._paths, None)
+                if path is None:
+                    break
+                self._done.put(child.probe(os.fspath(path)))
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
+            self._done.put(error)
+        finally:
+            child.stop()
+            self._done.put(None)
+
+
+class _Child:
+    """One child process, started when first needed and again after each death."""
+
+    def __init__(self, settings: str, timeout_seconds: float) -> None:
+        self._settings, self._timeout_seconds = settings, timeout_seconds
+        self._lock = threading.Lock()  # around starting and stopping
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+
+    def probe(self, path: str) -> ProbeResult:
+        answer, timed_out, code = self._ask(path)
+        if answer is not None:
+            info = VideoInfo(**answer.pop("info")) if answer["info"] else answer.pop("info")
+            return ProbeResult(path=path, info=info, **answer)
+        if timed_out:
+            reason = f"took longer than {self._timeout_seconds:g} seconds to probe; it may be damaged or very long"
+        else:
+            reason = f"crashed the decoder ({_death(code)}); it is damaged, get it again"
+        return ProbeResult(path, None, 0, reason, "", "")
+
+    def stop(self) -> None:
+        """Kill the process, whatever it does; no other is started."""
+        with self._lock:
+            self._stopped = True
+            self._kill()
+
+    def _ask(self, path: str) -> tuple[dict[str, Any] | None, bool, int]:
+        """(answer or None, whether time ran out, exit code)."""
+        process = self._running()
+        answer, timed_out = _exchange(process, json.dumps(str(Path(path).absolute())) + "\n", self._timeout_seconds)
+        if answer and not timed_out:
+            found: dict[str, Any] = json.loads(answer)
+            return found, False, 0
+        with self._lock:
+            self._kill()
+        return None, timed_out, process.wait()
+
+    def _running(self) -> subprocess.Popen[str]:
+        with self._lock:
+            if self._stopped:
+                raise VideoError("probing was stopped")
+            if self._process is not None and self._process.poll() is None:
+                return self._process
+            self._kill()
+            with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+                self._process = _start(self._settings, log)
+                ready, _ = _exchange(self._process, "", _START_SECONDS)
+                if not ready:
+                    self._kill()
+                    log.seek(0)
+                    raise VideoError(
+                        f"the process that probes videos does not start; `python -m actionpool doctor` says more. "
+                        f"It wrote: {log.read()[-2000:].strip() or 'nothing'}"
+                    )
+            return self._process
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    _close(pipe)
+            self._process = None
+
+
+def _start(settings: str, log: IO[str]) -> subprocess.Popen[str]:
+    """Start a child; what it prints besides answers goes to ``log``."""
+    environment = dict(os.environ)
+    package_root = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, environment.get("PYTHONPATH")]))
+    # Numpy's own threads would each claim address space, and are of no use here.
+    environment.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", MALLOC_ARENA_MAX="2")
+    return subprocess.Popen(
+        # -P: a file av.py in the working folder is not the decoder.
+        [sys.executable, "-P", "-m", "actionpool.video._probe_child", settings],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        env=environment,
+        encoding="ascii",
+    )
+
+
+def _exchange(process: subprocess.Popen[str], line: str, timeout_seconds: float) -> tuple[str, bool]:
+    """Send a line and wait for one; ("", whether the time ran out) where none comes."""
+    timed_out = threading.Event()
+
+    def expire() -> None:
+        timed_out.set()
+        process.kill()
+
+    timer = threading.Timer(timeout_seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        if process.stdin is None or process.stdout is None:
+            return "", False
+        process.stdin.write(line)
+        process.stdin.flush()
+        answer = process.stdout.readline()
+    except (OSError, ValueError):  # the process is gone, or the pipe was closed by stop()
+        answer = ""
+    finally:
+        timer.cancel()
+    return answer, timed_out.is_set()
+
+
+def _death(code: int) -> str:
+    """In words, how a process ended."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"{name}, perhaps for lack of memory" if name == "SIGKILL" else name
+
+
+def _close(pipe: IO[str]) -> None:
+    try:
+        pipe.close()
+    except OSError:
+        return  # what was still to be written to a dead process
