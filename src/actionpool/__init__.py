@@ -1,1 +1,75 @@
-"""actionpool: recognise human actions in video by learning where to look."""
+"""actionpool: recognise human actions in video by learning where to look.
+
+    >>> import actionpool
+    >>> result = actionpool.train("clips", "runs/first")  # doctest: +SKIP
+    >>> actionpool.evaluate("runs/first", "clips").report.top1  # doctest: +SKIP
+    >>> actionpool.predict("runs/first", "new.mp4")[0].prediction.top(1)  # doctest: +SKIP
+
+The names below are imported when they are first used, so that ``import actionpool`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from actionpool.checkpoint import TrainedRecognizer as TrainedRecognizer
+    from actionpool.checkpoint import load as load
+    from actionpool.config import Config as Config
+    from actionpool.config import preset as preset
+    from actionpool.data.check import check as check
+    from actionpool.data.sources import read_source as read_source
+    from actionpool.errors import ActionPoolError as ActionPoolError
+    from actionpool.evaluate import evaluate as evaluate
+    from actionpool.models.build import build_recognizer as build_recognizer
+    from actionpool.models.recognizer import Recognizer as Recognizer
+    from actionpool.predict import predict as predict
+    from actionpool.train import train as train
+    from actionpool.values import Batch as Batch
+    from actionpool.values import Detection as Detection
+    from actionpool.values import Instance as Instance
+    from actionpool.values import Interval as Interval
+    from actionpool.values import RecognizerOutput as RecognizerOutput
+    from actionpool.video.reader import VideoReader as VideoReader
+    from actionpool.video.writer import VideoWriter as VideoWriter
+    from actionpool.video_prediction import VideoPrediction as VideoPrediction
+
+_HOME = {
+    "ActionPoolError": "errors",
+    "Batch": "values",
+    "Config": "config",
+    "Detection": "values",
+    "Instance": "values",
+    "Interval": "values",
+    "Recognizer": "models.recognizer",
+    "RecognizerOutput": "values",
+    "TrainedRecognizer": "checkpoint",
+    "VideoPrediction": "video_prediction",
+    "VideoReader": "video.reader",
+    "VideoWriter": "video.writer",
+    "build_recognizer": "models.build",
+    "check": "data.check",
+    "evaluate": "evaluate",
+    "load": "checkpoint",
+    "predict": "predict",
+    "preset": "config",
+    "read_source": "data.sources",
+    "train": "train",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'actionpool' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"actionpool.{_HOME[name]}"), name)
+    # Kept, because importing the submodules ``train``, ``evaluate`` and ``predict`` binds their names to the modules.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from safetensors.torch import save_file
 
 from actionpool.config import Config, parse_config
 from actionpool.errors import CheckpointError, ConfigError
-from actionpool.files import atomic_path, write_json
+from actionpool.files import atomic_path, file_hash, write_json
 from actionpool.models.build import build_recognizer
 from actionpool.models.recognizer import Recognizer
 
@@ -86,7 +85,9 @@ def load(run: str | Path, *, which: str = "best") -> TrainedRecognizer:
             header = json.loads(text)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({error}); copy it again or train again") from None
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({error}); copy it again or train again"
+        ) from None
     try:
         if header["format"] != _FORMAT:
             raise CheckpointError(f"{path} has format {header['format']!r}, this version reads {_FORMAT!r}")
@@ -100,8 +101,7 @@ def load(run: str | Path, *, which: str = "best") -> TrainedRecognizer:
     with torch.random.fork_rng(devices=[]):  # building draws initial weights; loading must not change anyone's chance
         recognizer = build_recognizer(config.model, len(classes))
     load_tensors(recognizer, tensors, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return TrainedRecognizer(recognizer.eval(), config, classes, path, digest, details)
+    return TrainedRecognizer(recognizer.eval(), config, classes, path, file_hash(path), details)
 
 
 def load_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:

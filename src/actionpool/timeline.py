@@ -37,21 +37,30 @@ def frame_range(timestamps_seconds: NDArray[np.float64], interval: Interval | No
     return first, max(stop, first + 1)
 
 
-def segment_intervals(
-    timestamps_seconds: NDArray[np.float64], num_segments: int, duration_seconds: float
-) -> list[Interval]:
-    """The stretch of time that each of N equal segments (in frames) covers.
+def segment_seconds(edges_seconds: NDArray[np.float64], num_segments: int) -> NDArray[np.float64]:
+    """The stretch of time that each of N equal parts (in frames) covers.
 
     Args:
-        timestamps_seconds: ``(F,)`` presentation times of the sampled range.
+        edges_seconds: ``(F + 1,)``: when each of F frames appears, and when the last one ends.
         num_segments: N.
-        duration_seconds: of the range, which the last frame fills to its end.
 
     Returns:
-        N intervals in seconds from the first frame, without gaps.
+        ``(N, 2)`` start and end, without gaps.
     """
-    shown = timestamps_seconds - timestamps_seconds[0]
-    edges = np.append(shown, max(duration_seconds, shown[-1]))
-    positions = np.linspace(0, len(shown), num_segments + 1)
-    bounds = np.interp(positions, np.arange(len(edges)), edges)
-    return [Interval(float(a), float(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    positions = np.linspace(0, len(edges_seconds) - 1, num_segments + 1)
+    bounds = np.interp(positions, np.arange(len(edges_seconds)), edges_seconds)
+    return np.stack([bounds[:-1], bounds[1:]], axis=1)
+
+
+def clip_seconds(edges_seconds: NDArray[np.float64], frame_indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The stretch of time from the first to the last frame that each segment saw.
+
+    Args:
+        edges_seconds: ``(F + 1,)`` as in ``segment_seconds``.
+        frame_indices: ``(N, M, T)``.
+
+    Returns:
+        ``(N, 2)``; segments may overlap.
+    """
+    seen = frame_indices.reshape(len(frame_indices), -1)
+    return np.stack([edges_seconds[seen.min(axis=1)], edges_seconds[seen.max(axis=1) + 1]], axis=1)

@@ -1,14 +1,15 @@
-"""Labelled videos as batches: read, sample, transform, collate. Padding and ``valid`` are made here and nowhere else."""
+"""Labelled videos as batches: read, sample, transform, collate. Padding and ``valid`` are made here only."""
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -16,9 +17,10 @@ from actionpool.config import SamplingConfig, TransformConfig
 from actionpool.data import sampling
 from actionpool.data.sources import Example
 from actionpool.data.transforms import Transform, test_transform, train_transform
+from actionpool.device import num_cores
 from actionpool.errors import DataError
-from actionpool.timeline import frame_range
-from actionpool.values import Batch, Failure
+from actionpool.timeline import clip_seconds, frame_range, segment_seconds
+from actionpool.values import Batch, Failure, VideoInfo
 from actionpool.video.reader import VideoReader
 
 
@@ -31,11 +33,28 @@ class ClipKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One video, sampled and transformed: clips ``(R, N, M, C, T, H, W)`` of R crops, labels ``(K,)``."""
+    """One video, sampled and transformed.
+
+    Attributes:
+        index: position in the dataset.
+        clips: ``(R, N, M, C, T, H, W)`` of R crops.
+        labels: ``(K,)``.
+        segments_seconds: float64 ``(N, 2)``.
+        info: of the file.
+    """
 
     index: int
     clips: Tensor
     labels: Tensor
+    segments_seconds: Tensor
+    info: VideoInfo
+
+
+class _Read(NamedTuple):
+    frames: Tensor  # uint8 (N M T, C, H, W)
+    shape: tuple[int, int, int]  # N, M, T
+    segments_seconds: NDArray[np.float64]  # (N, 2)
+    info: VideoInfo
 
 
 class VideoDataset(Dataset[Item | Failure]):
@@ -83,20 +102,19 @@ class VideoDataset(Dataset[Item | Failure]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         example = self.examples[index]
         try:
-            frames, shape = self._read(example, np.random.default_rng([self.seed, epoch, index]))
+            read = self._read(example, np.random.default_rng([self.seed, epoch, index]))
         except DataError as error:
             return Failure(index, str(error))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch, index, 1]).generate_state(1)[0]))
-            views = self._apply(frames)  # (R, N M T, C, H, W)
-        clips = views.unflatten(1, shape).transpose(3, 4)  # (R, N, M, C, T, H, W)
+            views = self._apply(read.frames)  # (R, N M T, C, H, W)
+        clips = views.unflatten(1, read.shape).transpose(3, 4)  # (R, N, M, C, T, H, W)
         labels = torch.zeros(len(self.class_index))
         for name in example.labels:
             labels[self.class_index[name]] = 1
-        return Item(index, clips, labels)
+        return Item(index, clips, labels, torch.from_numpy(read.segments_seconds), read.info)
 
-    def _read(self, example: Example, rng: np.random.Generator) -> tuple[Tensor, tuple[int, int, int]]:
-        """The sampled frames, uint8 ``(N M T, C, H, W)``, and ``(N, M, T)``."""
+    def _read(self, example: Example, rng: np.random.Generator) -> _Read:
         size, short_side = self.transform.resize, self.transform.short_side
         if short_side is not None:
             size = None
@@ -104,10 +122,17 @@ class VideoDataset(Dataset[Item | Failure]):
             first, stop = 0, reader.info.num_frames
             if example.interval is not None:
                 first, stop = frame_range(reader.timestamps_seconds, example.interval)
-            indices = first + self._indices(stop - first, rng)
+            indices = first + self._indices(stop - first, rng)  # (N, M, T)
             pixels = reader.frames_at(indices.reshape(-1).tolist())
+            shown = reader.timestamps_seconds - reader.timestamps_seconds[0]
+            edges = np.append(shown, max(reader.info.duration_seconds, shown[-1]))
+        if self.sampling.test_sampler == "uniform":
+            segments = segment_seconds(edges[first : stop + 1], len(indices))
+        else:
+            segments = clip_seconds(edges, indices)
+        frames = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         num_segments, num_clips, num_frames = indices.shape
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2), (num_segments, num_clips, num_frames)
+        return _Read(frames, (num_segments, num_clips, num_frames), segments, reader.info)
 
     def _indices(self, num_frames: int, rng: np.random.Generator) -> sampling.Indices:
         config = self.sampling
@@ -177,29 +202,33 @@ def collate(items: Sequence[Item | Failure]) -> Batch:
     rows = [(item, crop) for item in items if isinstance(item, Item) for crop in item.clips]
     longest = max((len(crop) for _, crop in rows), default=0)
     if not rows:
-        empty = torch.zeros(0)
-        return Batch(empty, torch.zeros(0, 0, dtype=torch.bool), empty, torch.zeros(0, dtype=torch.long), failures)
+        empty, none = torch.zeros(0), torch.zeros(0, dtype=torch.long)
+        return Batch(empty, torch.zeros(0, 0, dtype=torch.bool), empty, none, empty, (), failures)
     clips = torch.zeros(len(rows), longest, *rows[0][1].shape[1:])
     valid = torch.zeros(len(rows), longest, dtype=torch.bool)
-    for position, (_, crop) in enumerate(rows):
+    seconds = torch.zeros(len(rows), longest, 2, dtype=torch.float64)
+    for position, (item, crop) in enumerate(rows):
         clips[position, : len(crop)] = crop
+        seconds[position, : len(crop)] = item.segments_seconds
         valid[position, : len(crop)] = True
     labels = torch.stack([item.labels for item, _ in rows])
     indices = torch.tensor([item.index for item, _ in rows])
-    return Batch(clips, valid, labels, indices, failures)
+    return Batch(clips, valid, labels, indices, seconds, tuple(item.info for item, _ in rows), failures)
 
 
 def make_loader(
     dataset: VideoDataset, *, batch_size: int, num_workers: int, sampler: EpochSampler | None = None
 ) -> DataLoader[Item | Failure]:
     """A loader over a dataset: ``sampler`` in training, the order of the dataset without."""
+    if num_workers:
+        # Decoder threads do not survive a fork. The fork server starts clean, and imports once for all workers.
+        multiprocessing.set_forkserver_preload(["actionpool.data.datasets"])
     return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
         collate_fn=collate,
-        # Decoder threads do not survive a fork; forkserver starts clean and is paid once.
         multiprocessing_context="forkserver" if num_workers else None,
         persistent_workers=num_workers > 0,
         prefetch_factor=2 if num_workers else None,
@@ -209,4 +238,4 @@ def make_loader(
 
 def default_num_workers() -> int:
     """Loader processes for this machine: one core is left for the loop, and more than eight seldom help."""
-    return max(1, min(8, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 2
+    return max(1, min(8, num_cores() - 1))

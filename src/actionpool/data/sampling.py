@@ -64,9 +64,7 @@ def uniform_clips(
 ) -> Indices:
     """The clip in the middle of each part (TSN's test sampler). Arguments, shape and errors as ``random_clips``."""
     low, high = _start_ranges(num_frames, num_segments * clips_per_segment, span(frames_per_clip, frame_stride))
-    clips = expand(
-        (low + high) // 2, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge
-    )
+    clips = expand((low + high) // 2, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge)
     return clips.reshape(num_segments, clips_per_segment, frames_per_clip)
 
 

@@ -27,7 +27,7 @@ def train_transform(config: TransformConfig) -> Transform:
     steps: list[Transform] = [crop]
     if config.flip:
         steps.append(v2.RandomHorizontalFlip())
-    return v2.Compose([*steps, _normalise(config), lambda frames: frames.unsqueeze(0)])
+    return v2.Compose([*steps, _normalise(config), _one_view])
 
 
 def test_transform(config: TransformConfig, num_crops: int = 1) -> Transform:
@@ -36,25 +36,34 @@ def test_transform(config: TransformConfig, num_crops: int = 1) -> Transform:
     R = 1: the centre. 3: both ends and the centre of the longer side. 5: corners and centre. 10: these and their
     mirror images (TSN).
     """
-    normalise = _normalise(config)
-
-    def apply(frames: Tensor) -> Tensor:
-        frames = _at_least(frames, config.crop)
-        match num_crops:
-            case 1:
-                views = [TF.center_crop(frames, [config.crop])]
-            case 3:
-                views = _three_crops(frames, config.crop)
-            case 5:
-                views = list(TF.five_crop(frames, [config.crop]))
-            case _:
-                views = list(TF.ten_crop(frames, [config.crop]))
-        return torch.stack([normalise(view) for view in views])
-
-    return apply
+    return _Views(config.crop, num_crops, _normalise(config))
 
 
 test_transform.__test__ = False  # type: ignore[attr-defined]  # the name is the field's; it is no pytest test
+
+
+class _Views:
+    """A class and no closure: loaders hand it to their processes."""
+
+    def __init__(self, size: int, num_crops: int, normalise: Transform) -> None:
+        self.size, self.num_crops, self.normalise = size, num_crops, normalise
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        frames = _at_least(frames, self.size)
+        match self.num_crops:
+            case 1:
+                views = [TF.center_crop(frames, [self.size])]
+            case 3:
+                views = _three_crops(frames, self.size)
+            case 5:
+                views = list(TF.five_crop(frames, [self.size]))
+            case _:
+                views = list(TF.ten_crop(frames, [self.size]))
+        return torch.stack([self.normalise(view) for view in views])
+
+
+def _one_view(frames: Tensor) -> Tensor:
+    return frames.unsqueeze(0)
 
 
 def _normalise(config: TransformConfig) -> Transform:

@@ -21,9 +21,7 @@ class Recognizer(nn.Module):
         dropout: on the pooled features.
     """
 
-    def __init__(
-        self, backbone: Backbone, pooling: Pooling, aggregation: Aggregation, *, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, backbone: Backbone, pooling: Pooling, aggregation: Aggregation, *, dropout: float = 0.0) -> None:
         super().__init__()
         if aggregation.features_from is not None:
             backbone.check_stage(aggregation.features_from)
@@ -53,9 +51,11 @@ class Recognizer(nn.Module):
         else:
             pooled = _unflatten(pooled, num_videos, num_segments)
             context = None if context is None else context.unflatten(0, (num_videos, num_segments))
+        # Whatever the network computes in, logarithms of probabilities want the aggregation's own digits.
         dtype = self.aggregation.classifier.weight.dtype
         features = self.dropout(pooled.features).to(dtype)  # (B, N, E)
-        out = self.aggregation(features, valid, None if context is None else context.to(dtype))
+        with torch.autocast(features.device.type, enabled=False):
+            out = self.aggregation(features, valid, None if context is None else context.to(dtype))
         return RecognizerOutput(
             *out, features=features, spatial=pooled.spatial, temporal=pooled.temporal, channel=pooled.channel
         )

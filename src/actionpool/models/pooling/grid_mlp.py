@@ -53,7 +53,8 @@ class GridMLP(Pooling):
             for length, k, s in zip(lengths, self.kernel, self.stride, strict=True)
         )
         if cells == self.grid:
-            pooled = F.avg_pool3d(maps, self.kernel, self.stride)
+            # In float32: torch has no bfloat16 average pool for three dimensions on a CPU.
+            pooled = F.avg_pool3d(maps.float(), self.kernel, self.stride).to(maps.dtype)
         else:
             pooled = F.adaptive_avg_pool3d(maps, self.grid)
         return PoolingOutput(self.layers(pooled.flatten(1)))  # (B, widths[-1])

@@ -1,0 +1,68 @@
+"""The whole path on clips that are made on the spot: check, train, score on held-out clips, predict."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from actionpool.data.synthetic import MOTIONS, write_motion_clips
+from actionpool.errors import ActionPoolError
+from actionpool.evaluate import evaluate
+from actionpool.predict import predict
+from actionpool.run import RunFolder
+from actionpool.train import train
+
+
+def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False) -> dict[str, Any]:
+    """Run the demonstration.
+
+    Args:
+        output: a folder to make; it must not exist, or be empty.
+        say: receives each sentence for the user.
+        progress: show a progress bar while training.
+
+    Returns:
+        ``output, num_clips, chance, top1, seconds``.
+
+    Raises:
+        UsageError: ``output`` holds something.
+        ActionPoolError: the score is not above chance, which means that something is broken here.
+    """
+    began = time.monotonic()
+    RunFolder(output).check_new()
+    clips, run = output / "clips", output / "run"
+    say(f"Making clips of {len(MOTIONS)} motions ({', '.join(MOTIONS)}) in {clips}")
+    write_motion_clips(clips, clips_per_class=24)
+    say(f"$ actionpool train {clips} -o {run}")
+    train(clips, run, model="gated-c3d", epochs=12, settings=_SETTINGS, progress=progress, say=say)
+    say(f"$ actionpool eval {run} {clips}")
+    report = evaluate(run, clips, say=say).report
+    held_out = [row for row in (run / "splits.csv").read_text(encoding="utf-8").splitlines() if row.endswith(",test")]
+    say(f"$ actionpool predict {run} (one held-out clip of each class) -o {output / 'predictions'} --annotate")
+    chosen = {row.split("/")[0]: clips / row.split(",")[0] for row in held_out}
+    for result in predict(run, list(chosen.values()), output / "predictions", annotate=True):
+        if result.prediction is None:
+            raise ActionPoolError(f"the demo's own clip {result.path} could not be read: {result.reason}")
+        label, probability = result.prediction.top(1)[0]
+        say(f"  {result.path.parent.name}/{result.path.name}: {label} {probability:.0%}")
+    chance = 1 / len(MOTIONS)
+    seconds = time.monotonic() - began
+    say(
+        f"Top-1 on {report.num_videos} held-out clips: {report.top1:.2f}, chance {chance:.2f}. "
+        f"{seconds:.0f} s in all. Look at {output / 'predictions'}."
+    )
+    if report.top1 < 2 * chance:
+        raise ActionPoolError(
+            f"the demo should end well above chance, and reached {report.top1:.2f}; paste 'actionpool doctor' into a "
+            "bug report"
+        )
+    return {
+        "output": str(output),
+        "num_clips": len(MOTIONS) * 24,
+        "chance": chance,
+        "top1": report.top1,
+        "seconds": round(seconds, 1),
+    }

@@ -1,0 +1,337 @@
+"""Training proper: a Lightning module, and the callback that writes the run folder.
+
+All chance follows from (seed, epoch, video): the order, the samples, the augmentation, and dropout, whose generator is
+seeded anew at each epoch. So a run that was killed and resumed ends exactly where it would have ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from actionpool.checkpoint import save_checkpoint
+from actionpool.config import Config, TrainConfig
+from actionpool.data.datasets import EpochSampler, Item, VideoDataset, make_loader
+from actionpool.data.sources import Example
+from actionpool.device import num_cores, resolve_device, resolve_precision
+from actionpool.errors import TrainingError
+from actionpool.files import atomic_path, write_csv
+from actionpool.losses import video_bce, video_nll
+from actionpool.models.build import build_recognizer
+from actionpool.models.recognizer import Recognizer
+from actionpool.run import RunFolder
+from actionpool.train import PreparedData, Say
+from actionpool.values import Batch, Failure
+
+
+def fit(
+    run: RunFolder, config: Config, data: PreparedData, *, resume: bool, progress: bool, tell: Say
+) -> tuple[dict[str, float], int]:
+    """Train, or continue to train.
+
+    Returns:
+        The metrics of the best epoch (the last one without validation), and the number of epochs done.
+
+    Raises:
+        TrainingError: the loss is not finite; the message names step and videos.
+    """
+    settings = config.train
+    torch.manual_seed(settings.seed)
+    recognizer = build_recognizer(config.model, len(data.classes))
+    module = TrainingModule(recognizer, config, data)
+    writer = RunWriter(run, config, data, tell)
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    callbacks: list[Callback] = [writer]
+    if settings.early_stopping_epochs and data.val:
+        callbacks.append(EarlyStopping("val_top1", mode="max", patience=settings.early_stopping_epochs))
+    if progress:
+        callbacks.append(RichProgressBar(leave=False, console_kwargs={"stderr": True}))
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    num_processes = settings.num_devices * settings.num_nodes
+    with warnings.catch_warnings():
+        _ignore_advice()
+        trainer = L.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=settings.num_devices,
+            num_nodes=settings.num_nodes,
+            strategy="ddp" if num_processes > 1 else "auto",
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            max_epochs=settings.epochs,
+            accumulate_grad_batches=settings.accumulate,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(run.path, name="tensorboard", version=""),
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+        tell(
+            f"Training {config.model.preset} ({sum(p.numel() for p in recognizer.parameters()) / 1e6:.1f} M parameters) "
+            f"for {settings.epochs} epochs, batches of {settings.batch_size}, {device.type}, {precision}."
+        )
+        resumable = str(run.resume) if resume and run.resume.exists() else None
+        trainer.fit(module, ckpt_path=resumable, weights_only=True)
+    return writer.best, trainer.current_epoch
+
+
+class TrainingModule(L.LightningModule):
+    """Loss, optimiser and data of one run; the recogniser itself knows nothing of them."""
+
+    def __init__(self, recognizer: Recognizer, config: Config, data: PreparedData) -> None:
+        super().__init__()
+        self.recognizer = recognizer
+        self.config = config
+        self.data = data
+        self.failures: dict[str, str] = {}
+        self.train_loss = MeanMetric()
+        self.val_loss = MeanMetric()
+        self.train_top1 = MulticlassAccuracy(len(data.classes), average="micro")
+        self.val_top1 = MulticlassAccuracy(len(data.classes), average="micro")
+
+    def train_dataloader(self) -> DataLoader[Item | Failure]:
+        settings = self.config.train
+        dataset = self._dataset(self.data.train, training=True)
+        sampler = EpochSampler(
+            len(dataset), seed=settings.seed, rank=self.global_rank, world_size=self.trainer.world_size
+        )
+        return make_loader(
+            dataset, batch_size=int(settings.batch_size), num_workers=int(settings.num_workers), sampler=sampler
+        )
+
+    def val_dataloader(self) -> DataLoader[Item | Failure] | list[Any]:
+        if not self.data.val:
+            return []
+        dataset = self._dataset(self.data.val, training=False)
+        sampler = EpochSampler(len(dataset), shuffle=False, rank=self.global_rank, world_size=self.trainer.world_size)
+        return make_loader(dataset, batch_size=int(self.config.train.batch_size), num_workers=1, sampler=sampler)
+
+    def _dataset(self, examples: list[Example], *, training: bool) -> VideoDataset:
+        settings = self.config
+        sampling = settings.sampling.model_copy(
+            update={"test_segments": settings.sampling.val_segments, "test_crops": 1}
+        )
+        return VideoDataset(
+            examples,
+            self.data.classes,
+            sampling=sampling,
+            transform=settings.transform,
+            training=training,
+            seed=settings.train.seed,
+            num_threads=1,
+        )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch.to(device)
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout draws from the global generator; seeded by epoch, a resumed run draws what it would have drawn.
+        torch.manual_seed(_mix(self.config.train.seed, self.current_epoch, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
+        self._note_failures(batch)
+        if not len(batch.clips):
+            return None
+        output = self.recognizer(batch.clips, batch.valid)
+        loss = self._loss(output.log_probs, batch.labels, self.config.train.label_smoothing)
+        if not torch.isfinite(loss):
+            names = ", ".join(self.data.train[i].video for i in batch.indices.tolist())
+            raise TrainingError(
+                f"the loss became {float(loss.detach())} at step {self.global_step} (epoch {self.current_epoch}), on {names}. "
+                "Lower train.learning_rate, set train.gradient_clip, or use --precision fp32; --resume goes on from the "
+                "last checkpoint"
+            )
+        self.train_loss.update(loss.detach(), weight=len(batch.labels))
+        self.train_top1.update(output.log_probs.detach(), batch.labels.argmax(dim=1))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        self._note_failures(batch)
+        if not len(batch.clips):
+            return
+        log_probs = self.recognizer(batch.clips, batch.valid).log_probs
+        self.val_loss.update(self._loss(log_probs, batch.labels, 0.0), weight=len(batch.labels))
+        self.val_top1.update(log_probs, batch.labels.argmax(dim=1))
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val_loss", self.val_loss.compute())
+        self.log("val_top1", self.val_top1.compute(), prog_bar=True)
+        self.val_loss.reset()
+        self.val_top1.reset()
+
+    def on_train_epoch_end(self) -> None:
+        if self.train_loss.update_count:
+            self.log("train_loss", self.train_loss.compute(), prog_bar=True)
+            self.log("train_top1", self.train_top1.compute(), prog_bar=True)
+        self.train_loss.reset()
+        self.train_top1.reset()
+
+    def _loss(self, log_probs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+        if self.config.model.task == "multi-label":
+            return video_bce(log_probs, labels)
+        return video_nll(log_probs, labels, smoothing=smoothing)
+
+    def _note_failures(self, batch: Batch) -> None:
+        examples = self.data.train if self.trainer.training else self.data.val
+        for failure in batch.failures:
+            self.failures[examples[failure.index].video] = failure.reason
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Not Lightning's own clipping: it refuses fused optimisers, in case of a gradient scaler that is not used here.
+        if self.config.train.gradient_clip:
+            nn.utils.clip_grad_norm_(self.parameters(), self.config.train.gradient_clip)
+
+    def configure_optimizers(self) -> Any:
+        settings = self.config.train
+        optimizer = make_optimizer(settings, self.recognizer)
+        steps_per_epoch = max(1, math.ceil(len(self.train_dataloader()) / settings.accumulate))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(settings, step / steps_per_epoch)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def make_optimizer(settings: TrainConfig, recognizer: nn.Module) -> torch.optim.Optimizer:
+    """The configured optimiser over all parameters that learn."""
+    parameters = [parameter for parameter in recognizer.parameters() if parameter.requires_grad]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    match settings.optimizer:
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
+
+
+def learning_rate_factor(settings: TrainConfig, epoch: float) -> float:
+    """What the learning rate is multiplied by after so many epochs (a fraction inside one)."""
+    if epoch < settings.warmup_epochs:
+        return (epoch + 1e-3) / settings.warmup_epochs
+    match settings.schedule:
+        case "step":
+            return float(settings.step_factor ** (int(epoch + 1e-9) // settings.step_epochs))
+        case "cosine":
+            done = (epoch - settings.warmup_epochs) / max(settings.epochs - settings.warmup_epochs, 1e-9)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        case "constant":
+            return 1.0
+
+
+class RunWriter(Checkpoint):
+    """Writes metrics, checkpoints and the quarantine at the end of each epoch.
+
+    A ``Checkpoint`` in Lightning's sense, so that it runs after everything else of the epoch. The weights of the best
+    epoch come first and the resumable state last: a kill in between repeats an epoch, and loses none.
+
+    Args:
+        run: where to.
+        config, data: of the run.
+        tell: receives a line an epoch.
+    """
+
+    def __init__(self, run: RunFolder, config: Config, data: PreparedData, tell: Say) -> None:
+        self.run, self.config, self.data, self.tell = run, config, data, tell
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+        self._saved_at = self._epoch_began_at = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history, self.best = list(state_dict["history"]), dict(state_dict["best"])
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._epoch_began_at = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not isinstance(pl_module, TrainingModule):
+            raise TypeError(f"RunWriter writes for TrainingModule, got {type(pl_module).__name__}")
+        row = {"epoch": float(trainer.current_epoch)}
+        row.update({name: float(value) for name, value in trainer.callback_metrics.items()})
+        self.history.append(row)
+        improved = is_better(row, self.best)
+        if improved:
+            self.best = row
+        last_epoch = trainer.should_stop or trainer.current_epoch + 1 >= self.config.train.epochs
+        save = last_epoch or time.monotonic() - self._saved_at >= self.config.train.checkpoint_seconds
+        if trainer.is_global_zero:
+            if improved and self.data.val:
+                self._export("best", pl_module.recognizer, row, complete=last_epoch)
+            if save:
+                self._export("last", pl_module.recognizer, row, complete=last_epoch)
+            self._write_tables(pl_module.failures)
+            self.tell(self._line(row, improved=improved))
+        if save:
+            self._save_resumable(trainer)
+            self._saved_at = time.monotonic()
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.run.resume.unlink(missing_ok=True)
+
+    def _save_resumable(self, trainer: L.Trainer) -> None:
+        # Under DDP saving is collective: every rank calls, rank 0 writes.
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.run.resume)
+            return
+        with atomic_path(self.run.resume) as temporary:
+            trainer.save_checkpoint(temporary)
+
+    def _export(self, name: str, recognizer: Recognizer, row: dict[str, float], *, complete: bool) -> None:
+        details = {"epoch": int(row["epoch"]), "metrics": row, "best": self.best, "complete": complete}
+        save_checkpoint(self.run.path / name, recognizer, self.config, self.data.classes, details)
+
+    def _write_tables(self, failures: Mapping[str, str]) -> None:
+        columns = list(dict.fromkeys(name for row in self.history for name in row))
+        write_csv(self.run.metrics, columns, [[row.get(name, "") for name in columns] for row in self.history])
+        if failures:
+            self.run.write_quarantine({**self.data.quarantined, **failures})
+
+    def _line(self, row: Mapping[str, float], *, improved: bool) -> str:
+        parts = [f"epoch {int(row['epoch']) + 1:>3}/{self.config.train.epochs}"]
+        for name in ("train_loss", "train_top1", "val_loss", "val_top1"):
+            if name in row:
+                parts.append(f"{name.replace('_', ' ')} {row[name]:.3f}")
+        parts.append(f"{time.monotonic() - self._epoch_began_at:.1f} s")
+        return "  ".join(parts) + ("  *" if improved and self.data.val else "")
+
+
+def is_better(row: Mapping[str, float], best: Mapping[str, float]) -> bool:
+    """Higher validation accuracy wins, a lower validation loss breaks ties; without validation the newest wins."""
+    if "val_top1" not in row or "val_top1" not in best:
+        return True
+    return (row["val_top1"], -row["val_loss"]) > (best["val_top1"], -best["val_loss"])
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several numbers, far from the seeds of their neighbours."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _ignore_advice() -> None:
+    """Lightning's hints on worker counts and logging intervals are for its own users, not for ours."""
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
+        ".*`training_step` returned `None`.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*Checkpoint directory.*exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", pattern)

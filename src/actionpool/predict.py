@@ -1,0 +1,210 @@
+"""What a run says of new videos: one ``VideoPrediction`` a video, and a summary table."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from actionpool.checkpoint import TrainedRecognizer, load
+from actionpool.data.datasets import VideoDataset
+from actionpool.data.sources import VIDEO_SUFFIXES, Example
+from actionpool.errors import UsageError
+from actionpool.files import write_csv
+from actionpool.scoring import VideoScore, score_videos, with_views
+from actionpool.values import Failure
+from actionpool.video_prediction import Curves, ModelReference, Segment, VideoPrediction, write_prediction
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedVideo:
+    """One result of ``predict``.
+
+    Attributes:
+        path: of the video.
+        name: of the video in the output folder, unique there.
+        prediction: None where the video could not be read.
+        reason: why not; None where it could.
+    """
+
+    path: Path
+    name: str
+    prediction: VideoPrediction | None
+    reason: str | None
+
+
+def predict(
+    run: str | Path | TrainedRecognizer,
+    sources: str | Path | Sequence[str | Path],
+    output: str | Path | None = None,
+    *,
+    views: str | None = None,
+    annotate: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
+    compiled: bool = False,
+    batch_size: int = 4,
+    num_workers: int | None = None,
+    on_result: Callable[[PredictedVideo, int, int], None] | None = None,
+) -> list[PredictedVideo]:
+    """Recognise the actions of videos.
+
+    Args:
+        run: a run folder, or what ``load`` returned.
+        sources: files, folders (searched for videos) or glob patterns.
+        output: a folder for the predictions; None writes nothing.
+        views: ``CLIPSxCROPS`` a video; None = the run's own.
+        annotate: also write each video with its label burnt in.
+        device, precision, compiled, batch_size, num_workers: how to compute.
+        on_result: receives (result, done, total) as they come.
+
+    Returns:
+        One entry a video, in the order of the sources; a broken video has a reason and stops nothing.
+
+    Raises:
+        UsageError: a source does not exist, or there is no video among them.
+        CheckpointError: the run cannot be loaded.
+    """
+    model = run if isinstance(run, TrainedRecognizer) else load(run)
+    videos = find_videos([sources] if isinstance(sources, str | Path) else sources)
+    folder = None if output is None else Path(output)
+    results = []
+    for result, curves in _predictions(
+        model,
+        videos,
+        views=views,
+        device=device,
+        precision=precision,
+        compiled=compiled,
+        batch_size=batch_size,
+        num_workers=num_workers,
+    ):
+        if folder is not None and result.prediction is not None and curves is not None:
+            write_prediction(folder / f"{result.name}.json", result.prediction, curves)
+            if annotate:
+                from actionpool.show.overlay_video import write_annotated
+
+                write_annotated(result.path, result.prediction, folder / f"{result.name}.annotated.mp4")
+        results.append(result)
+        if on_result is not None:
+            on_result(result, len(results), len(videos))
+    if folder is not None:
+        _write_summary(folder / "summary.csv", results)
+    return results
+
+
+def find_videos(sources: Sequence[str | Path]) -> list[tuple[Path, str]]:
+    """Expand files, folders and patterns.
+
+    Returns:
+        ``(path, name)`` of each video once; names are unique, relative to the folder searched, ``/`` between parts.
+
+    Raises:
+        UsageError: a source matches nothing.
+    """
+    found: dict[Path, str] = {}
+    for source in map(str, sources):
+        path = Path(source)
+        if path.is_dir():
+            names = {p: p.relative_to(path).as_posix() for p in sorted(path.rglob("*")) if _is_video(p)}
+            if not names:
+                raise UsageError(f"{source} holds no video; known suffixes: {' '.join(sorted(VIDEO_SUFFIXES))}")
+        elif path.exists():
+            names = {path: path.name}
+        else:
+            matches = [Path(match) for match in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207
+            names = {p: p.name for p in matches if p.is_file()}
+            if not names:
+                raise UsageError(f"{source} is no file, no folder, and matches nothing; check the name")
+        for p, name in names.items():
+            found.setdefault(p, name)
+    taken: set[str] = set()
+    unique = []
+    for p, name in found.items():
+        candidate, number = name, 2
+        while candidate in taken:
+            candidate, number = f"{name}.{number}", number + 1
+        taken.add(candidate)
+        unique.append((p, candidate))
+    return unique
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _predictions(
+    model: TrainedRecognizer,
+    videos: list[tuple[Path, str]],
+    *,
+    views: str | None,
+    device: Literal["auto", "cpu", "cuda"],
+    precision: Literal["auto", "bf16", "fp32"],
+    compiled: bool,
+    batch_size: int,
+    num_workers: int | None,
+) -> Iterator[tuple[PredictedVideo, Curves | None]]:
+    sampling = with_views(model.config, views)
+    examples = [Example(video=str(p), path=p, labels=(), interval=None, columns={}) for p, _ in videos]
+    dataset = VideoDataset(
+        examples, model.classes, sampling=sampling, transform=model.config.transform, training=False
+    )
+    reference = ModelReference(
+        preset=model.config.model.preset,
+        weights_hash=model.weights_hash,
+        views=f"{sampling.test_segments}x{sampling.test_crops}",
+    )
+    scores = score_videos(
+        model,
+        dataset,
+        device=device,
+        precision=precision,
+        compiled=compiled,
+        batch_size=batch_size,
+        num_workers=num_workers,
+    )
+    for score in scores:
+        path, name = videos[score.index]
+        if isinstance(score, Failure):
+            yield PredictedVideo(path, name, None, score.reason), None
+        else:
+            prediction = _to_prediction(path, score, model, reference)
+            curves = Curves(
+                segment_logits=score.segment_logits,
+                relevance=score.relevance,
+                weights=score.weights,
+                spatial=score.spatial,
+                temporal=score.temporal,
+            )
+            yield PredictedVideo(path, name, prediction, None), curves
+
+
+def _to_prediction(
+    path: Path, score: VideoScore, model: TrainedRecognizer, reference: ModelReference
+) -> VideoPrediction:
+    return VideoPrediction(
+        # A name that is not valid UTF-8 cannot be written to JSON; its bytes are shown escaped.
+        video=str(path).encode("utf-8", "backslashreplace").decode(),
+        width=score.info.width,
+        height=score.info.height,
+        fps=score.info.fps,
+        num_frames=score.info.num_frames,
+        duration_seconds=score.info.duration_seconds,
+        model=reference,
+        classes=model.classes,
+        probabilities=tuple(score.log_probs.exp().clamp(0, 1).tolist()),
+        segments=tuple(Segment(start_seconds=start, end_seconds=end) for start, end in score.segments_seconds.tolist()),
+    )
+
+
+def _write_summary(path: Path, results: Sequence[PredictedVideo]) -> None:
+    rows: list[tuple[object, ...]] = []
+    for result in results:
+        if result.prediction is None:
+            rows.append((str(result.path), "", "", "", result.reason))
+        else:
+            label, probability = result.prediction.top(1)[0]
+            rows.append((str(result.path), label, f"{probability:.4f}", f"{result.name}.json", ""))
+    write_csv(path, ("video", "label", "probability", "prediction", "reason"), rows)

@@ -1,0 +1,114 @@
+"""The folder of a run: what training writes into it, and what resuming and scoring read back.
+
+RUN/config.yaml        the resolved configuration
+    environment.json   versions, machine, command
+    data.json          format, classes, how it was split, content hash of each split
+    splits.csv         video, start, end, label, group, split
+    quarantine.csv     video, reason: what was left out
+    metrics.csv        one row an epoch
+    tensorboard/       the same curves
+    best/, last/       model.safetensors + model.json
+    resume.ckpt        optimiser state for --resume; removed when training is complete
+    evaluations/       one JSON and one CSV for each scored split
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from actionpool.errors import CheckpointError, UsageError
+from actionpool.files import write_csv, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths inside a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def splits(self) -> Path:
+        return self.path / "splits.csv"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.path / "quarantine.csv"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def resume(self) -> Path:
+        return self.path / "resume.ckpt"
+
+    def check_new(self) -> None:
+        """Refuse to write over anything.
+
+        Raises:
+            UsageError: the folder exists and is not empty.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            hint = "continue it with --resume" if self.config.exists() else "it was not made by 'actionpool train'"
+            raise UsageError(f"{self.path} exists already and nothing is overwritten: choose another -o, or {hint}")
+
+    def check_resumable(self) -> None:
+        """Raises ``UsageError`` where there is no run to continue."""
+        if not self.config.exists() or not self.data.exists() or not self.splits.exists():
+            raise UsageError(f"--resume: {self.path} holds no run that was begun; leave --resume out to start one")
+
+    def write_environment(self, command: list[str]) -> None:
+        write_json(self.path / "environment.json", {"command": command, **environment()})
+
+    def write_quarantine(self, reasons: Mapping[str, str]) -> None:
+        write_csv(self.quarantine, ("video", "reason"), sorted(reasons.items()))
+
+    def read_data(self) -> dict[str, Any]:
+        """``data.json``.
+
+        Raises:
+            CheckpointError: it is absent or damaged.
+        """
+        try:
+            value = json.loads(self.data.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.data} cannot be read ({error}); is {self.path} a finished run?") from None
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{self.data} holds {type(value).__name__}, expected an object")
+        return value
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, without paths or host names."""
+    packages = {}
+    for name in ("actionpool", "torch", "torchvision", "lightning", "av", "numpy", "timm", "opencv-python-headless"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "packages": packages,
+    }
+
+
+def command_line() -> list[str]:
+    """The command as typed, the program by its name alone."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]

@@ -1,0 +1,1 @@
+"""Pictures of predictions: they read ``VideoPrediction``, never a model."""

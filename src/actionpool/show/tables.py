@@ -1,0 +1,46 @@
+"""Reports as tables on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from actionpool.data.check import CheckReport
+from actionpool.evaluation.classification import ClassificationReport
+
+_MOST_ROWS = 60
+
+
+def print_evaluation(report: ClassificationReport, missing: Mapping[str, str]) -> None:
+    """Scores, then per-class accuracy with the class that each is most often taken for."""
+    console = Console()
+    console.print(Text(f"Protocol: {report.protocol}"))
+    scored = report.num_videos - report.num_missing
+    console.print(Text(f"Videos: {scored} scored, {report.num_missing} missing"))
+    for video, reason in list(missing.items())[:10]:
+        console.print(Text(f"  missing: {video}: {reason}"))
+    table = Table("class", "videos", "accuracy", "most often taken for")
+    names = list(report.per_class)
+    for index, (name, accuracy) in enumerate(report.per_class.items()):
+        if accuracy is None:
+            continue
+        row = report.confusion[index]
+        others = [(count, names[other]) for other, count in enumerate(row) if other != index and count]
+        confused = max(others, default=(0, ""))
+        table.add_row(Text(name), str(sum(row)), f"{accuracy:.3f}", Text(f"{confused[1]} ({confused[0]})" if others else ""))
+        if table.row_count == _MOST_ROWS:
+            table.add_row(Text("..."), "", "", Text("use --json for all classes"))
+            break
+    console.print(table)
+    console.print(
+        Text(
+            f"top-1 {report.top1:.4f}   top-5 {report.top5:.4f}   mean class accuracy {report.mean_class_accuracy:.4f}"
+        )
+    )
+
+
+def print_check(report: CheckReport) -> None:
+    """What was found, what is broken, what is odd."""

@@ -1,0 +1,254 @@
+"""From a data folder to a run: check, split, train with Lightning, write checkpoints without pickle."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from actionpool.config import Config, load_config, override, parse_config, preset, to_yaml
+from actionpool.data.catalog import Catalog
+from actionpool.data.check import check_source
+from actionpool.data.datasets import default_num_workers
+from actionpool.data.sources import Example, Source, read_source
+from actionpool.data.splits import SplitPlan, plan_splits, read_splits, write_splits
+from actionpool.errors import DataError
+from actionpool.files import write_json, write_text
+from actionpool.run import RunFolder, command_line
+from actionpool.video.probe import ProbeResult
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What ``train`` returns.
+
+    Attributes:
+        run: the folder.
+        num_train, num_val, num_test: examples in each split.
+        num_quarantined: videos left out, with reasons in ``quarantine.csv``.
+        epochs: finished.
+        metrics: of the best epoch (the last one without validation).
+    """
+
+    run: Path
+    num_train: int
+    num_val: int
+    num_test: int
+    num_quarantined: int
+    epochs: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedData:
+    """Labelled examples by split, and what was left out."""
+
+    classes: tuple[str, ...]
+    train: list[Example]
+    val: list[Example]
+    test: list[Example]
+    quarantined: dict[str, str]
+
+
+def train(
+    data: str | Path,
+    output: str | Path,
+    *,
+    model: str = "gated-c3d",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] | None = None,
+    precision: Literal["auto", "bf16", "fp32"] | None = None,
+    format: str | None = None,
+    videos: str | Path | None = None,
+    split_column: str | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
+    group: str | None = None,
+    settings: Iterable[str] = (),
+    resume: bool = False,
+    progress: bool = False,
+    say: Say | None = None,
+) -> TrainResult:
+    """Train a recogniser.
+
+    Args:
+        data: a folder, table or list (``actionpool check`` tells what is understood).
+        output: the run folder; it must not hold anything, unless ``resume``.
+        model: a preset's name.
+        epochs, batch_size, seed, device, precision: over the preset's.
+        format, videos, split_column, folds, fold, group: how to read and split the data.
+        settings: ``dotted.key=value`` over everything else.
+        resume: continue the run in ``output`` with its own configuration, to the same end as if never stopped.
+        progress: show a progress bar on the standard error stream.
+        say: receives each sentence for the user.
+
+    Raises:
+        UsageError: an unknown name, or a folder that would be overwritten.
+        DataError: nothing to train on, or labels that contradict each other.
+        TrainingError: a loss that is not finite.
+    """
+    tell: Say = say or (lambda sentence: None)
+    run = RunFolder(Path(output))
+    if resume:
+        run.check_resumable()
+        config = load_config(run.config)
+        finished = _finished(run)
+        if finished is not None:
+            tell(f"{run.path} is complete already; nothing is left to do.")
+            return finished
+        tell(f"Continuing {run.path} with its own configuration.")
+    else:
+        run.check_new()
+        options = {
+            "train": {
+                "epochs": epochs, "batch_size": batch_size, "seed": seed, "device": device, "precision": precision
+            },
+            "data": {
+                "path": str(data), "format": format, "videos": None if videos is None else str(videos),
+                "split_column": split_column, "folds": folds, "fold": fold, "group": group,
+            },
+        }  # fmt: skip
+        config = override(_with_options(preset(model), options), settings)
+    source = read_source(
+        data, format=config.data.format, videos=None if config.data.videos is None else Path(config.data.videos)
+    )
+    prepared = prepare_data(source, config, run, resume=resume, tell=tell)
+    config = _settle(config, len(prepared.train))
+    if not resume:
+        run.path.mkdir(parents=True, exist_ok=True)
+        write_text(run.config, to_yaml(config))
+        run.write_environment(command_line())
+    run.write_quarantine(prepared.quarantined)
+    # Lightning takes seconds to import; a wrong label has been told by now.
+    from actionpool.fit import fit
+
+    metrics, epochs_done = fit(run, config, prepared, resume=resume, progress=progress, tell=tell)
+    return TrainResult(
+        run=run.path,
+        num_train=len(prepared.train),
+        num_val=len(prepared.val),
+        num_test=len(prepared.test),
+        num_quarantined=len(prepared.quarantined),
+        epochs=epochs_done,
+        metrics=metrics,
+    )
+
+
+def prepare_data(source: Source, config: Config, run: RunFolder, *, resume: bool, tell: Say) -> PreparedData:
+    """Probe, check and split; everything odd is told before anything trains."""
+    with Catalog.beside(source.root) as catalog:
+        probes = catalog.probe([example.path for example in source.examples])
+        for note in source.notes:
+            tell(f"Note: {note}")
+        if resume:
+            plan = read_splits(run.splits, source)
+        else:
+            plan = _plan(source, config, probes)
+        report = check_source(source, catalog, plan=plan)
+    for warning in report.warnings:
+        tell(f"Warning: {warning}")
+    tell(
+        f"Found {source.format}: {report.num_usable} usable of {report.num_videos} videos, {len(source.classes)} classes."
+    )
+    quarantined = {video.video: video.reason for video in report.quarantined}
+    if quarantined:
+        tell(f"Quarantined {len(quarantined)} videos (left out, listed in {run.quarantine}).")
+    tell(f"Split: {plan.how}")
+    if not resume:
+        write_splits(run.splits, source, plan)
+        _write_data(run, source, plan, probes)
+    by_split: dict[str, list[Example]] = {"train": [], "val": [], "test": [], "unused": []}
+    for position, example in enumerate(source.examples):
+        if probes[example.path].reason is None:
+            by_split[plan.assignment[position]].append(example)
+    if not by_split["train"]:
+        raise DataError(
+            f"no usable video is left to train on ({len(quarantined)} quarantined, see {run.quarantine}); "
+            "run 'actionpool check' on the data"
+        )
+    tell(
+        f"Training on {len(by_split['train'])}, validating on {len(by_split['val'])}, keeping {len(by_split['test'])} for the test."
+    )
+    return PreparedData(source.classes, by_split["train"], by_split["val"], by_split["test"], quarantined)
+
+
+def _finished(run: RunFolder) -> TrainResult | None:
+    """The result of a run that is complete, read back from its folder."""
+    try:
+        details = json.loads((run.path / "last" / "model.json").read_text(encoding="utf-8"))["details"]
+        if not details["complete"] or run.resume.exists():
+            return None
+        splits = run.read_data()["num_examples"]
+        return TrainResult(
+            run=run.path,
+            num_train=int(splits["train"]),
+            num_val=int(splits["val"]),
+            num_test=int(splits["test"]),
+            num_quarantined=len(run.quarantine.read_text(encoding="utf-8").splitlines()) - 1,
+            epochs=int(details["epoch"]) + 1,
+            metrics=dict(details["best"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _with_options(config: Config, options: dict[str, dict[str, Any]]) -> Config:
+    """The options that were given, over the configuration."""
+    values = config.model_dump()
+    for section, entries in options.items():
+        values[section].update({key: value for key, value in entries.items() if value is not None})
+    return parse_config(values)
+
+
+def _plan(source: Source, config: Config, probes: Mapping[Path, ProbeResult]) -> SplitPlan:
+    data = config.data
+    return plan_splits(
+        source,
+        split_column=data.split_column,
+        folds=data.folds,
+        fold=data.fold,
+        group=data.group,
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        seed=data.split_seed,
+        near_duplicate_groups=duplicate_groups(source, probes),
+    )
+
+
+def _settle(config: Config, num_train: int) -> Config:
+    """Fill in what ``auto`` stands for, so that the written configuration says what was done."""
+    settings = config.train
+    changes: dict[str, Any] = {}
+    if settings.batch_size == "auto":
+        # Large enough for stable gradients, small enough that an epoch of a small set still makes several steps.
+        changes["batch_size"] = min(32, max(4, 2 ** round(math.log2(max(1, num_train / 8)))))
+    if settings.num_workers == "auto":
+        changes["num_workers"] = default_num_workers()
+    return config.model_copy(update={"train": settings.model_copy(update=changes)})
+
+
+def _write_data(run: RunFolder, source: Source, plan: SplitPlan, probes: Mapping[Path, ProbeResult]) -> None:
+    """What ``eval`` needs in order to know a video again, even under another name."""
+    usable = [p for p, example in enumerate(source.examples) if probes[example.path].reason is None]
+    counts = Counter(plan.assignment[position] for position in usable)
+    hashes = {
+        probes[example.path].content_hash: plan.assignment[position]
+        for position, example in enumerate(source.examples)
+        if probes[example.path].content_hash
+    }
+    value = {
+        "num_examples": {name: counts.get(name, 0) for name in ("train", "val", "test", "unused")},
+        "format": source.format,
+        "classes": list(source.classes),
+        "how": plan.how,
+        "content_hashes": hashes,
+    }
+    write_json(run.data, value)

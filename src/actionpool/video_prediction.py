@@ -1,0 +1,179 @@
+"""The one contract between commands, report and viewer: a JSON file a video, with a safetensors file for its curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from actionpool.errors import DataError
+from actionpool.files import atomic_path, write_text
+
+Seconds = Annotated[FiniteFloat, Field(ge=0)]
+Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Timed(_Entry):
+    start_seconds: Seconds
+    end_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _ordered(self) -> _Timed:
+        if self.end_seconds < self.start_seconds:
+            raise ValueError(f"the interval [{self.start_seconds}, {self.end_seconds}) is reversed")
+        return self
+
+
+class Segment(_Timed):
+    """The stretch of the video that one segment stands for."""
+
+
+class LabelledInterval(_Timed):
+    """Ground truth."""
+
+    label: str
+
+
+class ScoredInterval(LabelledInterval):
+    """A detection."""
+
+    score: FiniteFloat
+
+
+class ModelReference(_Entry):
+    """Which model said so."""
+
+    preset: str
+    weights_hash: str
+    views: str
+
+
+class VideoPrediction(_Entry):
+    """What a recogniser says of one video: what, when and why. Times in seconds from the first frame.
+
+    Attributes:
+        video: the path as it was given.
+        width, height, fps, num_frames, duration_seconds: of the file.
+        model: which weights and views.
+        classes: K names.
+        probabilities: K numbers in the order of ``classes``.
+        segments: N stretches of time.
+        detections: intervals found; empty for a recogniser of trimmed clips.
+        truth: known intervals, where the data has them.
+        curves: file name of the curves beside the JSON (see ``Curves``); None without.
+        settings: of the localisation, by name.
+    """
+
+    format: Literal["actionpool-video-prediction-1"] = "actionpool-video-prediction-1"
+    video: str
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    fps: FiniteFloat = Field(ge=0)
+    num_frames: int = Field(ge=1)
+    duration_seconds: Seconds
+    model: ModelReference
+    classes: tuple[str, ...] = Field(min_length=1)
+    probabilities: tuple[Probability, ...]
+    segments: tuple[Segment, ...]
+    detections: tuple[ScoredInterval, ...] = ()
+    truth: tuple[LabelledInterval, ...] = ()
+    curves: str | None = Field(None, pattern=r"^[^/\\]+\.safetensors$")
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> VideoPrediction:
+        if len(self.probabilities) != len(self.classes):
+            raise ValueError(f"{len(self.probabilities)} probabilities for {len(self.classes)} classes")
+        return self
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """The most probable classes, best first."""
+        ranked = sorted(zip(self.classes, self.probabilities, strict=True), key=lambda pair: -pair[1])
+        return ranked[:count]
+
+
+class Curves(_Entry):
+    """The numbers behind a prediction.
+
+    Attributes:
+        segment_logits: ``(N, K)``.
+        relevance, weights: ``(N,)``.
+        spatial: ``(N, t, h, w)`` and temporal ``(N, t)``, where the model attends inside a segment.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    segment_logits: Tensor
+    relevance: Tensor
+    weights: Tensor
+    spatial: Tensor | None = None
+    temporal: Tensor | None = None
+
+
+def write_prediction(path: Path, prediction: VideoPrediction, curves: Curves | None = None) -> None:
+    """Write ``path`` (.json) and, where there are curves, the safetensors file of the same stem; curves first.
+
+    The prediction names its curves only where they were written.
+    """
+    if curves is not None:
+        sidecar = path.with_suffix(".safetensors")
+        tensors = {
+            name: value.contiguous()
+            for name in type(curves).model_fields
+            if (value := getattr(curves, name)) is not None
+        }
+        with atomic_path(sidecar) as temporary:
+            save_file(tensors, temporary)
+        prediction = prediction.model_copy(update={"curves": sidecar.name})
+    write_text(path, prediction.model_dump_json(indent=2) + "\n")
+
+
+def read_prediction(path: Path) -> VideoPrediction:
+    """Read and check a prediction.
+
+    Raises:
+        DataError: the file is no prediction of this version, or a number in it cannot be one.
+    """
+    try:
+        return VideoPrediction.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(
+            f"{path} is no prediction that 'actionpool predict' wrote: {where}: {first['msg']}; predict again"
+        ) from None
+
+
+def read_curves(path: Path, prediction: VideoPrediction) -> Curves | None:
+    """Read the curves beside a prediction; None where it has none.
+
+    Args:
+        path: of the prediction's JSON.
+
+    Raises:
+        DataError: the file is missing, damaged, or of another number of segments or classes.
+    """
+    if prediction.curves is None:
+        return None
+    sidecar = path.with_name(prediction.curves)
+    try:
+        curves = Curves(**load_file(sidecar))
+    except (OSError, SafetensorError, ValidationError) as error:
+        raise DataError(f"{sidecar} cannot be read as curves ({error}); predict again") from None
+    expected = torch.Size((len(prediction.segments), len(prediction.classes)))
+    if curves.segment_logits.shape != expected:
+        raise DataError(
+            f"{sidecar} has curves of shape {tuple(curves.segment_logits.shape)}, the prediction has {expected[0]} "
+            f"segments of {expected[1]} classes; predict again"
+        )
+    return curves

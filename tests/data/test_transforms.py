@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from actionpool.config import TransformConfig
+from actionpool.data.transforms import test_transform as make_test_transform
+from actionpool.data.transforms import train_transform
+
+PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+
+
+def coordinates(height, width, frames=3):
+    """Frames whose red is the row, green the column, blue the frame number."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    picture = np.stack([np.stack([rows, columns, np.full_like(rows, f)]) for f in range(frames)])
+    return torch.from_numpy(picture.astype(np.uint8))
+
+
+@pytest.mark.parametrize("jitter", [(), (1.0, 0.75, 0.5)])
+def test_one_draw_for_all_frames(jitter):
+    apply = train_transform(TransformConfig(crop=16, scale_jitter=jitter, **PLAIN))
+    firsts = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        (clip,) = apply(coordinates(40, 60))
+        assert clip.shape == (3, 3, 16, 16)
+        torch.testing.assert_close(clip[0, :2], clip[1, :2])
+        torch.testing.assert_close(clip[0, :2], clip[2, :2])
+        firsts.add(tuple((clip[0, :2, 0, 0] * 255).round().tolist()))
+    assert len(firsts) > 10
+
+
+def test_flip_mirrors_half_of_the_clips():
+    apply = train_transform(TransformConfig(crop=16, **PLAIN))
+    mirrored = 0
+    for seed in range(200):
+        torch.manual_seed(seed)
+        (clip,) = apply(coordinates(40, 60))
+        mirrored += bool(clip[0, 1, 0, 0] > clip[0, 1, 0, -1])
+    assert 70 < mirrored < 130
+
+
+def test_crops_by_hand():
+    frames = coordinates(20, 30)
+    corner = lambda view: tuple(int(v) for v in (view[0, :2, 0, 0] * 255).round())  # noqa: E731
+    views = make_test_transform(TransformConfig(crop=10, **PLAIN), 3)(frames)
+    assert [corner(view) for view in views] == [(5, 0), (5, 10), (5, 20)]
+    views = make_test_transform(TransformConfig(crop=10, **PLAIN), 3)(frames.transpose(2, 3))
+    assert len({corner(view) for view in views}) == 3
+    views = make_test_transform(TransformConfig(crop=10, **PLAIN), 10)(frames)
+    assert [corner(view) for view in views[:5]] == [(0, 0), (0, 20), (10, 0), (10, 20), (5, 10)]
+    torch.testing.assert_close(views[5:].flip(-1)[4], views[4])
+    assert [corner(v) for v in make_test_transform(TransformConfig(crop=10, **PLAIN))(frames)] == [(5, 10)]
+
+
+def test_small_frames_are_padded_with_their_edge():
+    views = make_test_transform(TransformConfig(crop=16, **PLAIN))(coordinates(10, 12))
+    assert views.shape == (1, 3, 3, 16, 16)
+    assert views.max() * 255 <= 11.5
+
+
+def test_normalisation():
+    config = TransformConfig(crop=8, mean=(0.5, 0.25, 0.0), std=(0.5, 1.0, 2.0))
+    (clip,) = make_test_transform(config)(torch.full((1, 3, 8, 8), 255, dtype=torch.uint8))
+    torch.testing.assert_close(clip[0, :, 0, 0], torch.tensor([1.0, 0.75, 0.5]))
