@@ -24,6 +24,9 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 # Matroska's seek table holds presentation times, the others' decoding times.
 _SEEK_BY_PTS = frozenset({"matroska,webm"})
+_SMALL_PICTURE = 320 * 240  # measured: one thread is faster up to here, many are beyond
+# A GIF frame is painted over the ones before it, whatever its packets call a key frame.
+_NO_SEEK_CODECS = frozenset({"gif", "apng", "webp"})
 _READ_ON_PACKETS = 48  # nearer than this, reading on is cheaper than seeking
 
 
@@ -86,7 +89,8 @@ class Decoder:
 
     Args:
         path: a local file.
-        num_threads: of the decoder; 0 = one for each core.
+        num_threads: of the decoder; 0 = one for each core, or a single one where the pictures are so small that
+            handing them from thread to thread costs more than decoding them.
         limits: checked against the header.
 
     Raises:
@@ -96,6 +100,7 @@ class Decoder:
     def __init__(self, path: Path, num_threads: int, limits: DecodeLimits) -> None:
         self._path, self._num_threads, self._limits = path, num_threads, limits
         self.failure = ""  # what FFmpeg said when it last failed
+        self._first: tuple[int | None, int | None, int, int | None] | None = None
         self._open()
 
     def _open(self) -> None:
@@ -108,19 +113,16 @@ class Decoder:
             self.container.close()
             raise
         self.stream.thread_type = "AUTO"
-        self.context.thread_count = self._num_threads
+        small = self.context.width * self.context.height <= _SMALL_PICTURE
+        self.context.thread_count = 1 if small and self._num_threads == 0 else self._num_threads
         self._packets: Iterator[Any] = self.container.demux(self.stream)
-        self._waiting: Any = None
-        self._position: int | None = 0  # ordinal of the next packet; None = in the middle of something
+        self._waiting: Any = None  # a packet that was read to see where we are
+        self._position = 0  # ordinal of the next packet
+        self._is_clean = True  # no packet has been decoded that the next one would be added to
 
     def close(self) -> None:
         self._packets = iter(())
         self.container.close()
-
-    def rewind(self) -> None:
-        """Back to the first packet; a fresh container is the only way that works for all of them."""
-        self.close()
-        self._open()
 
     def next_packet(self) -> Any:
         """The next packet in file order; None at the end, also where reading fails (``failure`` says how)."""
@@ -133,41 +135,60 @@ class Decoder:
         except av.FFmpegError as error:
             self.failure = str(error.strerror)
             return None
+        if self._first is None:
+            self._first = _name(packet)
+        self._position += 1
         return packet
+
+    def rewind(self) -> None:
+        """Back to the first packet: by seeking where that leads there, else with a fresh container."""
+        if self._position == 0 and self._is_clean:
+            return
+        if self._first is not None and self.can_seek:
+            times = [time for time in self._first[:2] if time is not None]
+            if times and self._seek_to(min(times)):
+                packet = self.next_packet()
+                if packet is not None and _name(packet) == self._first:
+                    self._waiting, self._position = packet, 0
+                    return
+        self.close()
+        self._open()
+
+    @property
+    def can_seek(self) -> bool:
+        """False for codecs whose pictures all build on the ones before, whatever the packets call a key frame."""
+        return self.context.codec.name not in _NO_SEEK_CODECS
 
     def everything(self, max_packets: int | None = None) -> Iterator[tuple[int, Any]]:
         """Decode from the first packet on; yields (packet ordinal, frame) in output order."""
         self.rewind()
-        self._position = None
-        yield from self._feed(0, 0, 2**62 if max_packets is None else max_packets, None)
+        yield from self._feed(0, 2**62 if max_packets is None else max_packets, None)
 
     def run(self, run: Run, index: FrameIndex, *, may_skip: bool) -> Iterator[tuple[int, Any]]:
         """Decode one run; yields (frame index, frame) for the wanted ones, in presentation order.
 
         ``may_skip``: pictures that are not wanted and that no other refers to need not be decoded.
         """
-        position = self._go_to(run.start, index)
-        self._position = None
-        for ordinal, frame in self._feed(position, run.start, run.stop, run.wanted if may_skip else None):
+        self._go_to(run.start, index)
+        for ordinal, frame in self._feed(run.start, run.stop, run.wanted if may_skip else None):
             if ordinal in run.wanted:
                 yield run.wanted[ordinal], frame
-        self._position = min(run.stop, self._fed)
 
-    def _feed(self, position: int, start: int, stop: int, only: dict[int, int] | None) -> Iterator[tuple[int, Any]]:
+    def _feed(self, start: int, stop: int, only: dict[int, int] | None) -> Iterator[tuple[int, Any]]:
         """Decode packets ``start`` to ``stop - 1`` and empty the decoder; ``only``: the ordinals that matter."""
-        while position < stop and (packet := self.next_packet()) is not None:
-            if position >= start:
+        self._is_clean = False
+        while (ordinal := self._position) < stop and (packet := self.next_packet()) is not None:
+            if ordinal >= start:
                 # A decoder copies a packet's pts to its frame, whatever it is: the ordinal names the frame for sure.
-                packet.pts = position
+                packet.pts = ordinal
                 if only is not None:
-                    self.context.skip_frame = "DEFAULT" if position in only else "NONREF"
+                    self.context.skip_frame = "DEFAULT" if ordinal in only else "NONREF"
                 for frame in self._decode(packet):
                     yield frame.pts, frame
-            position += 1
         for frame in self._decode(None):
             yield frame.pts, frame
         self.context.flush_buffers()
-        self._fed = position
+        self._is_clean = True
 
     def _decode(self, packet: Any) -> list[Any]:
         """Frames that come out for this packet (None: the ones still inside); damage is noted, not raised."""
@@ -180,32 +201,43 @@ class Decoder:
             return []
         return frames
 
-    def _go_to(self, ordinal: int, index: FrameIndex) -> int:
-        """Move to a key packet or somewhat before it; returns the position that was reached."""
-        if self._position is not None and 0 <= ordinal - self._position <= _READ_ON_PACKETS:
-            return self._position
-        if ordinal > 0 and self._seek(ordinal, index):
-            return ordinal
-        self.rewind()
-        return 0
+    def _go_to(self, ordinal: int, index: FrameIndex) -> None:
+        """Move to a key packet, or somewhat before it."""
+        if self._is_clean and 0 <= ordinal - self._position <= _READ_ON_PACKETS:
+            return
+        if ordinal == 0 or not self._seek_key(index.key_packets.index(ordinal), index):
+            self.rewind()
 
-    def _seek(self, ordinal: int, index: FrameIndex) -> bool:
+    def _seek_key(self, key: int, index: FrameIndex) -> bool:
         """Move right before a key packet; False where the container does not lead there."""
-        pts, dts = index.key_times[index.key_packets.index(ordinal)]
+        pts, dts = index.key_times[key]
         by_pts = self.container.format.name in _SEEK_BY_PTS or dts == NO_TIME
-        try:
-            self.container.seek(pts if by_pts else dts, stream=self.stream, backward=True)
-        except av.FFmpegError:
+        if not self._seek_to(pts if by_pts else dts):
             return False
-        self._packets = self.container.demux(self.stream)
-        self._waiting = None
         while (packet := self.next_packet()) is not None:
             if (packet.pts if index.anchor == "pts" else packet.dts) == (pts if index.anchor == "pts" else dts):
-                self._waiting = packet
+                self._waiting, self._position = packet, index.key_packets[key]
                 return True
             if packet.dts is not None and dts != NO_TIME and packet.dts > dts:
                 return False
         return False
+
+    def _seek_to(self, time: int) -> bool:
+        """Move somewhere at or before a time; False where the container refuses. The position is unknown then."""
+        self._waiting = None
+        try:
+            self.container.seek(time, stream=self.stream, backward=True)
+        except av.FFmpegError:
+            return False
+        finally:
+            self._packets = self.container.demux(self.stream)
+            self._position, self._is_clean = 2**62, True
+        return True
+
+
+def _name(packet: Any) -> tuple[int | None, int | None, int, int | None]:
+    """What tells the first packet from all others, also after seeking."""
+    return packet.pts, packet.dts, packet.size, packet.pos
 
 
 def ffmpeg_versions() -> dict[str, str]:

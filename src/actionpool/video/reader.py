@@ -31,8 +31,6 @@ from actionpool.video.structure import read_structure
 
 __all__ = ["DecodeLimits", "Frame", "VideoInfo", "VideoReader", "ffmpeg_versions"]
 
-# A GIF frame is painted over the ones before it, whatever its packets call a key frame.
-_NO_SEEK_CODECS = frozenset({"gif", "apng", "webp"})
 # AVI stores no presentation times; with reordering codecs FFmpeg's guess at them is wrong (H.264) or partial.
 _NO_PTS_FORMATS = frozenset({"avi"})
 
@@ -59,7 +57,7 @@ class VideoReader:
         path: a local video file. Network addresses, playlists and files that refer to others are refused.
         size: (height, width) after rotation, to which each frame is resized (area averaging).
         short_side: alternative to ``size``: the shorter side in pixels, the aspect ratio is kept.
-        num_threads: decoder threads; 0 = one for each core.
+        num_threads: decoder threads; 0 = one for each core, a single one for small pictures where that is faster.
         limits: what the file may cost before it is refused.
 
     Raises:
@@ -195,11 +193,11 @@ class VideoReader:
 
         For the package's own use: the frames are neither turned nor converted.
         """
-        index, can_seek = self._known.index, self.info.codec not in _NO_SEEK_CODECS
+        index = self._known.index
         may_skip = self.info.codec == "h264" and self._known.one_frame_a_packet and len(wanted) < len(index)
         with self._decoder() as decoder:
             num_found = 0
-            for run in plan_runs(index, wanted, only_from_start=not can_seek or index.anchor is None):
+            for run in plan_runs(index, wanted, only_from_start=index.anchor is None or not decoder.can_seek):
                 missing = dict(run.wanted)
                 for again in (False, True):
                     for frame_index, frame in decoder.run(run, index, may_skip=may_skip):
