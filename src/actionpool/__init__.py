@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from actionpool.checkpoint import load as load
     from actionpool.config import Config as Config
     from actionpool.config import preset as preset
-    from actionpool.data.check import check as check
+    from actionpool.data.survey import check as check
     from actionpool.data.sources import read_source as read_source
     from actionpool.errors import ActionPoolError as ActionPoolError
-    from actionpool.evaluate import evaluate as evaluate
+    from actionpool.evaluation.evaluate import evaluate as evaluate
     from actionpool.models.build import build_recognizer as build_recognizer
     from actionpool.models.recognizer import Recognizer as Recognizer
-    from actionpool.predict import predict as predict
-    from actionpool.train import train as train
+    from actionpool.prediction import predict as predict
+    from actionpool.training import train as train
     from actionpool.values import Batch as Batch
     from actionpool.values import Detection as Detection
     from actionpool.values import Instance as Instance
@@ -49,13 +49,13 @@ _HOME = {
     "VideoReader": "video.reader",
     "VideoWriter": "video.writer",
     "build_recognizer": "models.build",
-    "check": "data.check",
-    "evaluate": "evaluate",
+    "check": "data.survey",
+    "evaluate": "evaluation.evaluate",
     "load": "checkpoint",
-    "predict": "predict",
+    "predict": "prediction",
     "preset": "config",
     "read_source": "data.sources",
-    "train": "train",
+    "train": "training",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605
@@ -66,8 +66,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'actionpool' has no attribute '{name}'")
     value = getattr(importlib.import_module(f"actionpool.{_HOME[name]}"), name)
-    # Kept, because importing the submodules ``train``, ``evaluate`` and ``predict`` binds their names to the modules.
-    globals()[name] = value
+    globals()[name] = value  # the next access costs nothing
     return value
 
 

@@ -64,7 +64,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Tell what DATA is: format, videos, classes, splits, what is broken and why. Changes nothing in it."""
-    from actionpool.check import check as run_check
+    from actionpool.data.survey import check as run_check
 
     with _progress("probing", as_json) as advance:
         report = run_check(
@@ -106,7 +106,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a recogniser on DATA and write a run folder."""
-    from actionpool.train import train as run_train
+    from actionpool.training import train as run_train
 
     result = run_train(
         data,
@@ -150,7 +150,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score RUN on a split of DATA; a video that cannot be read is reported as missing."""
-    from actionpool.evaluate import evaluate as run_evaluate
+    from actionpool.evaluation.evaluate import evaluate as run_evaluate
 
     with _progress("scoring", as_json) as advance:
         evaluation = run_evaluate(
@@ -187,8 +187,8 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Recognise the actions of videos: a JSON file a video, a summary table, the best classes on the screen."""
-    from actionpool.predict import PredictedVideo
-    from actionpool.predict import predict as run_predict
+    from actionpool.prediction import PredictedVideo
+    from actionpool.prediction import predict as run_predict
 
     def show(result: PredictedVideo, done: int, total: int) -> None:
         if as_json:

@@ -98,6 +98,7 @@ class SamplingConfig(Strict):
     frame_stride: int = Field(4, ge=1)
     clips_per_segment: int = Field(1, ge=1)
     train_segments: int = Field(1, ge=1)
+    val_segments: int = Field(3, ge=1, description="N while training validates: cheaper than the test")
     test_segments: int = Field(10, ge=1)
     test_crops: Literal[1, 3, 5, 10] = 1
     test_sampler: Literal["uniform", "multi-view"] = "multi-view"
@@ -141,7 +142,9 @@ class TrainConfig(Strict):
     num_nodes: int = Field(1, ge=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     num_workers: int | Literal["auto"] = "auto"
-    checkpoint_seconds: float = Field(60.0, ge=0, description="least time between resumable checkpoints; 0 = each epoch")
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="least time between resumable checkpoints; 0 = each epoch"
+    )
 
 
 class DataConfig(Strict):

@@ -34,7 +34,7 @@ from actionpool.losses import video_bce, video_nll
 from actionpool.models.build import build_recognizer
 from actionpool.models.recognizer import Recognizer
 from actionpool.run import RunFolder
-from actionpool.train import PreparedData, Say
+from actionpool.training import PreparedData, Say
 from actionpool.values import Batch, Failure
 
 

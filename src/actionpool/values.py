@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from actionpool.errors import AnnotationError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -60,6 +61,31 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a video file is.
+
+    Attributes:
+        width, height: in pixels, after rotation.
+        fps: average frame rate.
+        num_frames: that the file promises and the reader delivers.
+        duration_seconds: from the start of the first frame to the end of the last.
+        start_seconds: presentation time of the first frame.
+        rotation: degrees clockwise that the frames were turned: 0, 90, 180 or 270.
+        codec, container: FFmpeg's names.
+    """
+
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    duration_seconds: float
+    start_seconds: float
+    rotation: int
+    codec: str
+    container: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A video that gave nothing, by its position in the dataset, and why."""
 
@@ -75,6 +101,8 @@ class Batch(NamedTuple):
         valid: bool ``(B, N)``, True where a segment is real.
         labels: float ``(B, K)``, 1 where the video shows the class; rows may hold several ones.
         indices: long ``(B,)``, the position of each video in its dataset.
+        segments_seconds: float64 ``(B, N, 2)``, start and end of each segment; 0 where not valid.
+        infos: what the reader found out about each row's video.
         failures: the videos of this batch that could not be read; they have no row.
     """
 
@@ -82,7 +110,17 @@ class Batch(NamedTuple):
     valid: Tensor
     labels: Tensor
     indices: Tensor
+    segments_seconds: Tensor
+    infos: tuple[VideoInfo, ...]
     failures: tuple[Failure, ...] = ()
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
+        """The same batch with what a network reads on ``device``, clips cast to ``dtype``."""
+        return self._replace(
+            clips=self.clips.to(device, dtype, non_blocking=True),
+            valid=self.valid.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+        )
 
 
 class RecognizerOutput(NamedTuple):

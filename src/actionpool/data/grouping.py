@@ -38,7 +38,7 @@ def group_examples(
         raise UsageError(
             f"no column {group!r} to group by. {did_you_mean(group, columns) if columns else 'There is none.'}"
         )
-    union = _Union()
+    union = Union()
     for example in examples:
         video = ("video", example.video)
         union.add(video)
@@ -54,7 +54,7 @@ def group_examples(
     return [names[union.find(("video", example.video))] for example in examples]
 
 
-class _Union:
+class Union:
     """Disjoint sets of (kind, name)."""
 
     def __init__(self) -> None:

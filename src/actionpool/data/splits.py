@@ -104,7 +104,7 @@ def plan_splits(
     else:
         assignment, how = _draw(source.examples, groups, val_fraction, test_fraction, seed)
     named = {position: groups[position] for position in range(len(source.examples))}
-    return SplitPlan(assignment, how, named, tuple(_warnings(source, assignment, named)))
+    return SplitPlan(assignment, how, named, tuple(split_warnings(source, assignment, named)))
 
 
 def _check_request(
@@ -224,7 +224,8 @@ def _manner(seed: int) -> str:
     return f"stratified by class, grouped by source, seed {seed}"
 
 
-def _warnings(source: Source, assignment: Mapping[int, SplitName], groups: Mapping[int, str]) -> list[str]:
+def split_warnings(source: Source, assignment: Mapping[int, SplitName], groups: Mapping[int, str]) -> list[str]:
+    """Sentences about classes and groups that a split serves badly; empty where there is nothing to say."""
     seen: dict[str, set[str]] = {name: set() for name in get_args(SplitName)}
     for position, name in assignment.items():
         seen[name].update(source.examples[position].labels)
@@ -298,7 +299,7 @@ def read_splits(path: Path, source: Source) -> SplitPlan:
         raise AnnotationError(f"{path} names none of the {len(new)} examples of {source.root}; it is of other data")
     assignment: dict[int, SplitName] = {position: row.split if row else "unused" for position, row in enumerate(found)}
     groups = {position: row.group if row else source.examples[position].video for position, row in enumerate(found)}
-    told = _warnings(source, assignment, groups)
+    told = split_warnings(source, assignment, groups)
     if new:
         told.append(f"{len(new)} examples are not in {path.name} and are not used: {first_few(new)}")
     if len(known) > len(found) - len(new):

@@ -44,3 +44,38 @@ def print_evaluation(report: ClassificationReport, missing: Mapping[str, str]) -
 
 def print_check(report: CheckReport) -> None:
     """What was found, what is broken, what is odd."""
+    console = Console()
+    lines = [
+        f"Data: {report.root}",
+        f"Format: {report.format}",
+        f"Videos: {report.num_videos}, usable {report.num_usable}, quarantined {len(report.quarantined)}",
+    ]
+    if report.num_usable:
+        lines.append(f"Total: {report.total_seconds / 60:.1f} minutes")
+    for name, span, unit in (
+        ("duration", report.durations_seconds, "s"),
+        ("frame rate", report.fps, "fps"),
+        ("frames", report.num_frames, ""),
+        ("width", report.widths, "px"),
+        ("height", report.heights, "px"),
+    ):
+        if span is not None:
+            lines.append(f"  {name}: {span.min:g} to {span.max:g} {unit}, median {span.median:g}")
+    lines.append(f"Split: {report.how_split or 'none'}")
+    lines += [f"  {name}: {count}" for name, count in report.splits.items()]
+    for line in lines:
+        console.print(Text(line))
+    table = Table("class", "usable videos")
+    for name, count in list(report.classes.items())[:_MOST_ROWS]:
+        table.add_row(Text(name), str(count))
+    if len(report.classes) > _MOST_ROWS:
+        table.add_row("...", Text(f"{len(report.classes)} classes in all; --json lists them"))
+    console.print(table)
+    for entry in report.quarantined[:_MOST_ROWS]:
+        console.print(Text(f"Quarantined: {entry.video}: {entry.reason}", style="yellow"))
+    if len(report.quarantined) > _MOST_ROWS:
+        console.print(Text(f"... and {len(report.quarantined) - _MOST_ROWS} more; --json lists them"))
+    for note in report.notes:
+        console.print(Text(f"Note: {note}"))
+    for warning in report.warnings:
+        console.print(Text(f"Warning: {warning}", style="bold yellow"))

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from actionpool.config import Config, load_config, override, parse_config, preset, to_yaml
-from actionpool.data.catalog import Catalog
-from actionpool.data.check import check_source
 from actionpool.data.datasets import default_num_workers
-from actionpool.data.sources import Example, Source, read_source
-from actionpool.data.splits import SplitPlan, plan_splits, read_splits, write_splits
+from actionpool.data.sources import Example
+from actionpool.data.splits import write_splits
+from actionpool.data.survey import Survey, survey
 from actionpool.errors import DataError
 from actionpool.files import write_json, write_text
 from actionpool.run import RunFolder, command_line
-from actionpool.video.probe import ProbeResult
 
 Say = Callable[[str], None]
 
@@ -117,10 +114,7 @@ def train(
             },
         }  # fmt: skip
         config = override(_with_options(preset(model), options), settings)
-    source = read_source(
-        data, format=config.data.format, videos=None if config.data.videos is None else Path(config.data.videos)
-    )
-    prepared = prepare_data(source, config, run, resume=resume, tell=tell)
+    prepared = prepare_data(config, run, resume=resume, tell=tell)
     config = _settle(config, len(prepared.train))
     if not resume:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -142,42 +136,49 @@ def train(
     )
 
 
-def prepare_data(source: Source, config: Config, run: RunFolder, *, resume: bool, tell: Say) -> PreparedData:
-    """Probe, check and split; everything odd is told before anything trains."""
-    with Catalog.beside(source.root) as catalog:
-        probes = catalog.probe([example.path for example in source.examples])
-        for note in source.notes:
-            tell(f"Note: {note}")
-        if resume:
-            plan = read_splits(run.splits, source)
-        else:
-            plan = _plan(source, config, probes)
-        report = check_source(source, catalog, plan=plan)
-    for warning in report.warnings:
-        tell(f"Warning: {warning}")
-    tell(
-        f"Found {source.format}: {report.num_usable} usable of {report.num_videos} videos, {len(source.classes)} classes."
-    )
-    quarantined = {video.video: video.reason for video in report.quarantined}
+def prepare_data(config: Config, run: RunFolder, *, resume: bool, tell: Say) -> PreparedData:
+    """Probe, check and split; everything odd is told before anything trains.
+
+    Raises:
+        DataError: nothing is left to train on.
+    """
+    found = survey(config.data, splits_file=run.splits if resume else None)
+    source, report = found.source, found.report
+    for sentence in (*report.notes, *(f"Warning: {warning}" for warning in report.warnings)):
+        tell(sentence)
+    quarantined = {entry.video: entry.reason for entry in report.quarantined}
     if quarantined:
-        tell(f"Quarantined {len(quarantined)} videos (left out, listed in {run.quarantine}).")
-    tell(f"Split: {plan.how}")
-    if not resume:
-        write_splits(run.splits, source, plan)
-        _write_data(run, source, plan, probes)
+        tell(f"Quarantined {len(quarantined)} of {report.num_videos} videos: left out, listed in {run.quarantine}.")
+    if found.plan is None:
+        raise DataError(f"the data cannot be divided into training and test: {'; '.join(report.warnings)}")
+    tell(f"Split: {found.plan.how}.")
     by_split: dict[str, list[Example]] = {"train": [], "val": [], "test": [], "unused": []}
     for position, example in enumerate(source.examples):
-        if probes[example.path].reason is None:
-            by_split[plan.assignment[position]].append(example)
+        if found.probes[example.path].reason is None and example.labels:
+            by_split[found.plan.assignment[position]].append(example)
     if not by_split["train"]:
         raise DataError(
-            f"no usable video is left to train on ({len(quarantined)} quarantined, see {run.quarantine}); "
-            "run 'actionpool check' on the data"
+            f"no usable video is left to train on, {len(quarantined)} are quarantined: run 'actionpool check' on the data"
         )
+    _check_single_labels(by_split["train"] + by_split["val"])
+    if not resume:
+        run.path.mkdir(parents=True, exist_ok=True)
+        write_splits(run.splits, source, found.plan)
+        _write_data(run, found, {name: len(examples) for name, examples in by_split.items()})
     tell(
-        f"Training on {len(by_split['train'])}, validating on {len(by_split['val'])}, keeping {len(by_split['test'])} for the test."
+        f"Training on {len(by_split['train'])} videos, validating on {len(by_split['val'])}, "
+        f"keeping {len(by_split['test'])} for the test."
     )
     return PreparedData(source.classes, by_split["train"], by_split["val"], by_split["test"], quarantined)
+
+
+def _check_single_labels(examples: Sequence[Example]) -> None:
+    for example in examples:
+        if len(example.labels) > 1:
+            raise DataError(
+                f"{example.video} has {len(example.labels)} labels ({'; '.join(example.labels)}), and this model is for "
+                "one label a video; keep one, or give each its own start and end"
+            )
 
 
 def _finished(run: RunFolder) -> TrainResult | None:
@@ -208,21 +209,6 @@ def _with_options(config: Config, options: dict[str, dict[str, Any]]) -> Config:
     return parse_config(values)
 
 
-def _plan(source: Source, config: Config, probes: Mapping[Path, ProbeResult]) -> SplitPlan:
-    data = config.data
-    return plan_splits(
-        source,
-        split_column=data.split_column,
-        folds=data.folds,
-        fold=data.fold,
-        group=data.group,
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        seed=data.split_seed,
-        near_duplicate_groups=duplicate_groups(source, probes),
-    )
-
-
 def _settle(config: Config, num_train: int) -> Config:
     """Fill in what ``auto`` stands for, so that the written configuration says what was done."""
     settings = config.train
@@ -235,20 +221,19 @@ def _settle(config: Config, num_train: int) -> Config:
     return config.model_copy(update={"train": settings.model_copy(update=changes)})
 
 
-def _write_data(run: RunFolder, source: Source, plan: SplitPlan, probes: Mapping[Path, ProbeResult]) -> None:
+def _write_data(run: RunFolder, found: Survey, num_examples: Mapping[str, int]) -> None:
     """What ``eval`` needs in order to know a video again, even under another name."""
-    usable = [p for p, example in enumerate(source.examples) if probes[example.path].reason is None]
-    counts = Counter(plan.assignment[position] for position in usable)
+    plan = found.plan
     hashes = {
-        probes[example.path].content_hash: plan.assignment[position]
-        for position, example in enumerate(source.examples)
-        if probes[example.path].content_hash
+        found.probes[example.path].content_hash: plan.assignment[position]
+        for position, example in enumerate(found.source.examples)
+        if plan is not None and found.probes[example.path].content_hash
     }
     value = {
-        "num_examples": {name: counts.get(name, 0) for name in ("train", "val", "test", "unused")},
-        "format": source.format,
-        "classes": list(source.classes),
-        "how": plan.how,
+        "format": found.source.format,
+        "classes": list(found.source.classes),
+        "how_split": "" if plan is None else plan.how,
+        "num_examples": dict(num_examples),
         "content_hashes": hashes,
     }
     write_json(run.data, value)

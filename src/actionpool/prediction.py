@@ -10,7 +10,8 @@ from typing import Literal
 
 from actionpool.checkpoint import TrainedRecognizer, load
 from actionpool.data.datasets import VideoDataset
-from actionpool.data.sources import VIDEO_SUFFIXES, Example
+from actionpool.data.sources import Example
+from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.errors import UsageError
 from actionpool.files import write_csv
 from actionpool.scoring import VideoScore, score_videos, with_views

@@ -1,0 +1,310 @@
+"""What a source is worth before anything trains on it: what is usable, what is broken, what is odd."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actionpool.data.catalog import Catalog
+from actionpool.data.grouping import Union
+from actionpool.data.sources.base import Source, SplitName, first_few, natural_key
+from actionpool.data.splits import SplitPlan, plan_splits, split_warnings
+from actionpool.errors import DataError
+
+if TYPE_CHECKING:
+    from actionpool.video.probe import ProbeResult
+
+MAX_COMPARED = 50_000
+"""Above so many videos only equal files are found: comparing each with each grows with the square."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A video that is left out, and why."""
+
+    video: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Videos that are copies of one another.
+
+    Attributes:
+        videos: at least two names.
+        identical: all files are equal byte by byte; False = some were re-encoded or rescaled.
+        splits: where they lie; more than one means that what is tested was trained on.
+        labels: of all of them together.
+    """
+
+    videos: tuple[str, ...]
+    identical: bool
+    splits: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Smallest, middle and largest of a quantity over the usable videos."""
+
+    min: float
+    median: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check_source` found. Counts of classes and splits are of usable examples.
+
+    Attributes:
+        format: of the source.
+        root: the folder that names are relative to.
+        num_videos: files named by the source.
+        num_usable: of these, decodable ones.
+        quarantined: the others, with a reason each.
+        classes: name -> number of usable examples, in the order of the classes; 0 for an empty class.
+        splits: "train", "val", "test" and, where there are some, "unused" -> number of usable examples; empty where no
+            split could be made.
+        how_split: one sentence.
+        durations_seconds, fps, num_frames, widths, heights: over the usable videos; None without one.
+        total_seconds: of all usable videos.
+        duplicates: groups of copies, equal files and re-encoded ones.
+        notes: what was understood.
+        warnings: what should be looked at before training.
+    """
+
+    format: str
+    root: str
+    num_videos: int
+    num_usable: int
+    quarantined: tuple[Quarantined, ...]
+    classes: Mapping[str, int]
+    splits: Mapping[str, int]
+    how_split: str
+    durations_seconds: Range | None
+    fps: Range | None
+    num_frames: Range | None
+    widths: Range | None
+    heights: Range | None
+    total_seconds: float
+    duplicates: tuple[Duplicates, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON values, under the attributes' names."""
+        values: dict[str, Any] = _plain(asdict(self))
+        return values
+
+
+def check_source(
+    source: Source,
+    catalog: Catalog,
+    *,
+    plan: SplitPlan | None = None,
+    num_workers: int = 2,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Probes every video of a source and tells what is usable, what is broken, and what is odd.
+
+    Args:
+        source: from `read_source`.
+        catalog: where probe results are kept.
+        plan: the split; None = the one that `plan_splits` makes by default.
+        num_workers: child processes for videos that are not in the catalogue yet.
+        on_progress: is told (done, total) files.
+
+    Returns:
+        The report. A source with nothing usable is reported, not refused.
+    """
+    paths = list(dict.fromkeys(example.path for example in source.examples))
+    probes = catalog.probe(paths, num_workers=num_workers, on_progress=on_progress)
+    copies = find_duplicates(source, probes)
+    names = {example.path: example.video for example in reversed(source.examples)}
+    usable = [position for position, example in enumerate(source.examples) if probes[example.path].reason is None]
+    warnings: list[str] = []
+    if plan is None:
+        try:
+            plan = plan_splits(source, near_duplicate_groups=_group_names(copies))
+        except DataError as error:
+            warnings.append(f"no split: {error}")
+    assignment: dict[int, SplitName] = {}
+    if plan is not None:
+        assignment = {position: plan.assignment[position] for position in usable}
+        warnings += _split_warnings(source, plan, assignment)
+    duplicates = _describe(source, copies, probes, assignment)
+    warnings += _class_warnings(source, usable) + _duplicate_warnings(source, duplicates)
+    warnings += _interval_warnings(source, probes)
+    infos = [info for path in paths if probes[path].reason is None and (info := probes[path].info) is not None]
+    counts = Counter(label for position in usable for label in source.examples[position].labels)
+    quarantined = [Quarantined(names[path], reason) for path in paths if (reason := probes[path].reason) is not None]
+    return CheckReport(
+        format=source.format,
+        root=str(source.root),
+        num_videos=len(paths),
+        num_usable=len(paths) - len(quarantined),
+        quarantined=tuple(quarantined),
+        classes={name: counts[name] for name in source.classes},
+        splits=_split_counts(assignment) if plan is not None else {},
+        how_split=plan.how if plan is not None else "",
+        durations_seconds=_range(info.duration_seconds for info in infos),
+        fps=_range(info.fps for info in infos),
+        num_frames=_range(info.num_frames for info in infos),
+        widths=_range(info.width for info in infos),
+        heights=_range(info.height for info in infos),
+        total_seconds=sum(info.duration_seconds for info in infos),
+        duplicates=duplicates,
+        notes=source.notes,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def duplicate_groups(source: Source, probes: Mapping[Path, ProbeResult]) -> dict[str, str]:
+    """Video name -> name of its set of copies, for `plan_splits`; videos without a copy are not in it."""
+    return _group_names(find_duplicates(source, probes))
+
+
+def find_duplicates(source: Source, probes: Mapping[Path, ProbeResult]) -> list[list[str]]:
+    """Sets of usable videos that are equal files, or show the same (re-encoded, rescaled), in natural order.
+
+    Args:
+        source: names the videos.
+        probes: a result for each path.
+
+    Returns:
+        Lists of at least two video names.
+    """
+    from actionpool.video.probe import near_duplicate_pairs
+
+    videos = {example.video: probes[example.path] for example in source.examples}
+    usable = sorted((video for video, probe in videos.items() if probe.reason is None), key=natural_key)
+    union = Union()
+    for video in usable:
+        union.join(("video", video), ("content", videos[video].content_hash))
+    if len(usable) <= MAX_COMPARED:
+        for first, second in near_duplicate_pairs([videos[video].frame_hash for video in usable]):
+            union.join(("video", usable[first]), ("video", usable[second]))
+    sets: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for video in usable:
+        sets[union.find(("video", video))].append(video)
+    return [members for members in sets.values() if len(members) > 1]
+
+
+def _group_names(copies: Sequence[Sequence[str]]) -> dict[str, str]:
+    return {video: members[0] for members in copies for video in members}
+
+
+def _describe(
+    source: Source,
+    copies: Sequence[Sequence[str]],
+    probes: Mapping[Path, ProbeResult],
+    assignment: Mapping[int, SplitName],
+) -> tuple[Duplicates, ...]:
+    splits: dict[str, set[str]] = defaultdict(set)
+    labels = _labels_by_video(source)
+    hashes: dict[str, str] = {}
+    for position, example in enumerate(source.examples):
+        hashes[example.video] = probes[example.path].content_hash
+        if assignment.get(position, "unused") != "unused":
+            splits[example.video].add(assignment[position])
+    return tuple(
+        Duplicates(
+            videos=tuple(members),
+            identical=len({hashes[video] for video in members}) == 1,
+            splits=tuple(name for name in ("train", "val", "test") if any(name in splits[video] for video in members)),
+            labels=tuple(sorted(set().union(*(labels[video] for video in members)))),
+        )
+        for members in copies
+    )
+
+
+def _labels_by_video(source: Source) -> dict[str, set[str]]:
+    labels: dict[str, set[str]] = defaultdict(set)
+    for example in source.examples:
+        labels[example.video].update(example.labels)
+    return labels
+
+
+def _split_counts(assignment: Mapping[int, SplitName]) -> dict[str, int]:
+    counts = Counter(assignment.values())
+    names: tuple[SplitName, ...] = ("train", "val", "test", "unused")
+    return {name: counts[name] for name in names if counts[name] or name != "unused"}
+
+
+def _split_warnings(source: Source, plan: SplitPlan, assignment: Mapping[int, SplitName]) -> list[str]:
+    """The plan's own warnings, with those about classes and groups made anew for what is usable."""
+    usable: dict[int, SplitName] = {position: assignment.get(position, "unused") for position in plan.assignment}
+    general = split_warnings(source, plan.assignment, plan.groups)
+    return split_warnings(source, usable, plan.groups) + [told for told in plan.warnings if told not in general]
+
+
+def _class_warnings(source: Source, usable: Sequence[int]) -> list[str]:
+    named = {label for example in source.examples for label in example.labels}
+    counts = Counter(label for position in usable for label in source.examples[position].labels)
+    told = []
+    for words, classes in (
+        ("have no video at all", [name for name in source.classes if name not in named]),
+        ("have no usable video", [name for name in source.classes if name in named and not counts[name]]),
+        ("have only one usable video, too few to train and test", [n for n in source.classes if counts[n] == 1]),
+    ):
+        if classes:
+            told.append(f"{len(classes)} classes {words}: {first_few(classes)}")
+    if len(source.classes) == 1:
+        told.append(f"there is only one class ({source.classes[0]!r}); nothing can be told apart")
+    return told
+
+
+def _duplicate_warnings(source: Source, duplicates: Sequence[Duplicates]) -> list[str]:
+    told = []
+    across = [first_few(found.videos) for found in duplicates if len(found.splits) > 1]
+    if across:
+        told.append(
+            f"{len(across)} sets of copies lie in several splits, which flatters the score; the first: {across[0]}"
+        )
+    labels = _labels_by_video(source)
+    odd = [found for found in duplicates if len({frozenset(labels[video]) for video in found.videos}) > 1]
+    if odd:
+        told.append(
+            f"{len(odd)} sets of copies have different labels, so some are wrong; the first: "
+            f"{first_few(odd[0].videos)} ({', '.join(odd[0].labels)})"
+        )
+    return told
+
+
+def _interval_warnings(source: Source, probes: Mapping[Path, ProbeResult]) -> list[str]:
+    beyond, empty = [], []
+    for example in source.examples:
+        info = probes[example.path].info
+        for interval in filter(None, [example.interval, *(instance.interval for instance in example.instances)]):
+            bounds = f"{example.video} [{interval.start_seconds:g}, {interval.end_seconds:g})"
+            # Half a second of grace: annotators round up, containers round down.
+            if info is not None and interval.end_seconds > info.duration_seconds + 0.5:
+                beyond.append(f"{bounds} of {info.duration_seconds:.2f} s")
+            if interval.duration_seconds == 0:
+                empty.append(bounds)
+    told = []
+    if beyond:
+        told.append(
+            f"{len(beyond)} intervals end after their video does (are they frames, not seconds?): {first_few(beyond)}"
+        )
+    if empty:
+        told.append(f"{len(empty)} intervals are empty: {first_few(empty)}")
+    return told
+
+
+def _range(values: Iterable[float]) -> Range | None:
+    numbers = sorted(values)
+    return Range(numbers[0], statistics.median(numbers), numbers[-1]) if numbers else None
+
+
+def _plain(value: Any) -> Any:
+    """JSON has lists and text that is UTF-8; a file name may be neither."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

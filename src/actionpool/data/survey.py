@@ -1,0 +1,119 @@
+"""Read a source, probe its videos, plan its split: what ``check`` reports and ``train`` starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from actionpool.config import DataConfig
+from actionpool.data.catalog import Catalog
+from actionpool.data.check import CheckReport, check_source, duplicate_groups
+from actionpool.data.sources import Source, read_source
+from actionpool.data.splits import SplitPlan, plan_splits, read_splits
+from actionpool.errors import DataError
+from actionpool.video.probe import ProbeResult
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A source with everything that is known about it.
+
+    Attributes:
+        source: labels and paths.
+        probes: of each path.
+        plan: the split; None where the examples cannot be divided (``report.warnings`` says why).
+        report: for the user.
+    """
+
+    source: Source
+    probes: Mapping[Path, ProbeResult]
+    plan: SplitPlan | None
+    report: CheckReport
+
+
+def survey(
+    config: DataConfig, *, splits_file: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> Survey:
+    """Look at data as the ``data`` section of a configuration describes it.
+
+    Args:
+        config: where and how.
+        splits_file: a split written earlier, to be kept; None = plan one.
+        progress: receives (done, total) files.
+
+    Raises:
+        AnnotationError: labels that cannot be understood, or a split file of other data.
+        UsageError: an unknown format, column or fold.
+    """
+    source = read_source(
+        config.path, format=config.format, videos=None if config.videos is None else Path(config.videos)
+    )
+    with Catalog.beside(source.root) as catalog:
+        probes = catalog.probe(dict.fromkeys(example.path for example in source.examples), on_progress=progress)
+        plan: SplitPlan | None
+        if splits_file is not None:
+            plan = read_splits(splits_file, source)
+        else:
+            plan = _plan(source, config, probes)
+        report = check_source(source, catalog, plan=plan)
+    return Survey(source, probes, plan, report)
+
+
+def check(
+    data: str | Path,
+    *,
+    format: str = "auto",
+    videos: str | Path | None = None,
+    split_column: str | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
+    group: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Tell what data is: format, videos, classes, splits, what is broken and why. Nothing in it is changed.
+
+    Args:
+        data: a folder, table or list.
+        format: of the data; ``"auto"`` detects it.
+        videos: where the videos of a list lie, if not beside it.
+        split_column, folds, fold, group: as for ``train``.
+        progress: receives (done, total) files.
+
+    Raises:
+        AnnotationError: labels that cannot be understood.
+        UsageError: an unknown format, column or fold.
+
+    Example:
+        >>> actionpool.check("clips").num_usable  # doctest: +SKIP
+        36
+    """
+    config = DataConfig(
+        path=str(data),
+        format=format,
+        videos=None if videos is None else str(videos),
+        split_column=split_column,
+        folds=folds,
+        fold=fold,
+        group=group,
+    )
+    return survey(config, progress=progress).report
+
+
+def _plan(source: Source, config: DataConfig, probes: Mapping[Path, ProbeResult]) -> SplitPlan | None:
+    try:
+        return plan_splits(
+            source,
+            split_column=config.split_column,
+            folds=config.folds,
+            fold=config.fold,
+            group=config.group,
+            val_fraction=config.val_fraction,
+            test_fraction=config.test_fraction,
+            seed=config.split_seed,
+            near_duplicate_groups=duplicate_groups(source, probes),
+        )
+    except DataError:
+        if config != DataConfig(path=config.path, format=config.format, videos=config.videos):
+            raise  # a split that was asked for
+        return None  # the report makes the attempt again and tells why it fails
