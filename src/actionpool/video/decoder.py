@@ -210,12 +210,14 @@ class Decoder:
 
     def _seek_key(self, key: int, index: FrameIndex) -> bool:
         """Move right before a key packet; False where the container does not lead there."""
-        pts, dts = index.key_times[key]
+        pts, dts, size = index.key_names[key]
         by_pts = self.container.format.name in _SEEK_BY_PTS or dts == NO_TIME
         if not self._seek_to(pts if by_pts else dts):
             return False
         while (packet := self.next_packet()) is not None:
-            if (packet.pts if index.anchor == "pts" else packet.dts) == (pts if index.anchor == "pts" else dts):
+            is_time = packet.pts == pts if index.anchor == "pts" else packet.dts == dts
+            # The size too: where FFmpeg must guess packet borders or times, it guesses anew after a jump.
+            if is_time and packet.size == size and packet.is_keyframe:
                 self._waiting, self._position = packet, index.key_packets[key]
                 return True
             if packet.dts is not None and dts != NO_TIME and packet.dts > dts:

@@ -22,15 +22,17 @@ NO_TIME = -(2**63)
 
 @dataclass(slots=True)
 class PacketTable:
-    """The packets of a video stream in file order: times in units of ``time_base``, flags as 0 or 1."""
+    """The packets of a video stream in file order: times in units of ``time_base``, sizes in bytes, flags 0 or 1."""
 
     time_base: Fraction
     pts: array[int] = field(default_factory=lambda: array("q"))
     dts: array[int] = field(default_factory=lambda: array("q"))
+    size: array[int] = field(default_factory=lambda: array("q"))
     is_key: array[int] = field(default_factory=lambda: array("b"))
     is_shown: array[int] = field(default_factory=lambda: array("b"))
 
-    def append(self, pts: int | None, dts: int | None, *, is_key: bool, is_shown: bool) -> None:
+    def append(self, pts: int | None, dts: int | None, size: int, *, is_key: bool, is_shown: bool) -> None:
+        self.size.append(size)
         self.pts.append(NO_TIME if pts is None else pts)
         self.dts.append(NO_TIME if dts is None else dts)
         self.is_key.append(is_key)
@@ -50,7 +52,7 @@ class FrameIndex:
         key_packets: ordinals at which decoding may start, ascending; the first is always 0.
         key_ranks: for each of them its place in presentation order, on the scale of ``frame_ranks``.
         frame_ranks: ``(num_frames,)`` each frame's place in presentation order, hidden packets counted.
-        key_times: for each of them ``(pts, dts)`` in ``time_base`` units, NO_TIME where absent.
+        key_names: for each of them ``(pts, dts, size)``: times in ``time_base`` units, NO_TIME where absent.
         anchor: the timestamp that tells every packet from every other; None where neither does.
     """
 
@@ -59,7 +61,7 @@ class FrameIndex:
     key_packets: list[int]
     key_ranks: list[int]
     frame_ranks: NDArray[np.int64]
-    key_times: list[tuple[int, int]]
+    key_names: list[tuple[int, int, int]]
     anchor: Literal["pts", "dts"] | None
 
     def __len__(self) -> int:
@@ -74,17 +76,27 @@ class Run:
     stop: int
     wanted: dict[int, int]
 
+    def again(self, start: int, pending: Iterable[int], index: FrameIndex) -> Run:
+        """The same from another start, for the frames that are still missing."""
+        return Run(start, self.stop, {int(index.packet_of_frame[i]): i for i in pending})
 
-def can_order_by_pts(table: PacketTable) -> bool:
+
+def can_order_by_pts(table: PacketTable, *, reorders: bool) -> bool:
     """True where the packets' own timestamps settle the presentation order.
 
-    False where a timestamp is missing or used twice, where the first packet is no key frame, or where frames are shown
-    before the first key frame although they follow it in the file: what a decoder makes of those, only decoding tells.
+    ``reorders``: the decoder says that frames leave it in another order than they enter. Timestamps that ascend all
+    the same are then decoding times in disguise, as muxers write them that know no others.
+
+    False also where a timestamp is missing or used twice, where the first packet is no key frame, or where frames are
+    shown before the first key frame although they follow it in the file: what a decoder makes of those, only decoding
+    tells.
     """
     if len(table) == 0 or not table.is_key[0]:
         return False
     pts = np.frombuffer(table.pts, np.int64)
     if not _are_names(pts):
+        return False
+    if reorders and len(pts) > 2 and bool((np.diff(pts) > 0).all()):
         return False
     shown = np.frombuffer(table.is_shown, np.int8).astype(bool)
     return not bool((pts[shown] < pts[0]).any())
@@ -148,7 +160,7 @@ def _with_keys(
         key_packets=[0, *keys],
         key_ranks=[-1, *(int(rank[i]) for i in keys)],
         frame_ranks=rank[packet_of_frame],
-        key_times=[(table.pts[i], table.dts[i]) for i in (0, *keys)],
+        key_names=[(table.pts[i], table.dts[i], table.size[i]) for i in (0, *keys)],
         anchor=anchor,
     )
 

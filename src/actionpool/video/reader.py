@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,6 @@ from actionpool.video.decoder import Decoder, Scaler, Turn, ffmpeg_versions, tur
 from actionpool.video.index import (
     FrameIndex,
     PacketTable,
-    Run,
     can_order_by_pts,
     index_by_output,
     index_by_pts,
@@ -195,27 +194,27 @@ class VideoReader:
         """
         index = self._known.index
         may_skip = self.info.codec == "h264" and self._known.one_frame_a_packet and len(wanted) < len(index)
+        num_found = 0
         with self._decoder() as decoder:
-            num_found = 0
             for run in plan_runs(index, wanted, only_from_start=index.anchor is None or not decoder.can_seek):
-                missing = dict(run.wanted)
-                for again in (False, True):
-                    for frame_index, frame in decoder.run(run, index, may_skip=may_skip):
-                        del missing[int(index.packet_of_frame[frame_index])]
+                pending = deque(sorted(run.wanted.values()))
+                for start in _starts(index, run.start):
+                    for frame_index, frame in decoder.run(run.again(start, pending, index), index, may_skip=may_skip):
+                        if frame_index != pending[0]:
+                            break  # frames come out in order: the one before was lost
+                        pending.popleft()
                         num_found += 1
                         yield frame_index, frame
-                    if not missing or run.start == 0 or again:
+                    if not pending:
                         break
-                    # A key frame that does not let the decoder start afresh: from the beginning then.
-                    run = Run(0, run.stop, dict(missing))
-                if missing:
-                    raise VideoError(self._lost(sorted(missing.values()), num_found, len(wanted), decoder.failure))
+                if pending:
+                    raise VideoError(self._lost(pending[0], num_found, len(wanted), decoder.failure))
 
-    def _lost(self, missing: list[int], num_found: int, num_wanted: int, failure: str) -> str:
-        why = f" ({failure})" if failure else " (the decoder dropped them in silence)"
+    def _lost(self, frame_index: int, num_found: int, num_wanted: int, failure: str) -> str:
+        why = failure or "the decoder dropped it in silence"
         return (
-            f"{self._path}: is damaged: {num_found} of {num_wanted} frames decoded, frame {missing[0]} of "
-            f"{self.info.num_frames} declared is the first that is lost{why}; get the file again"
+            f"{self._path}: is damaged: frame {frame_index} of {self.info.num_frames} declared cannot be decoded "
+            f"({why}); {num_found} of {num_wanted} frames were decoded before it; get the file again"
         )
 
     @contextmanager
@@ -253,6 +252,16 @@ class VideoReader:
         return known
 
 
+def _starts(index: FrameIndex, first: int) -> list[int]:
+    """Where to start decoding, the next after the one before has failed.
+
+    A key packet need not let the decoder start afresh: with gradual refresh the picture is whole only some packets
+    later, in time for the next key packet. The beginning is the last resort.
+    """
+    before = index.key_packets[max(0, index.key_packets.index(first) - 1)]
+    return list(dict.fromkeys((first, before, 0)))
+
+
 def _fit(info: VideoInfo, short_side: int | None) -> tuple[int, int]:
     """(height, width) with the given shorter side; unchanged for None."""
     if short_side is None:
@@ -268,8 +277,9 @@ def _look_through(decoder: Decoder, path: Path, limits: DecodeLimits) -> _Known:
     table, last_duration = _list_packets(decoder, path, limits)
     fps = float(stream.average_rate or stream.guessed_rate or 25)
     codec, time_base = decoder.context.codec.name, stream.time_base
-    has_pts = not (container in _NO_PTS_FORMATS and decoder.context.has_b_frames)
-    by_pts = has_pts and can_order_by_pts(table)
+    reorders = bool(decoder.context.has_b_frames)
+    has_pts = not (container in _NO_PTS_FORMATS and reorders)
+    by_pts = has_pts and can_order_by_pts(table, reorders=reorders)
     first, output = None, []
     for ordinal, frame in decoder.everything(1 if by_pts else None):
         first = first or frame
@@ -303,7 +313,7 @@ def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[P
     table = PacketTable(decoder.stream.time_base)
     num_damaged, last_pts, last_duration = 0, None, 0
     while (packet := decoder.next_packet()) is not None:
-        table.append(packet.pts, packet.dts, is_key=packet.is_keyframe, is_shown=not packet.is_discard)
+        table.append(packet.pts, packet.dts, packet.size, is_key=packet.is_keyframe, is_shown=not packet.is_discard)
         if last_pts is None or (packet.pts is not None and packet.pts > last_pts):
             last_pts, last_duration = packet.pts, packet.duration or 0
         num_damaged += packet.is_corrupt
