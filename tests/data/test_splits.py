@@ -59,7 +59,7 @@ def check_groups(source: Source, plan: SplitPlan) -> None:
     assert all(len(found) == 1 for found in sides.values())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     source=sources(), seed=st.integers(0, 5), val=st.sampled_from([0, 0.1, 0.3]), test=st.sampled_from([0.1, 0.2, 0.4])
 )
@@ -77,7 +77,7 @@ def test_drawn_splits(source: Source, seed: int, val: float, test: float) -> Non
     assert {position: again.assignment[i] for i, position in enumerate(order)} == plan.assignment
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(source=sources(), folds=st.integers(2, 6), seed=st.integers(0, 3), val=st.sampled_from([0, 0.2]))
 def test_folds(source: Source, folds: int, seed: int, val: float) -> None:
     num_groups = len({item.columns["group"] for item in source.examples})
@@ -91,7 +91,7 @@ def test_folds(source: Source, folds: int, seed: int, val: float) -> None:
     assert tested == dict.fromkeys(range(len(source.examples)), 1)  # each example is tested exactly once
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     counts=st.lists(st.integers(1, 60), min_size=1, max_size=5),
     val=st.sampled_from([0.1, 0.15, 0.3]),

@@ -99,7 +99,7 @@ def allocate(
 ) -> dict[int, str]:
     """Divides whole groups into parts of about the given shares, class by class.
 
-    Each group in turn, those with the rarest classes and the largest first, goes where the squared distance of the
+    Each group in turn, by rarest class and the largest first, goes where the squared distance of the
     class counts from their targets falls most (ties: where most examples are missing, then the first part).
 
     Args:
@@ -121,10 +121,9 @@ def allocate(
     totals = sum(counts.values(), Counter[str]())
     parts = [part for part, share in shares.items() if share > 0]
     missing = _targets(totals, num_groups, {part: shares[part] for part in parts})
-    order = sorted(
-        members,
-        key=lambda name: (min(num_groups[label] for label in counts[name]), -len(members[name]), _draw_key(seed, name)),
-    )
+    # Class by class: interleaved classes would leave parts whose sizes differ by more than they must.
+    rarest = {name: min((num_groups[label], label) for label in count) for name, count in counts.items()}
+    order = sorted(members, key=lambda name: (rarest[name], -len(members[name]), _draw_key(seed, name)))
     left = {part: sum(missing[part].values()) for part in parts}
     part_of: dict[str, str] = {}
     for name in order:
