@@ -6,6 +6,7 @@ Any file below a class folder whose suffix is one of a video counts, however dee
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from actionpool.data.sources import table
@@ -58,7 +59,7 @@ def read_plain(data: Path, videos: Path | None = None) -> Source:
         raise AnnotationError(
             f"no folder in {data} holds a video; expected {data}/<class>/<video>, one folder for each class"
         )
-    return _source("folder", data, examples, notes + _root_notes(data, set()))
+    return _source("folder", data, examples, notes + _root_notes(data, set(), examples))
 
 
 def read_with_splits(data: Path, videos: Path | None = None) -> Source:
@@ -81,7 +82,7 @@ def read_with_splits(data: Path, videos: Path | None = None) -> Source:
     rest = [name for name in _folders_with_videos(data) if name not in folders]
     if rest:
         notes.append(f"{len(rest)} folders with videos beside {first_few(folders)} were left out: {first_few(rest)}")
-    return _source("folder-with-splits", data, examples, notes + _root_notes(data, set(folders)))
+    return _source("folder-with-splits", data, examples, notes + _root_notes(data, set(folders), examples))
 
 
 def _refuse_videos(videos: Path | None) -> None:
@@ -147,8 +148,8 @@ def _files(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if not entry.is_dir() and not is_hidden(entry.name))
 
 
-def _root_notes(data: Path, splits: set[str]) -> list[str]:
-    """Files that lie beside the class folders: stray videos, and a table that may know more."""
+def _root_notes(data: Path, splits: set[str], examples: Sequence[Example]) -> list[str]:
+    """What lies beside the class folders: stray videos, and a table that may know more of the videos."""
     notes = []
     for folder in [data, *(data / name for name in sorted(splits))]:
         names = _files(folder)
@@ -159,6 +160,10 @@ def _root_notes(data: Path, splits: set[str]) -> list[str]:
             )
         for name in names:
             columns = ", ".join(table.extra_columns(folder / name))
-            if columns:
-                notes.append(f"{folder / name} is a table; pass it instead of the folder to use its columns: {columns}")
+            num_named = table.num_named(folder / name, {example.path for example in examples}) if columns else 0
+            if num_named:
+                notes.append(
+                    f"{folder / name} names {num_named} of the {len(examples)} videos; "
+                    f"pass it instead of the folder to use its columns: {columns}"
+                )
     return notes

@@ -10,7 +10,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from actionpool.data.sources.base import Example, Source, VideoIndex, is_hidden, nonblank_lines, read_text
+from actionpool.data.sources.base import (
+    Example,
+    Source,
+    VideoIndex,
+    is_hidden,
+    nonblank_lines,
+    read_text,
+    resolve_inside,
+)
 from actionpool.errors import AnnotationError
 
 _LIST = re.compile(r"(.+)_test_split([0-9])\.txt")
@@ -61,8 +69,9 @@ def read(data: Path, videos: Path | None = None) -> Source:
     for (class_name, base), given in sides.items():
         columns = {f"split{number}": given.get(f"split{number}", "unused") for number in sorted(numbers)}
         columns["group"] = source_of(base, class_name)
-        path = index.find(base, class_name) or folder / class_name / base
-        examples.append(Example(f"{class_name}/{base}", path, (class_name,), None, columns))
+        video = f"{class_name}/{base}"
+        path = index.find(base, class_name) or resolve_inside(video, folder, lists.name)[1]
+        examples.append(Example(video, path, (class_name,), None, columns))
     classes = tuple(sorted({class_name for class_name, _ in sides}))
     notes = [f"official lists {', '.join(sorted(numbers))} from {lists}", *index.unlisted_note()]
     return Source("hmdb51", folder, tuple(examples), classes, tuple(notes))

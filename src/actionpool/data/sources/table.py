@@ -99,6 +99,15 @@ def extra_columns(path: Path) -> tuple[str, ...]:
     return tuple(name for name in names if name not in ("video", "label")) if "label" in names else ()
 
 
+def num_named(path: Path, videos: set[Path]) -> int:
+    """How many of some videos a table names; 0 where it cannot be read."""
+    try:
+        source = (read_csv if path.suffix.lower() in SUFFIXES["table-csv"] else read_jsonl)(path)
+    except AnnotationError:
+        return 0
+    return len(videos & {example.path for example in source.examples})
+
+
 def split_tables(folder: Path, suffixes: tuple[str, ...]) -> Mapping[Path, str]:
     """Tables of a folder that are named like splits, e.g. ``train.csv``; {} without one for training."""
     found: dict[Path, str] = {

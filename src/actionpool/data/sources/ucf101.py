@@ -9,7 +9,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from actionpool.data.sources.base import Example, Source, VideoIndex, is_hidden, nonblank_lines, read_text
+from actionpool.data.sources.base import (
+    Example,
+    Source,
+    VideoIndex,
+    is_hidden,
+    nonblank_lines,
+    read_text,
+    resolve_inside,
+)
 from actionpool.data.sources.listfile import read_class_file
 from actionpool.errors import AnnotationError, did_you_mean
 
@@ -67,7 +75,7 @@ def read(data: Path, videos: Path | None = None) -> Source:
         columns = {f"split{number}": given.get(f"split{number}", "unused") for number in sorted(numbers)}
         if group:
             columns["group"] = f"{class_name}_{group[1]}"
-        path = index.find(base, class_name) or folder / video
+        path = index.find(base, class_name) or resolve_inside(video, folder, lists.name)[1]
         examples.append(Example(video, path, (class_name,), None, columns))
     notes = [f"official lists {', '.join(sorted(numbers))} from {lists}", *index.unlisted_note()]
     return Source("ucf101", folder, tuple(examples), classes, tuple(notes))
