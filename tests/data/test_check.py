@@ -178,4 +178,5 @@ def test_real_clips(shared_data: Path, tmp_path: Path) -> None:
     assert len({item.reason for item in report.quarantined}) == 4
     assert [item.videos for item in report.duplicates] == [("jack/ein Früher Sprung (2).mp4", "jack/subj01.mp4")]
     assert report.classes == {"bend": 9, "jack": 10}
+    assert any(told.startswith("1 sets of videos are copies") for told in report.warnings)
     assert sum(report.splits.values()) == 19

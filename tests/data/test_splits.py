@@ -196,7 +196,7 @@ def test_given_split_is_respected() -> None:
     plan = plan_splits(source_of(items))
     expected = ["train", "train", "val", "test", "unused", "unused", "test", "val"]
     assert [plan.assignment[i] for i in range(8)] == expected
-    assert plan.how == "splits as given in the column 'split'"
+    assert plan.how == "as given in the column 'split'"
 
 
 def test_validation_comes_from_the_given_training_part() -> None:
@@ -250,7 +250,7 @@ def test_warnings_about_given_splits() -> None:
             AnnotationError,
             "column 'camera' of 'a/0.mp4' is 'left'; expected train, val, test",
         ),
-        ({"group": "subject"}, UsageError, "no column 'subject' to group by"),
+        ({"group": "subject"}, UsageError, "no column 'subject' to group by. Known: camera"),
         ({"group": "camera"}, AnnotationError, r"all 8 examples are one group \('left'\) and cannot be divided"),
         ({"val_fraction": 1.0}, UsageError, "val_fraction=1.0; expected 0 <= val_fraction < 1"),
         ({"test_fraction": float("nan")}, UsageError, "test_fraction=nan; expected"),
@@ -264,7 +264,7 @@ def test_wrong_requests(options: dict[str, object], error: type[Exception], sent
 
 
 def test_nothing_to_learn_from() -> None:
-    with pytest.raises(AnnotationError, match="no example has a label"):
+    with pytest.raises(AnnotationError, match="no usable example has a label"):
         plan_splits(source_of([example("a.mp4"), example("b.mp4")]))
     with pytest.raises(AnnotationError, match="has no examples; nothing to split"):
         plan_splits(source_of([]))
@@ -349,3 +349,22 @@ def test_real_leave_one_subject_out(shared_data: Path) -> None:
         assert subjects == {str(fold)}
         assert by_class(source, plan, "test") == by_class(source, plan, "val") == dict.fromkeys(source.classes, 1)
         assert plan.warnings == ()
+
+
+def test_unusable_files_fill_no_share() -> None:
+    source = clips(a=8, b=8)
+    broken = [source.examples[position].path for position in (0, 1, 2, 3, 8)]
+    plan = plan_splits(source, unusable=broken)
+    assert [plan.assignment[position] for position in (0, 1, 2, 3, 8)] == ["unused"] * 5
+    assert by_class(source, plan, "test") == by_class(source, plan, "val") == {"a": 1, "b": 1}
+    fold = plan_splits(source, folds=2, fold=0, val_fraction=0, unusable=broken)
+    assert by_class(source, fold, "test")["a"] == 2
+    given_split = source_of([example(f"{i}.mp4", "a", split="train" if i < 8 else "test") for i in range(10)])
+    kept = plan_splits(given_split, unusable=[given_split.examples[i].path for i in (0, 9)])
+    assert (kept.assignment[0], kept.assignment[9]) == ("train", "test")
+    assert plan_splits(given_split, val_fraction=0).assignment[0] == "train"
+
+
+def test_data_without_columns_says_how_to_get_them() -> None:
+    with pytest.raises(UsageError, match=r"no column 'subject' to group by. This data has no columns; a CSV table can"):
+        plan_splits(clips(a=2, b=2), group="subject")

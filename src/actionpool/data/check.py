@@ -126,10 +126,11 @@ def check_source(
     copies = find_duplicates(source, probes)
     names = {example.path: example.video for example in reversed(source.examples)}
     usable = [position for position, example in enumerate(source.examples) if probes[example.path].reason is None]
+    broken = [path for path in paths if probes[path].reason is not None]
     warnings: list[str] = []
     if plan is None:
         try:
-            plan = plan_splits(source, near_duplicate_groups=_group_names(copies))
+            plan = plan_splits(source, near_duplicate_groups=_group_names(copies), unusable=broken)
         except DataError as error:
             warnings.append(f"no split: {error}")
     assignment: dict[int, SplitName] = {}
@@ -264,6 +265,11 @@ def _duplicate_warnings(source: Source, duplicates: Sequence[Duplicates]) -> lis
     if across:
         told.append(
             f"{len(across)} sets of copies lie in several splits, which flatters the score; the first: {across[0]}"
+        )
+    if duplicates and not across:
+        told.append(
+            f"{len(duplicates)} sets of videos are copies (equal or re-encoded files) and count several times; "
+            f"the first: {first_few(duplicates[0].videos)}"
         )
     labels = _labels_by_video(source)
     odd = [found for found in duplicates if len({frozenset(labels[video]) for video in found.videos}) > 1]

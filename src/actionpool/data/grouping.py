@@ -13,6 +13,8 @@ from actionpool.errors import UsageError, did_you_mean
 
 _UCF_NAME = re.compile(r"v_(.+)_(g[0-9]+)_c[0-9]+(?:\.[A-Za-z0-9]+)?")
 
+NO_COLUMNS = "This data has no columns; a CSV table can have any (video,label,group)."
+
 
 def group_examples(
     examples: Sequence[Example],
@@ -35,9 +37,7 @@ def group_examples(
     """
     columns = {column for example in examples for column in example.columns}
     if group is not None and group not in columns:
-        raise UsageError(
-            f"no column {group!r} to group by. {did_you_mean(group, columns) if columns else 'There is none.'}"
-        )
+        raise UsageError(f"no column {group!r} to group by. {did_you_mean(group, columns) if columns else NO_COLUMNS}")
     union = Union()
     for example in examples:
         video = ("video", example.video)

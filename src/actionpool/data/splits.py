@@ -9,12 +9,12 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from actionpool.data.grouping import allocate, group_examples
+from actionpool.data.grouping import NO_COLUMNS, allocate, group_examples
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
     Example,
@@ -68,6 +68,7 @@ def plan_splits(
     test_fraction: float = 0.15,
     seed: int = 0,
     near_duplicate_groups: Mapping[str, str] | None = None,
+    unusable: Collection[Path] = (),
 ) -> SplitPlan:
     """Decides the split of every example.
 
@@ -86,6 +87,8 @@ def plan_splits(
         test_fraction: part of all examples for testing; ignored with folds or a given split.
         seed: of the draw; the same seed, names and labels give the same splits, in whatever order they are listed.
         near_duplicate_groups: video name -> name of its set of (near) copies.
+        unusable: files that cannot be read. A draw leaves them out ("unused"), so that they fill no part's share; a
+            given split keeps them, so that what is missing from a test part is known.
 
     Returns:
         The plan. With too few groups a split may be empty; a warning says so.
@@ -96,14 +99,17 @@ def plan_splits(
     """
     _check_request(source, split_column, folds, fold, val_fraction, test_fraction)
     groups = group_examples(source.examples, group=group, near_duplicate_groups=near_duplicate_groups)
+    broken = set(unusable)
+    drawable = [p for p, example in enumerate(source.examples) if example.labels and example.path not in broken]
+    pool = _Pool(source.examples, groups, drawable, seed)
     column = _given_column(source, split_column) if folds is None else None
     if folds is not None and fold is not None:
-        assignment, how = _draw_fold(source.examples, groups, folds, fold, val_fraction, seed)
+        assignment, how = _draw_fold(pool, folds, fold, val_fraction)
     elif column is not None:
-        assignment, how = _respect(source.examples, groups, column, val_fraction, seed)
+        assignment, how = _respect(pool, column, val_fraction)
     else:
-        assignment, how = _draw(source.examples, groups, val_fraction, test_fraction, seed)
-    named = {position: groups[position] for position in range(len(source.examples))}
+        assignment, how = _draw(pool, val_fraction, test_fraction)
+    named = dict(enumerate(groups))
     return SplitPlan(assignment, how, named, tuple(split_warnings(source, assignment, named)))
 
 
@@ -134,16 +140,34 @@ def _given_column(source: Source, wanted: str | None) -> str | None:
     columns = {column for example in source.examples for column in example.columns}
     if wanted is not None and wanted not in columns:
         raise UsageError(
-            f"no column {wanted!r} to split by. {did_you_mean(wanted, columns) if columns else 'There is none.'}"
+            f"no column {wanted!r} to split by. {did_you_mean(wanted, columns) if columns else NO_COLUMNS}"
         )
     return wanted or next((name for name in ("split", "split1") if name in columns), None)
 
 
-def _respect(
-    examples: Sequence[Example], groups: list[str], column: str, val_fraction: float, seed: int
-) -> tuple[dict[int, SplitName], str]:
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """What is divided: ``drawable`` are the positions of examples that have a label and can be read."""
+
+    examples: Sequence[Example]
+    groups: Sequence[str]
+    drawable: Sequence[int]
+    seed: int
+
+    def allocate(self, positions: Sequence[int], shares: Mapping[str, float]) -> dict[int, str]:
+        return allocate(positions, self.examples, self.groups, shares, self.seed)
+
+    def names(self) -> list[str]:
+        """The groups in the order of their names."""
+        return sorted({self.groups[position] for position in self.drawable}, key=natural_key)
+
+    def manner(self) -> str:
+        return f"stratified by class, grouped by source, seed {self.seed}"
+
+
+def _respect(pool: _Pool, column: str, val_fraction: float) -> tuple[dict[int, SplitName], str]:
     assignment: dict[int, SplitName] = {}
-    for position, example in enumerate(examples):
+    for position, example in enumerate(pool.examples):
         word = example.columns.get(column, "").strip().lower()
         if word not in SPLIT_WORDS and word not in ("", "unused"):
             raise AnnotationError(
@@ -153,48 +177,37 @@ def _respect(
         assignment[position] = SPLIT_WORDS.get(word, "unused")
         if not example.labels and assignment[position] in ("train", "val"):
             assignment[position] = "unused"
-    how = f"splits as given in the column {column!r}"
+    how = f"as given in the column {column!r}"
     if "val" in assignment.values() or val_fraction == 0:
         return assignment, how
-    train = [position for position, name in assignment.items() if name == "train"]
-    _update(assignment, allocate(train, examples, groups, {"train": 1 - val_fraction, "val": val_fraction}, seed))
-    return assignment, f"{how}; validation is {val_fraction:g} of its training part, {_manner(seed)}"
+    train = [position for position in pool.drawable if assignment[position] == "train"]
+    _update(assignment, pool.allocate(train, {"train": 1 - val_fraction, "val": val_fraction}))
+    return assignment, f"{how}; validation is {val_fraction:g} of its training part, {pool.manner()}"
 
 
-def _draw(
-    examples: Sequence[Example], groups: list[str], val_fraction: float, test_fraction: float, seed: int
-) -> tuple[dict[int, SplitName], str]:
+def _draw(pool: _Pool, val_fraction: float, test_fraction: float) -> tuple[dict[int, SplitName], str]:
     if val_fraction + test_fraction >= 1:
         raise UsageError(
             f"val_fraction={val_fraction} and test_fraction={test_fraction} leave nothing to train on; "
             "expected a sum below 1"
         )
-    assignment: dict[int, SplitName] = dict.fromkeys(range(len(examples)), "unused")
-    labelled = [position for position, example in enumerate(examples) if example.labels]
-    if not labelled:
-        raise AnnotationError("no example has a label; nothing can be learned from them")
-    num_groups = len({groups[position] for position in labelled})
-    if num_groups == 1 and (val_fraction or test_fraction):
+    assignment: dict[int, SplitName] = dict.fromkeys(range(len(pool.examples)), "unused")
+    names = pool.names()
+    if not names:
+        raise AnnotationError("no usable example has a label; nothing can be learned from them")
+    if len(names) == 1 and (val_fraction or test_fraction):
         raise AnnotationError(
-            f"all {len(labelled)} examples are one group ({groups[labelled[0]]!r}) and cannot be divided into "
-            "train and test; give a column with the split (--split-column), or another one to group by (--group)"
+            f"all {len(pool.drawable)} examples are one group ({names[0]!r}) and cannot be divided into train and "
+            "test; give a column with the split (--split-column), or another one to group by (--group)"
         )
-    shares = {
-        "train": 1 - val_fraction - test_fraction,
-        "val": val_fraction,
-        "test": test_fraction,
-    }
-    _update(assignment, allocate(labelled, examples, groups, shares, seed))
+    shares = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
+    _update(assignment, pool.allocate(pool.drawable, shares))
     shown = ", ".join(f"{name} {share:.3g}" for name, share in shares.items() if share)
-    return assignment, f"splits drawn ({shown}), {_manner(seed)} ({num_groups} groups)"
+    return assignment, f"drawn ({shown}), {pool.manner()} ({len(names)} groups)"
 
 
-def _draw_fold(
-    examples: Sequence[Example], groups: list[str], folds: int, fold: int, val_fraction: float, seed: int
-) -> tuple[dict[int, SplitName], str]:
-    assignment: dict[int, SplitName] = dict.fromkeys(range(len(examples)), "unused")
-    labelled = [position for position, example in enumerate(examples) if example.labels]
-    names = sorted({groups[position] for position in labelled}, key=natural_key)
+def _draw_fold(pool: _Pool, folds: int, fold: int, val_fraction: float) -> tuple[dict[int, SplitName], str]:
+    names = pool.names()
     if folds > len(names):
         raise AnnotationError(
             f"{folds} folds of {len(names)} groups; expected at most as many folds as groups "
@@ -204,24 +217,21 @@ def _draw_fold(
         fold_of = {name: index for index, name in enumerate(names)}
         how = f"leave one group out: group {names[fold]!r} ({fold} of 0 to {folds - 1}) is the test part"
     else:
-        by_label = allocate(labelled, examples, groups, {str(index): 1 / folds for index in range(folds)}, seed)
-        fold_of = {groups[position]: int(index) for position, index in by_label.items()}
-        how = f"fold {fold} of 0 to {folds - 1} is the test part, {_manner(seed)} ({len(names)} groups)"
-    rest = [position for position in labelled if fold_of[groups[position]] != fold]
-    assignment.update(dict.fromkeys((position for position in labelled if fold_of[groups[position]] == fold), "test"))
-    assignment.update(dict.fromkeys(rest, "train"))
+        drawn = pool.allocate(pool.drawable, {str(index): 1 / folds for index in range(folds)})
+        fold_of = {pool.groups[position]: int(index) for position, index in drawn.items()}
+        how = f"fold {fold} of 0 to {folds - 1} is the test part, {pool.manner()} ({len(names)} groups)"
+    assignment: dict[int, SplitName] = dict.fromkeys(range(len(pool.examples)), "unused")
+    for position in pool.drawable:
+        assignment[position] = "test" if fold_of[pool.groups[position]] == fold else "train"
     if val_fraction:
-        _update(assignment, allocate(rest, examples, groups, {"train": 1 - val_fraction, "val": val_fraction}, seed))
+        rest = [position for position in pool.drawable if assignment[position] == "train"]
+        _update(assignment, pool.allocate(rest, {"train": 1 - val_fraction, "val": val_fraction}))
         how += f"; validation is {val_fraction:g} of the rest"
     return assignment, how
 
 
 def _update(assignment: dict[int, SplitName], parts: Mapping[int, str]) -> None:
     assignment.update((position, _SPLITS[part]) for position, part in parts.items())
-
-
-def _manner(seed: int) -> str:
-    return f"stratified by class, grouped by source, seed {seed}"
 
 
 def split_warnings(source: Source, assignment: Mapping[int, SplitName], groups: Mapping[int, str]) -> list[str]:
@@ -304,7 +314,7 @@ def read_splits(path: Path, source: Source) -> SplitPlan:
         told.append(f"{len(new)} examples are not in {path.name} and are not used: {first_few(new)}")
     if len(known) > len(found) - len(new):
         told.append(f"{len(known) - len(found) + len(new)} examples of {path.name} are no longer in the data")
-    return SplitPlan(assignment, f"splits as written in {path.name}", groups, tuple(told))
+    return SplitPlan(assignment, f"as written in {path.name}", groups, tuple(told))
 
 
 def read_split_rows(path: Path) -> tuple[SplitRow, ...]:
