@@ -39,8 +39,16 @@ class GatedC3DSimpleBackbone(Strict):
     name: Literal["gated-c3d-simple"] = "gated-c3d-simple"
 
 
+class FeaturesBackbone(Strict):
+    """No network: the data are features that were computed before, ``(D, t, h, w)`` a segment."""
+
+    name: Literal["features"] = "features"
+    channels: int = Field(0, ge=0, description="D; 0 = as the data have it")
+
+
 BackboneConfig = Annotated[
-    Annotated[GatedC3DBackbone | GatedC3DSimpleBackbone, Field(discriminator="name")], BeforeValidator(_named)
+    Annotated[GatedC3DBackbone | GatedC3DSimpleBackbone | FeaturesBackbone, Field(discriminator="name")],
+    BeforeValidator(_named),
 ]
 
 
@@ -107,6 +115,19 @@ class SamplingConfig(Strict):
     )
 
 
+class FeatureRowsConfig(Strict):
+    """Which rows of a feature file a video gives; without effect where videos are decoded."""
+
+    train: Literal["window", "perturbed", "uniform", "all"] = Field(
+        "window",
+        description="window: all, or a random stretch where there are more; perturbed: one at random in each of equal "
+        "parts; uniform: evenly spaced",
+    )
+    train_segments: int = Field(750, ge=1, description="N, for window the most that a video gives")
+    test: Literal["all", "uniform"] = "all"
+    test_segments: int = Field(750, ge=1, description="N for uniform")
+
+
 class TransformConfig(Strict):
     """From decoded frames to network input. Lengths in pixels."""
 
@@ -167,6 +188,7 @@ class Config(Strict):
 
     model: ModelConfig = ModelConfig()
     sampling: SamplingConfig = SamplingConfig()
+    features: FeatureRowsConfig = FeatureRowsConfig()
     transform: TransformConfig = TransformConfig()
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()

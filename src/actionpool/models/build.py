@@ -6,6 +6,7 @@ from actionpool.config import (
     AggregationConfig,
     AveragePoolingConfig,
     BackboneConfig,
+    FeaturesBackbone,
     GatedC3DBackbone,
     GatedC3DSimpleBackbone,
     GridMLPConfig,
@@ -13,8 +14,9 @@ from actionpool.config import (
     ModelConfig,
     PoolingConfig,
 )
+from actionpool.errors import ConfigError
 from actionpool.models.aggregation import Aggregation, MeanAggregation
-from actionpool.models.backbones import Backbone, GatedC3D, GatedC3DSimple
+from actionpool.models.backbones import Backbone, Features, GatedC3D, GatedC3DSimple
 from actionpool.models.pooling import AveragePooling, GridMLP, Pooling
 from actionpool.models.recognizer import Recognizer
 
@@ -40,6 +42,13 @@ def build_backbone(config: BackboneConfig) -> Backbone:
             return GatedC3D(width=config.width)
         case GatedC3DSimpleBackbone():
             return GatedC3DSimple()
+        case FeaturesBackbone():
+            if not config.channels:
+                raise ConfigError(
+                    "model.backbone is 'features' of unknown width; train on features, which say it, or set "
+                    "model.backbone.channels"
+                )
+            return Features(config.channels)
 
 
 def build_pooling(config: PoolingConfig, in_channels: int) -> Pooling:

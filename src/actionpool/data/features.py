@@ -1,0 +1,295 @@
+"""Feature files: what a backbone said of one video, in safetensors whose header says how it was computed.
+
+A file holds ``features``, ``(N, D)`` pooled or ``(N, D, t, h, w)`` maps in float16 or float32, and
+``segments_seconds`` ``(N, 2)`` in float64. Rows are written as they come and read by slices, so that neither the
+length of a video nor the number of files costs memory.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from actionpool.errors import DataError
+from actionpool.files import atomic_path
+from actionpool.values import VideoInfo
+
+FORMAT = "actionpool-features-1"
+SUFFIX = ".safetensors"
+FeatureType = Literal["float16", "float32"]
+_CODES = {"float16": "F16", "float32": "F32"}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FeatureRecipe(_Section):
+    """Everything that the numbers in a feature file depend on, beside the video. Equal recipes may be mixed.
+
+    Attributes:
+        backbone: the ``model.backbone`` section of the configuration.
+        weights_hash: SHA-256 over the names and values of the network's tensors.
+        pooling: the ``model.pooling`` section; None = maps, not pooled.
+        frames_per_clip, frame_stride, clips_per_segment: what the network saw of a segment.
+        segment_seconds: length of a segment; None = the length of its clips.
+        num_segments: N equal segments a video instead; None = as many as ``segment_seconds`` gives.
+        transform: the ``transform`` section: size and normalisation of the frames.
+        dtype: of the stored numbers.
+        precision: that the network ran in.
+    """
+
+    backbone: dict[str, Any]
+    weights_hash: str
+    pooling: dict[str, Any] | None
+    frames_per_clip: int = Field(ge=1)
+    frame_stride: int = Field(ge=1)
+    clips_per_segment: int = Field(ge=1)
+    segment_seconds: FiniteFloat | None = Field(gt=0)
+    num_segments: int | None = Field(ge=1)
+    transform: dict[str, Any]
+    dtype: FeatureType
+    precision: Literal["bf16", "fp32"]
+
+    def differences(self, other: FeatureRecipe) -> list[str]:
+        """One ``name: mine, not theirs`` for each field that differs."""
+        mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
+        return [f"{name}: {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+
+
+class FeatureHeader(_Section):
+    """What a feature file says of itself.
+
+    Attributes:
+        recipe: how the features were computed.
+        video: the name in its source.
+        content_hash: SHA-256 of the video file.
+        width, height, fps, num_frames, duration_seconds: of the video.
+        actionpool_version: that wrote the file; not part of the recipe.
+    """
+
+    format: Literal["actionpool-features-1"] = "actionpool-features-1"
+    recipe: FeatureRecipe
+    video: str
+    content_hash: str
+    width: int = Field(ge=0)
+    height: int = Field(ge=0)
+    fps: FiniteFloat = Field(ge=0)
+    num_frames: int = Field(ge=1)
+    duration_seconds: FiniteFloat = Field(ge=0)
+    actionpool_version: str
+
+    @property
+    def info(self) -> VideoInfo:
+        """The video as ``Item.info`` has it."""
+        return VideoInfo(
+            width=self.width,
+            height=self.height,
+            fps=self.fps,
+            num_frames=self.num_frames,
+            duration_seconds=self.duration_seconds,
+            start_seconds=0.0,
+            rotation=0,
+            codec="features",
+            container="safetensors",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFile:
+    """A feature file whose header has been read and checked; the features stay on the disk.
+
+    Attributes:
+        path: of the file.
+        header: what it says of itself.
+        shape: ``(N, D)`` or ``(N, D, t, h, w)``.
+        segments_seconds: float64 ``(N, 2)``.
+    """
+
+    path: Path
+    header: FeatureHeader
+    shape: tuple[int, ...]
+    segments_seconds: NDArray[np.float64]
+
+    def rows(self, start: int = 0, stop: int | None = None) -> NDArray[np.floating]:
+        """Rows ``start`` to ``stop``, in the stored type; only these are read.
+
+        Raises:
+            DataError: the file was damaged or removed since it was opened.
+        """
+        try:
+            with safe_open(self.path, framework="numpy") as file:
+                part: NDArray[np.floating] = file.get_slice("features")[start : self.shape[0] if stop is None else stop]
+                return part
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{self.path} cannot be read ({error}); extract it again") from None
+
+
+def open_features(path: Path) -> FeatureFile:
+    """Read and check the header of a feature file.
+
+    Raises:
+        DataError: the file is missing, cut, of another kind, or its parts contradict each other.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get("actionpool")
+            names = set(file.keys())
+            if text is None or not {"features", "segments_seconds"} <= names:
+                raise DataError(
+                    f"{path} is a safetensors file, but not one of features that 'actionpool extract' wrote: it holds "
+                    f"{', '.join(sorted(names)[:5]) or 'nothing'}"
+                )
+            features = file.get_slice("features")
+            shape, dtype = tuple(features.get_shape()), features.get_dtype()
+            if file.get_slice("segments_seconds").get_shape() != [shape[0] if shape else -1, 2]:
+                raise DataError(f"{path}: its segments do not fit its features of shape {shape}; extract it again")
+            seconds = file.get_tensor("segments_seconds")
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} cannot be read as a feature file ({error}); extract it again") from None
+    try:
+        header = FeatureHeader.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the header"
+        raise DataError(f"{path} has a header of another version: {where}: {first['msg']}; extract it again") from None
+    if len(shape) not in (2, 5) or min(shape) < 1 or dtype != _CODES[header.recipe.dtype]:
+        raise DataError(
+            f"{path} holds features of shape {shape} and type {dtype}; expected (N, D) or (N, D, t, h, w) of "
+            f"{header.recipe.dtype}; extract it again"
+        )
+    check_segments(seconds, str(path))
+    return FeatureFile(path, header, shape, seconds)
+
+
+def check_segments(segments_seconds: NDArray[np.floating], where: str) -> None:
+    """Hold that segments are finite, not negative and begin in ascending order.
+
+    Raises:
+        DataError: they are not; the message begins with ``where``.
+    """
+    starts, ends = segments_seconds[:, 0], segments_seconds[:, 1]
+    if (
+        not np.isfinite(segments_seconds).all()
+        or (starts < 0).any()
+        or (ends < starts).any()
+        or (np.diff(starts) < 0).any()
+    ):
+        raise DataError(f"{where}: its segments are not finite, reversed or out of order; extract it again")
+
+
+class FeatureWriter:
+    """Write a feature file row by row, in the memory of the rows at hand; it appears when it is complete.
+
+    Args:
+        path: of the file.
+        header: what it says of itself.
+        segments_seconds: ``(N, 2)``; N rows must follow.
+
+    Raises:
+        ActionPoolError: the folder cannot be written.
+
+    Example:
+        >>> with FeatureWriter(path, header, seconds) as writer:  # doctest: +SKIP
+        ...     writer.write(rows)  # (n, D), as often as needed
+    """
+
+    def __init__(self, path: Path, header: FeatureHeader, segments_seconds: NDArray[np.float64]) -> None:
+        self.path, self.header = path, header
+        self._seconds = np.ascontiguousarray(segments_seconds, dtype="<f8")
+        self._num_written = 0
+        self._row_shape: tuple[int, ...] | None = None
+        self._stack = ExitStack()
+        self._file: IO[bytes]
+
+    def __enter__(self) -> FeatureWriter:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self.path))
+            self._file = stack.enter_context(temporary.open("wb"))
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, rows: NDArray[np.floating]) -> None:
+        """Append rows ``(n, D)`` or ``(n, D, t, h, w)``.
+
+        Raises:
+            DataError: a number is not finite in the stored type, the shape changes, or there are more than N rows.
+        """
+        if self._row_shape is None:
+            self._row_shape = rows.shape[1:]
+            self._file.write(self._head())
+        self._num_written += len(rows)
+        if rows.shape[1:] != self._row_shape or self._num_written > len(self._seconds):
+            raise DataError(
+                f"{self.path}: rows of shape {rows.shape} came after {self._num_written - len(rows)} of "
+                f"{len(self._seconds)} rows of shape {self._row_shape}"
+            )
+        with np.errstate(over="ignore"):
+            stored = np.ascontiguousarray(rows, dtype=np.dtype(self.header.recipe.dtype).newbyteorder("<"))
+        if not np.isfinite(stored).all():
+            raise DataError(
+                f"the network's features are not finite in {self.header.recipe.dtype}; "
+                "look at the weights, or store them as float32 (--dtype float32)"
+            )
+        self._file.write(stored.tobytes())
+
+    def _head(self) -> bytes:
+        """The safetensors header for the announced number of rows, and the segments."""
+        shape = [len(self._seconds), *(self._row_shape or ())]
+        first, last = self._seconds.nbytes, self._seconds.nbytes + _num_bytes(shape, self.header.recipe.dtype)
+        table = {
+            "__metadata__": {"actionpool": self.header.model_dump_json()},
+            "segments_seconds": {"dtype": "F64", "shape": list(self._seconds.shape), "data_offsets": [0, first]},
+            "features": {"dtype": _CODES[self.header.recipe.dtype], "shape": shape, "data_offsets": [first, last]},
+        }
+        text = json.dumps(table).encode("ascii")
+        text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+        return struct.pack("<Q", len(text)) + text + self._seconds.tobytes()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            if self._num_written != len(self._seconds):
+                raise DataError(f"{self.path}: {self._num_written} rows for {len(self._seconds)} segments were written")
+
+
+def _num_bytes(shape: Sequence[int], dtype: FeatureType) -> int:
+    count = int(np.prod(np.asarray(shape, dtype=np.object_)))
+    return count * np.dtype(dtype).itemsize
+
+
+def common_recipe(files: Sequence[FeatureFile]) -> FeatureRecipe:
+    """The one recipe of some files.
+
+    Raises:
+        DataError: they were computed in different ways, or have maps of different shapes.
+    """
+    first = files[0]
+    for file in files[1:]:
+        differing = file.header.recipe.differences(first.header.recipe)
+        if differing:
+            raise DataError(
+                f"{file.path.name} was computed by another recipe than {first.path.name} ({'; '.join(differing)}); "
+                "features of two recipes are never mixed: extract into a new folder"
+            )
+        if file.shape[1:] != first.shape[1:]:
+            raise DataError(
+                f"{file.path.name} has rows of shape {file.shape[1:]}, {first.path.name} of {first.shape[1:]}; "
+                "extract into a new folder, with one crop size for all"
+            )
+    return first.header.recipe
