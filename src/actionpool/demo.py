@@ -18,7 +18,7 @@ from actionpool.training import train
 _CLIPS_PER_CLASS = 48
 _EPOCHS = 10
 # A quarter of the published width on small frames: the same network, in seconds instead of minutes.
-_SETTINGS = (
+DEMO_SETTINGS = (
     "model.backbone.width=0.25",
     "model.pooling.widths=[256]",
     "transform.resize=[72,96]",
@@ -50,9 +50,9 @@ def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False
     clips, run = output / "clips", output / "run"
     say(f"Making clips of {len(MOTIONS)} motions ({', '.join(MOTIONS)}) in {clips}")
     write_motion_clips(clips, clips_per_class=_CLIPS_PER_CLASS)
-    settings = " ".join(f"--set {setting}" for setting in _SETTINGS)
+    settings = " ".join(f"--set {setting}" for setting in DEMO_SETTINGS)
     say(f"$ actionpool train {clips} -o {run} --epochs {_EPOCHS} {settings}")
-    train(clips, run, model="gated-c3d", epochs=_EPOCHS, settings=_SETTINGS, progress=progress, say=say)
+    train(clips, run, model="gated-c3d", epochs=_EPOCHS, settings=DEMO_SETTINGS, progress=progress, say=say)
     say(f"$ actionpool eval {run} {clips}")
     report = evaluate(run, clips, say=say).report
     held_out = [row for row in (run / "splits.csv").read_text(encoding="utf-8").splitlines() if row.endswith(",test")]

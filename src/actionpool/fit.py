@@ -1,7 +1,7 @@
 """Training proper: a Lightning module, and the callback that writes the run folder.
 
 All chance follows from (seed, epoch, video): the order, the samples, the augmentation, and dropout, whose generator is
-seeded anew at each epoch. So a run that was killed and resumed ends exactly where it would have ended.
+seeded anew at each step. So a run that was killed and resumed ends exactly where it would have ended.
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ class TrainingModule(L.LightningModule):
         sampler = EpochSampler(
             len(dataset), seed=settings.seed, rank=self.global_rank, world_size=self.trainer.world_size
         )
+        # Lightning begins to load the first epoch before it tells the sampler which one it is.
+        sampler.set_epoch(self.current_epoch)
         return make_loader(
             dataset, batch_size=int(settings.batch_size), num_workers=int(settings.num_workers), sampler=sampler
         )
@@ -139,9 +141,10 @@ class TrainingModule(L.LightningModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)
 
-    def on_train_epoch_start(self) -> None:
-        # Dropout draws from the global generator; seeded by epoch, a resumed run draws what it would have drawn.
-        torch.manual_seed(_mix(self.config.train.seed, self.current_epoch, self.global_rank))
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Dropout draws from the global generator, and so do loaders when they begin, which a resumed run does at another
+        # moment. Seeded at each step, the step draws the same in both.
+        torch.manual_seed(_mix(self.config.train.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
         self._note_failures(batch)
@@ -199,7 +202,8 @@ class TrainingModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         settings = self.config.train
         optimizer = make_optimizer(settings, self.recognizer)
-        steps_per_epoch = max(1, math.ceil(len(self.train_dataloader()) / settings.accumulate))
+        videos_per_rank = math.ceil(len(self.data.train) / self.trainer.world_size)
+        steps_per_epoch = math.ceil(math.ceil(videos_per_rank / int(settings.batch_size)) / settings.accumulate)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(settings, step / steps_per_epoch)
         )

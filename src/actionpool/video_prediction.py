@@ -75,10 +75,10 @@ class VideoPrediction(_Entry):
 
     format: Literal["actionpool-video-prediction-1"] = "actionpool-video-prediction-1"
     video: str
-    width: int = Field(ge=1)
-    height: int = Field(ge=1)
+    width: int = Field(ge=1, le=1 << 16)
+    height: int = Field(ge=1, le=1 << 16)
     fps: FiniteFloat = Field(ge=0)
-    num_frames: int = Field(ge=1)
+    num_frames: int = Field(ge=1, le=1 << 40)
     duration_seconds: Seconds
     model: ModelReference
     classes: tuple[str, ...] = Field(min_length=1)

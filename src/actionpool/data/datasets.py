@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -216,6 +217,23 @@ def collate(items: Sequence[Item | Failure]) -> Batch:
     return Batch(clips, valid, labels, indices, seconds, tuple(item.info for item, _ in rows), failures)
 
 
+class _Loader(DataLoader[Item | Failure]):
+    """A loader whose workers do not run the user's script again.
+
+    A fork server imports the main module into each worker, so that a script without ``if __name__ == "__main__"``
+    would start itself over. Workers need only this package, and are started as if there were no main module.
+    """
+
+    def __iter__(self) -> Any:
+        main = sys.modules["__main__"]
+        hidden = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+        main.__spec__ = None
+        try:
+            return super().__iter__()
+        finally:
+            vars(main).update(hidden)
+
+
 def make_loader(
     dataset: VideoDataset, *, batch_size: int, num_workers: int, sampler: EpochSampler | None = None
 ) -> DataLoader[Item | Failure]:
@@ -223,7 +241,7 @@ def make_loader(
     if num_workers:
         # Decoder threads do not survive a fork. The fork server starts clean, and imports once for all workers.
         multiprocessing.set_forkserver_preload(["actionpool.data.datasets"])
-    return DataLoader(
+    return _Loader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,

@@ -112,6 +112,7 @@ def _plan(source: Source, config: DataConfig, probes: Mapping[Path, ProbeResult]
             test_fraction=config.test_fraction,
             seed=config.split_seed,
             near_duplicate_groups=duplicate_groups(source, probes),
+            unusable=[path for path, result in probes.items() if result.reason is not None],
         )
     except DataError:
         if config != DataConfig(path=config.path, format=config.format, videos=config.videos):
