@@ -70,8 +70,20 @@ class GridMLPConfig(Strict):
     norm: bool = Field(True, description="layer norm before each dropout")
 
 
+class DFPConfig(Strict):
+    """Discriminative feature pooling (METHODS §1): attention over space, time and channels; any of the three alone."""
+
+    name: Literal["dfp"] = "dfp"
+    spatial: bool = True
+    temporal: bool = True
+    channel: bool = True
+    normaliser: Literal["softmax", "sigmoid"] = Field("softmax", description="of the spatial and temporal weights")
+    channel_position: Literal["first", "last"] = Field("last", description="gate the maps, or the pooled vector")
+    reduction: int = Field(16, ge=1, description="hidden channels are D / reduction, at least 8")
+
+
 PoolingConfig = Annotated[
-    Annotated[AveragePoolingConfig | GridMLPConfig, Field(discriminator="name")], BeforeValidator(_named)
+    Annotated[AveragePoolingConfig | DFPConfig | GridMLPConfig, Field(discriminator="name")], BeforeValidator(_named)
 ]
 
 
@@ -82,7 +94,55 @@ class MeanConfig(Strict):
     of: Literal["probabilities", "logits"] = "probabilities"
 
 
-AggregationConfig = Annotated[MeanConfig, BeforeValidator(_named)]
+class MaxConfig(Strict):
+    """The best segment of each class (multiple-instance learning)."""
+
+    name: Literal["max"] = "max"
+
+
+class TopKConfig(Strict):
+    """The mean of the k best segments of each class (multiple-instance learning)."""
+
+    name: Literal["topk"] = "topk"
+    k: int | None = Field(None, ge=1, description="segments a class; all of them where a video has fewer")
+    ratio: float = Field(0.125, gt=0, le=1, description="without k: this share of the video's segments, rounded up")
+
+
+class AttentionConfig(Strict):
+    """One softmax over the segments, then the classifier (multiple-instance learning)."""
+
+    name: Literal["attention"] = "attention"
+    hidden: int = Field(256, ge=1)
+
+
+class VSAMConfig(Strict):
+    """The video segment attention model (METHODS §2): class-specific scores weighed by class-agnostic relevance."""
+
+    name: Literal["vsam"] = "vsam"
+    variant: Literal["auto", "mixture", "multilabel", "two-way"] = Field(
+        "auto", description="auto: mixture, or multilabel where the task is multi-label"
+    )
+    normaliser: Literal["softmax", "sigmoid"] = Field("softmax", description="of the relevance, over the segments")
+    hidden: int = Field(256, ge=1)
+
+
+class DATPConfig(Strict):
+    """Deep adaptive temporal pooling (METHODS §3): the video regresses a model of where on time its weight lies."""
+
+    name: Literal["datp"] = "datp"
+    weight_model: Literal["uniform", "direct", "gaussian", "mixture", "beta"] = "gaussian"
+    num_components: int = Field(3, ge=1, description="Gaussians of the mixture")
+    features_from: str | None = Field(None, description="the backbone stage that is read; none: the pooled features")
+    pool: Literal["probabilities", "logits"] = "probabilities"
+    hidden: int = Field(256, ge=1, description="channels of the auxiliary network")
+
+
+AggregationConfig = Annotated[
+    Annotated[
+        MeanConfig | MaxConfig | TopKConfig | AttentionConfig | VSAMConfig | DATPConfig, Field(discriminator="name")
+    ],
+    BeforeValidator(_named),
+]
 
 
 class ModelConfig(Strict):

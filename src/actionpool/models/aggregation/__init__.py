@@ -1,6 +1,20 @@
 """Aggregation across segments: N segment vectors to the video's class probabilities."""
 
+from actionpool.models.aggregation.attention import AttentionAggregation
 from actionpool.models.aggregation.base import Aggregation, AggregationOutput
+from actionpool.models.aggregation.datp import DATPAggregation
+from actionpool.models.aggregation.maximum import MaxAggregation
 from actionpool.models.aggregation.mean import MeanAggregation
+from actionpool.models.aggregation.topk import TopKAggregation
+from actionpool.models.aggregation.vsam import VSAMAggregation
 
-__all__ = ["Aggregation", "AggregationOutput", "MeanAggregation"]
+__all__ = [
+    "Aggregation",
+    "AggregationOutput",
+    "AttentionAggregation",
+    "DATPAggregation",
+    "MaxAggregation",
+    "MeanAggregation",
+    "TopKAggregation",
+    "VSAMAggregation",
+]

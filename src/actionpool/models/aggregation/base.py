@@ -8,15 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from actionpool.models.attention import Normaliser, at_least_float32, log_weights
+
 
 class AggregationOutput(NamedTuple):
-    """What an aggregation returns for B videos.
+    """What an aggregation returns for B videos; at least float32, whatever the features are.
 
     Attributes:
         log_probs: ``(B, K)``.
-        segment_logits: ``(B, N, K)``.
-        relevance: ``(B, N)`` in [0, 1]; 0 where not valid.
-        weights: ``(B, N)``, summing to 1 over valid segments; 0 elsewhere.
+        segment_logits: ``(B, N, K)``; 0 where not valid.
+        relevance: ``(B, N)`` in [0, 1]; 0 where not valid. What it means is the aggregation's own.
+        weights: ``(B, N)``, relevance divided by its sum: 1 over valid segments, 0 elsewhere.
     """
 
     log_probs: Tensor
@@ -25,8 +27,16 @@ class AggregationOutput(NamedTuple):
     weights: Tensor
 
 
+class Aggregated(NamedTuple):
+    """``AggregationOutput`` without the segment logits, which are the same step for all."""
+
+    log_probs: Tensor
+    relevance: Tensor
+    weights: Tensor
+
+
 class Aggregation(nn.Module):
-    """Segment features to video probabilities.
+    """Segment features to video probabilities. A subclass writes ``aggregate``.
 
     Args:
         in_channels: E of the segment features.
@@ -53,16 +63,41 @@ class Aggregation(nn.Module):
 
         Args:
             features: ``(B, N, E)``.
-            valid: bool ``(B, N)``; what is not valid changes nothing.
+            valid: bool ``(B, N)``, at least one True a row; what is not valid changes nothing, even if it is NaN.
             context: ``(B, N, D)``, the average of stage ``features_from``; None where no stage is named.
+        """
+        features = zero_invalid(features, valid)
+        context = features if context is None else zero_invalid(context, valid)
+        logits = at_least_float32(self.classifier(features))  # (B, N, K)
+        done = self.aggregate(features, logits, valid, context)
+        return AggregationOutput(done.log_probs, zero_invalid(logits, valid), done.relevance, done.weights)
+
+    def aggregate(self, features: Tensor, logits: Tensor, valid: Tensor, context: Tensor) -> Aggregated:
+        """Weigh the segments.
+
+        Args:
+            features: ``(B, N, E)``, 0 where not valid.
+            logits: ``(B, N, K)`` of ``classifier``, finite where not valid.
+            valid: bool ``(B, N)``.
+            context: ``(B, N, D)``, 0 where not valid; the features again where no stage is named.
         """
         raise NotImplementedError
 
 
-def uniform_weights(valid: Tensor) -> Tensor:
+def zero_invalid(rows: Tensor, valid: Tensor) -> Tensor:
+    """``(B, N, D)`` with 0 where not valid. Multiplying by 0 would keep a NaN, and send one back as a gradient."""
+    return torch.where(valid.unsqueeze(-1), rows, 0)
+
+
+def uniform_weights(valid: Tensor, dtype: torch.dtype) -> Tensor:
     """``(B, N)`` bool to weights that are equal over valid segments and sum to 1 (0 for a row without any)."""
-    real = valid.to(torch.get_default_dtype())
+    real = valid.to(dtype)
     return real / real.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def segment_log_weights(scores: Tensor, valid: Tensor, normaliser: Normaliser = "softmax") -> Tensor:
+    """``(B, N)`` scores to log weights over valid segments; minus infinity, without a gradient, elsewhere."""
+    return log_weights(torch.where(valid, scores, -torch.inf), normaliser, dim=1)
 
 
 def weighted_log_mean(log_probs: Tensor, log_weights: Tensor) -> Tensor:
@@ -76,6 +111,11 @@ def weighted_log_mean(log_probs: Tensor, log_weights: Tensor) -> Tensor:
         ``(B, K)``.
     """
     return torch.logsumexp(log_probs + log_weights.unsqueeze(-1), dim=1)
+
+
+def weighted_mean(logits: Tensor, weights: Tensor) -> Tensor:
+    """``sum_n w[n] z[n, k]``: ``(B, N, K)`` and ``(B, N)`` to ``(B, K)``."""
+    return (logits * weights.unsqueeze(-1)).sum(dim=1)
 
 
 def log_or_minus_infinity(weights: Tensor) -> Tensor:

@@ -7,18 +7,20 @@ from typing import Literal
 from torch import Tensor
 
 from actionpool.models.aggregation.base import (
+    Aggregated,
     Aggregation,
-    AggregationOutput,
     log_or_minus_infinity,
     uniform_weights,
     weighted_log_mean,
+    weighted_mean,
 )
 
 
 class MeanAggregation(Aggregation):
-    """Mean over valid segments, of probabilities or of logits.
+    """Mean over valid segments, of probabilities or of logits. Every valid segment has relevance 1.
 
     Args:
+        in_channels, num_classes, multilabel: see ``Aggregation``.
         of: ``"probabilities"`` averages what the segments say; ``"logits"`` is TSN's consensus before the softmax.
     """
 
@@ -33,12 +35,11 @@ class MeanAggregation(Aggregation):
         super().__init__(in_channels, num_classes, multilabel=multilabel)
         self.of = of
 
-    def forward(self, features: Tensor, valid: Tensor, context: Tensor | None = None) -> AggregationOutput:
-        """See ``Aggregation.forward``; every valid segment has relevance 1."""
-        logits = self.classifier(features)  # (B, N, K)
-        weights = uniform_weights(valid).to(logits.dtype)
+    def aggregate(self, features: Tensor, logits: Tensor, valid: Tensor, context: Tensor) -> Aggregated:
+        """See ``Aggregation.aggregate``."""
+        weights = uniform_weights(valid, logits.dtype)
         if self.of == "logits":
-            log_probs = self.segment_log_probs((logits * weights.unsqueeze(-1)).sum(dim=1))  # (B, K)
+            log_probs = self.segment_log_probs(weighted_mean(logits, weights))
         else:
             log_probs = weighted_log_mean(self.segment_log_probs(logits), log_or_minus_infinity(weights))
-        return AggregationOutput(log_probs, logits, valid.to(logits.dtype), weights)
+        return Aggregated(log_probs, valid.to(logits.dtype), weights)

@@ -2,6 +2,7 @@
 
 from actionpool.models.pooling.average import AveragePooling
 from actionpool.models.pooling.base import Pooling, PoolingOutput
+from actionpool.models.pooling.dfp import DiscriminativeFeaturePooling
 from actionpool.models.pooling.grid_mlp import GridMLP
 
-__all__ = ["AveragePooling", "GridMLP", "Pooling", "PoolingOutput"]
+__all__ = ["AveragePooling", "DiscriminativeFeaturePooling", "GridMLP", "Pooling", "PoolingOutput"]

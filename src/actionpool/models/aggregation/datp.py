@@ -1,0 +1,216 @@
+"""Deep adaptive temporal pooling: a small network reads the whole video and regresses where its weight lies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from actionpool.errors import ConfigError
+from actionpool.models.aggregation.base import (
+    Aggregated,
+    Aggregation,
+    log_or_minus_infinity,
+    segment_log_weights,
+    uniform_weights,
+    weighted_log_mean,
+    weighted_mean,
+)
+from actionpool.models.attention import at_least_float32
+
+WeightModel = Literal["uniform", "direct", "gaussian", "mixture", "beta"]
+
+# Starts. A Gaussian at 1/2 this wide differs from uniform by 1 / (12 sigma^2) = 0.7%.
+_SIGMA_FLOOR = 0.05
+_SIGMA_START = 3.5
+# A Beta(1 + c, 1 + c) with this c differs from uniform by less than 1% at up to 10,000 segments.
+_BETA_START = 1e-3
+
+
+class DATPAggregation(Aggregation):
+    """Weights from a model of time whose parameters an auxiliary network regresses (METHODS §3; arXiv 1808.07272).
+
+    Segment n of the N valid ones lies at ``t[n] = (n - 1/2) / N``. The weights, which sum to 1 over valid segments, are
+
+    - ``"uniform"``: 1 / N (TSN)
+    - ``"direct"``: the softmax of one regressed logit a segment
+    - ``"gaussian"``: proportional to ``exp(-(t[n] - mu)^2 / 2 sigma^2)``, mu a sigmoid, sigma a softplus + 0.05
+    - ``"mixture"``: J of those, each summing to 1 over the segments, added up by shares ``softmax(pi)``
+    - ``"beta"``: proportional to ``t[n]^(alpha - 1) (1 - t[n])^(beta - 1)``, alpha and beta > 1
+
+    and the video score is ``log sum_n w[n] softmax(z[n])``. Relevance is the weight. All models take any N with the
+    same parameters. Untrained, each is within 1% of uniform.
+
+    Args:
+        in_channels, num_classes, multilabel: see ``Aggregation``.
+        weight_model: see above.
+        num_components: J of the mixture.
+        features_from: the backbone stage that the auxiliary network reads; None = the pooled features.
+        context_channels: D of that stage; needed with ``features_from``.
+        pool: ``"probabilities"``, or ``"logits"``: the softmax of the weighted mean of logits.
+        hidden: channels of the auxiliary network.
+
+    Raises:
+        ConfigError: ``features_from`` without ``context_channels``, or ``num_components`` below 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        multilabel: bool = False,
+        weight_model: WeightModel = "gaussian",
+        num_components: int = 3,
+        features_from: str | None = None,
+        context_channels: int | None = None,
+        pool: Literal["probabilities", "logits"] = "probabilities",
+        hidden: int = 256,
+    ) -> None:
+        super().__init__(in_channels, num_classes, multilabel=multilabel)
+        if features_from is not None and context_channels is None:
+            raise ConfigError(
+                f"datp got features_from='{features_from}' without context_channels; give that stage's channel count"
+            )
+        if num_components < 1:
+            raise ConfigError(f"datp got num_components={num_components}; give at least 1")
+        self.weight_model: WeightModel = weight_model
+        self.num_components = num_components if weight_model == "mixture" else 1
+        self.pool = pool
+        self.parameter_network: ParameterNetwork | None = None
+        if weight_model != "uniform":
+            self.features_from = features_from
+            self.parameter_network = ParameterNetwork(
+                in_channels if features_from is None or context_channels is None else context_channels,
+                start=_start(weight_model, self.num_components),
+                hidden=hidden,
+                per_segment=weight_model == "direct",
+            )
+
+    def aggregate(self, features: Tensor, logits: Tensor, valid: Tensor, context: Tensor) -> Aggregated:
+        """See ``Aggregation.aggregate``."""
+        log_weights = self._log_weights(context, valid, logits.dtype)  # (B, N)
+        weights = log_weights.exp()
+        if self.pool == "logits":
+            log_probs = self.segment_log_probs(weighted_mean(logits, weights))
+        else:
+            log_probs = weighted_log_mean(self.segment_log_probs(logits), log_weights)
+        return Aggregated(log_probs, weights, weights)
+
+    def _log_weights(self, context: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
+        if self.parameter_network is None:
+            return log_or_minus_infinity(uniform_weights(valid, dtype))
+        # Segments that are not valid are left out and the rest move together: neighbours in the auxiliary network, and
+        # positions in (0, 1), are those of the valid segments alone.
+        rank = valid.cumsum(dim=1) - 1  # (B, N)
+        parameters = at_least_float32(self.parameter_network(_move_together(context, valid, rank), _packed(valid)))
+        if self.weight_model == "direct":
+            return segment_log_weights(parameters.squeeze(-1).gather(1, rank.clamp(min=0)), valid)
+        count = valid.sum(dim=1, keepdim=True)
+        # One half where not valid: a harmless place, whose weight is then left out.
+        positions = torch.where(valid, (rank.to(dtype) + 0.5) / count.clamp(min=1), 0.5)  # (B, N)
+        if self.weight_model == "beta":
+            return segment_log_weights(_beta_scores(parameters, positions), valid)
+        return _gaussian_log_weights(parameters, positions, valid, self.num_components)
+
+
+class ParameterNetwork(nn.Module):
+    """The auxiliary network: two temporal convolutions, mean and max over the segments, two fully connected layers.
+
+    Args:
+        in_channels: D of the sequence.
+        start: what the parameters are before training, whatever the input.
+        hidden: channels of the convolutions and of the first fully connected layer.
+        per_segment: regress one set of parameters a segment, from its own channels beside the video's mean and max.
+    """
+
+    def __init__(
+        self, in_channels: int, *, start: Sequence[float], hidden: int = 256, per_segment: bool = False
+    ) -> None:
+        super().__init__()
+        self.per_segment = per_segment
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(channels, hidden, kernel_size=3, padding=1) for channels in (in_channels, hidden)
+        )
+        self.first = nn.Linear((3 if per_segment else 2) * hidden, hidden)
+        self.last = nn.Linear(hidden, len(start))
+        nn.init.zeros_(self.last.weight)
+        with torch.no_grad():
+            self.last.bias.copy_(torch.tensor(start))
+
+    def forward(self, sequence: Tensor, real: Tensor) -> Tensor:
+        """Regress.
+
+        Args:
+            sequence: ``(B, N, D)``, the real segments first, zeros behind them.
+            real: bool ``(B, N)``.
+
+        Returns:
+            ``(B, P)``, or ``(B, N, P)`` a segment.
+        """
+        keep = real.unsqueeze(1)
+        hidden = sequence.transpose(1, 2)
+        for convolution in self.convolutions:
+            # Zeros behind the end, as a convolution's own padding has them: a longer batch changes nothing.
+            hidden = torch.where(keep, convolution(hidden).relu(), 0)  # (B, hidden, N)
+        mean = hidden.sum(dim=2) / real.sum(dim=1, keepdim=True).clamp(min=1)
+        summary = torch.cat([mean, hidden.amax(dim=2)], dim=1)  # (B, 2 hidden); all >= 0, so zeros cannot be the max
+        if self.per_segment:
+            everywhere = summary.unsqueeze(1).expand(-1, hidden.shape[2], -1)
+            summary = torch.cat([hidden.transpose(1, 2), everywhere], dim=2)  # (B, N, 3 hidden)
+        parameters: Tensor = self.last(self.first(summary).relu())
+        return parameters
+
+
+def _start(weight_model: WeightModel, num_components: int) -> list[float]:
+    """The parameters of (nearly) uniform weights."""
+    if weight_model in ("gaussian", "mixture"):
+        # Components start side by side: at one place they would stay one, having the same gradient.
+        centres = [(j + 0.5) / num_components for j in range(num_components)]
+        means = [math.log(centre / (1 - centre)) for centre in centres]
+        sigma = math.log(math.expm1(_SIGMA_START - _SIGMA_FLOOR))
+        shares = [0.0] * num_components if weight_model == "mixture" else []
+        return means + [sigma] * num_components + shares
+    return [0.0] if weight_model == "direct" else [0.0, 0.0]
+
+
+def _gaussian_log_weights(parameters: Tensor, positions: Tensor, valid: Tensor, num_components: int) -> Tensor:
+    """Parameters ``(B, 2 J)`` or ``(B, 3 J)`` (mu, sigma, pi) at ``(B, N)`` to log weights ``(B, N)``."""
+    means = parameters[:, :num_components].sigmoid().unsqueeze(2)  # (B, J, 1)
+    sigmas = F.softplus(parameters[:, num_components : 2 * num_components]).unsqueeze(2) + _SIGMA_FLOOR
+    exponents = -((positions.unsqueeze(1) - means) ** 2) / (2 * sigmas**2)  # (B, J, N)
+    if num_components == 1:
+        return segment_log_weights(exponents.squeeze(1), valid)
+    over_valid = torch.where(valid.unsqueeze(1), exponents, -torch.inf).logsumexp(dim=2, keepdim=True)
+    log_shares = F.log_softmax(parameters[:, 2 * num_components :], dim=1).unsqueeze(2)
+    # Left out at the very end: minus infinity in every component would turn the gradient into NaN.
+    return segment_log_weights(torch.logsumexp(log_shares + exponents - over_valid, dim=1), valid)
+
+
+def _beta_scores(parameters: Tensor, positions: Tensor) -> Tensor:
+    """Parameters ``(B, 2)`` at ``(B, N)`` to the logarithm of an unnormalised Beta density ``(B, N)``.
+
+    alpha - 1 and beta - 1 are ``(x + sqrt(x^2 + 4 c^2)) / 2``: positive like a softplus and equal to c at x = 0, but
+    with a slope of one half there, where a softplus that starts as near to 0 would hardly move.
+    """
+    excess = (parameters + (parameters**2 + 4 * _BETA_START**2).sqrt()) / 2  # (B, 2)
+    return excess[:, :1] * positions.log() + excess[:, 1:] * (-positions).log1p()
+
+
+def _packed(valid: Tensor) -> Tensor:
+    """``(B, N)`` bool with the same number of True a row, all of them first."""
+    places = torch.arange(valid.shape[1], device=valid.device)
+    return places.unsqueeze(0) < valid.sum(dim=1, keepdim=True)
+
+
+def _move_together(rows: Tensor, valid: Tensor, rank: Tensor) -> Tensor:
+    """``(B, N, D)`` with the valid rows first, in order, and zeros behind them."""
+    num_segments = valid.shape[1]
+    # What is not valid goes to one place too many, which is cut off.
+    target = torch.where(valid, rank, num_segments).unsqueeze(-1).expand_as(rows)
+    room = rows.new_zeros((rows.shape[0], num_segments + 1, rows.shape[2]))
+    return room.scatter(1, target, rows)[:, :num_segments]

@@ -1,0 +1,67 @@
+"""Top-k pooling: a class scores what its k highest segments score (multiple-instance learning)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from actionpool.errors import ConfigError
+from actionpool.models.aggregation.base import Aggregated, Aggregation
+
+
+class TopKAggregation(Aggregation):
+    """The mean of a class's k largest segment logits is its video logit: ``z[k] = mean of top_k over n of A[n, k]``.
+
+    Each class chooses its own segments. Relevance is how sure it is that a segment was chosen: ``sum_k p[k]`` over the
+    classes k that chose it, p the video's probabilities (divided by their sum where multi-label). A segment that the
+    video's class chose has relevance near 1, one that only unlikely classes chose near 0; with k = N everything has 1,
+    and this is the mean of logits. Of equal logits any may be chosen.
+
+    Args:
+        in_channels, num_classes, multilabel: see ``Aggregation``.
+        k: how many segments; all of them where the video has fewer.
+        ratio: without k, this share of the valid segments, rounded up.
+
+    Raises:
+        ConfigError: k below 1, or ratio outside (0, 1].
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        multilabel: bool = False,
+        k: int | None = None,
+        ratio: float = 0.125,
+    ) -> None:
+        super().__init__(in_channels, num_classes, multilabel=multilabel)
+        if k is not None and k < 1:
+            raise ConfigError(f"top-k pooling got k={k}; give at least 1, or None and a ratio")
+        if not 0 < ratio <= 1:
+            raise ConfigError(f"top-k pooling got ratio={ratio}; give a share of the segments in (0, 1]")
+        self.k = k
+        self.ratio = ratio
+
+    def aggregate(self, features: Tensor, logits: Tensor, valid: Tensor, context: Tensor) -> Aggregated:
+        """See ``Aggregation.aggregate``."""
+        num_valid = valid.sum(dim=1)  # (B,)
+        num_segments = valid.shape[1]
+        if self.k is None:
+            # Rounded up in float64, less a hair: 0.07 of 100 is 7, although 0.07 * 100 > 7 in floating point.
+            k = (num_valid.double() * self.ratio - 1e-6).ceil().long().clamp(min=1)
+            largest = max(1, math.ceil(num_segments * self.ratio - 1e-6))
+        else:
+            k = num_valid.clamp(max=self.k)
+            largest = min(self.k, num_segments)
+        excluded = torch.where(valid.unsqueeze(-1), logits.detach(), -torch.inf)
+        order = excluded.topk(largest, dim=1).indices  # (B, largest, K)
+        # k of the longest video was taken for all; a shorter one drops the end of its list.
+        kept = torch.arange(largest, device=k.device).unsqueeze(0) < k.unsqueeze(1)  # (B, largest)
+        chosen = torch.zeros_like(logits).scatter(1, order, kept.unsqueeze(-1).expand_as(order).to(logits.dtype))
+        log_probs = self.segment_log_probs((chosen * logits).sum(dim=1) / k.unsqueeze(1))  # (B, K)
+        share = log_probs.softmax(dim=1)  # the softmax of log p is p over its sum
+        relevance = (chosen * share.unsqueeze(1)).sum(dim=2)  # (B, N)
+        return Aggregated(log_probs, relevance.clamp(max=1), relevance / k.unsqueeze(1))

@@ -1,0 +1,92 @@
+"""The video segment attention model: which class is a segment, and does it matter at all."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from actionpool.errors import ConfigError
+from actionpool.models.aggregation.base import Aggregated, Aggregation, segment_log_weights, weighted_log_mean
+from actionpool.models.attention import Normaliser, TanhScore, at_least_float32, start_at_zero
+
+Variant = Literal["auto", "mixture", "multilabel", "two-way"]
+
+
+class VSAMAggregation(Aggregation):
+    """Class-specific scores weighed by class-agnostic relevance (METHODS §2; doi 10.1109/TMM.2021.3058050).
+
+    ``A[n] = W x[n] + b``, ``q[n] = v . tanh(V x[n])``, ``r[n]`` = softmax of q over valid segments, or its sigmoid
+    divided by the sum of sigmoids.
+
+    - ``"mixture"``: ``p[k] = sum_n r[n] softmax_k(A[n])[k]``
+    - ``"multilabel"``: ``p[k] = sum_n r[n] sigmoid(A[n, k])``
+    - ``"two-way"``: ``p[k]`` proportional to ``sum_n r[n] softmax_n(A[., k])[n] f[n, k]`` over k, f the softmax of a
+      second class head. Where multi-label, f is its sigmoid, and the products ``r[n] softmax_n(A[., k])[n]`` are
+      divided by their sum over n instead, so that each ``p[k]`` is a mean of f of its own.
+    - ``"auto"``: ``"mixture"``, or ``"multilabel"`` where multi-label.
+
+    Untrained, v = 0 and r is uniform: the mean of probabilities. In ``"two-way"`` W starts at zero as well, and it is
+    the mean of f. There, A says *when* a class happens and is defined up to a constant a class; f says *which* it is.
+
+    Relevance is r for a softmax, and the sigmoid of q itself for a sigmoid; the weights are r either way.
+
+    Args:
+        in_channels, num_classes, multilabel: see ``Aggregation``.
+        variant: see above.
+        normaliser: of r.
+        hidden: rows of V.
+
+    Raises:
+        ConfigError: the variant contradicts ``multilabel``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        multilabel: bool = False,
+        variant: Variant = "auto",
+        normaliser: Normaliser = "softmax",
+        hidden: int = 256,
+    ) -> None:
+        super().__init__(in_channels, num_classes, multilabel=multilabel)
+        if variant == "mixture" and multilabel:
+            raise ConfigError(
+                "vsam's variant 'mixture' shares one unit of probability among the classes, so a multi-label video "
+                "cannot have two for sure; use variant 'multilabel' or 'two-way' (or model.task=single-label)"
+            )
+        if variant == "multilabel" and not multilabel:
+            raise ConfigError(
+                "vsam's variant 'multilabel' gives each class a probability of its own, so a single-label video's need "
+                "not sum to 1; use variant 'mixture' or 'two-way', or model.task=multi-label"
+            )
+        self.normaliser: Normaliser = normaliser
+        self.relevance_score = TanhScore(in_channels, hidden)
+        self.which: nn.Linear | None = None
+        if variant == "two-way":
+            self.which = nn.Linear(in_channels, num_classes)
+            start_at_zero(self.classifier)
+
+    def aggregate(self, features: Tensor, logits: Tensor, valid: Tensor, context: Tensor) -> Aggregated:
+        """See ``Aggregation.aggregate``."""
+        scores = at_least_float32(self.relevance_score(features))  # (B, N)
+        log_relevance = segment_log_weights(scores, valid, self.normaliser)
+        weights = log_relevance.exp()
+        if self.which is None:
+            log_probs = weighted_log_mean(self.segment_log_probs(logits), log_relevance)
+        else:
+            log_probs = self._two_way(logits, at_least_float32(self.which(features)), valid, log_relevance)
+        relevance = torch.where(valid, scores.sigmoid(), 0) if self.normaliser == "sigmoid" else weights
+        return Aggregated(log_probs, relevance, weights)
+
+    def _two_way(self, when: Tensor, which: Tensor, valid: Tensor, log_relevance: Tensor) -> Tensor:
+        """``(B, N, K)`` of both heads to ``(B, K)``."""
+        over_time = F.log_softmax(torch.where(valid.unsqueeze(-1), when, -torch.inf), dim=1)
+        joint = over_time + log_relevance.unsqueeze(-1)  # (B, N, K), log r[n] softmax_n(A)[n]
+        if self.multilabel:
+            return torch.logsumexp(F.log_softmax(joint, dim=1) + F.logsigmoid(which), dim=1)
+        return F.log_softmax(torch.logsumexp(joint + F.log_softmax(which, dim=-1), dim=1), dim=-1)
