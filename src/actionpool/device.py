@@ -82,9 +82,9 @@ def _channels_last(module: nn.Module) -> None:
     """Lay convolution weights out channels last: the layout that oneDNN and cuDNN multiply fastest."""
     for part in module.modules():
         if isinstance(part, nn.Conv3d):
-            part.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            part.to(memory_format=torch.channels_last_3d)
         elif isinstance(part, nn.Conv2d):
-            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            part.to(memory_format=torch.channels_last)
 
 
 def num_cores() -> int:

@@ -104,7 +104,7 @@ def train(
         tell(f"Continuing {run.path} with its own configuration.")
     else:
         run.check_new()
-        options = {
+        options: dict[str, dict[str, object]] = {
             "train": {
                 "epochs": epochs, "batch_size": batch_size, "seed": seed, "device": device, "precision": precision
             },
@@ -201,7 +201,7 @@ def _finished(run: RunFolder) -> TrainResult | None:
         return None
 
 
-def _with_options(config: Config, options: dict[str, dict[str, Any]]) -> Config:
+def _with_options(config: Config, options: Mapping[str, Mapping[str, object]]) -> Config:
     """The options that were given, over the configuration."""
     values = config.model_dump()
     for section, entries in options.items():

@@ -62,16 +62,18 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a video file is.
+    """What a video is, measured from its packets rather than copied from its header.
 
     Attributes:
-        width, height: in pixels, after rotation.
-        fps: average frame rate.
-        num_frames: that the file promises and the reader delivers.
-        duration_seconds: from the start of the first frame to the end of the last.
-        start_seconds: presentation time of the first frame.
-        rotation: degrees clockwise that the frames were turned: 0, 90, 180 or 270.
-        codec, container: FFmpeg's names.
+        width: pixels of a shown frame, after rotation.
+        height: pixels of a shown frame, after rotation.
+        fps: average rate over the whole video, frames per second.
+        num_frames: frames that are shown; packets that an edit list hides do not count.
+        duration_seconds: from the first frame's start to the last frame's end.
+        start_seconds: presentation time of the first frame on the container's clock; need not be 0.
+        rotation: clockwise turn of the stored picture that gives the shown one: 0, 90, 180 or 270 degrees.
+        codec: FFmpeg's name of the decoder, ``"h264"`` for example.
+        container: FFmpeg's name of the container, ``"mov,mp4,m4a,3gp,3g2,mj2"`` for example.
     """
 
     width: int

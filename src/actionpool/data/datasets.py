@@ -29,7 +29,7 @@ class ClipKey(NamedTuple):
     """What a sampler asks a dataset for; all chance in an item follows from it and the seed, in any worker."""
 
     epoch: int
-    index: int
+    item: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +226,12 @@ class _Loader(DataLoader[Item | Failure]):
 
     def __iter__(self) -> Any:
         main = sys.modules["__main__"]
-        hidden = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+        hidden: dict[str, Any] = {n: vars(main).pop(n) for n in ("__file__", "__spec__") if n in vars(main)}
         main.__spec__ = None
         try:
             return super().__iter__()
         finally:
-            vars(main).update(hidden)
+            main.__dict__.update(hidden)
 
 
 def make_loader(

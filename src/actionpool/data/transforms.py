@@ -27,7 +27,7 @@ def train_transform(config: TransformConfig) -> Transform:
     steps: list[Transform] = [crop]
     if config.flip:
         steps.append(v2.RandomHorizontalFlip())
-    return v2.Compose([*steps, _normalise(config), _one_view])
+    return _compose([*steps, _normalise(config), _one_view])
 
 
 def test_transform(config: TransformConfig, num_crops: int = 1) -> Transform:
@@ -66,8 +66,13 @@ def _one_view(frames: Tensor) -> Tensor:
     return frames.unsqueeze(0)
 
 
+def _compose(steps: list[Transform]) -> Transform:
+    composed: Transform = v2.Compose(steps)
+    return composed
+
+
 def _normalise(config: TransformConfig) -> Transform:
-    return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(config.mean), list(config.std))])
+    return _compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(config.mean), list(config.std))])
 
 
 def _at_least(frames: Tensor, size: int) -> Tensor:

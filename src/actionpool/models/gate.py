@@ -22,4 +22,5 @@ class GatedConv3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, T, H, W)`` to ``(B, D, t, h, w)``, every value >= 0."""
-        return self.feature(x).relu() * self.gate(x).sigmoid()
+        gated: Tensor = self.feature(x).relu() * self.gate(x).sigmoid()
+        return gated

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -57,7 +59,14 @@ class Recognizer(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             out = self.aggregation(features, valid, None if context is None else context.to(dtype))
         return RecognizerOutput(
-            *out, features=features, spatial=pooled.spatial, temporal=pooled.temporal, channel=pooled.channel
+            log_probs=out.log_probs,
+            segment_logits=out.segment_logits,
+            relevance=out.relevance,
+            weights=out.weights,
+            features=features,
+            spatial=pooled.spatial,
+            temporal=pooled.temporal,
+            channel=pooled.channel,
         )
 
     def _segments(self, segments: Tensor) -> tuple[PoolingOutput, Tensor | None]:
@@ -82,9 +91,13 @@ def _scatter_one(rows: Tensor, valid: Tensor) -> Tensor:
 
 
 def _scatter(pooled: PoolingOutput, valid: Tensor) -> PoolingOutput:
-    return PoolingOutput(*(None if part is None else _scatter_one(part, valid) for part in pooled))
+    return _each(pooled, lambda part: _scatter_one(part, valid))
 
 
 def _unflatten(pooled: PoolingOutput, num_videos: int, num_segments: int) -> PoolingOutput:
-    shape = (num_videos, num_segments)
-    return PoolingOutput(*(None if part is None else part.unflatten(0, shape) for part in pooled))
+    return _each(pooled, lambda part: part.unflatten(0, (num_videos, num_segments)))
+
+
+def _each(pooled: PoolingOutput, change: Callable[[Tensor], Tensor]) -> PoolingOutput:
+    features, *maps = pooled
+    return PoolingOutput(change(features), *(None if part is None else change(part) for part in maps))

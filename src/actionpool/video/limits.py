@@ -8,35 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionpool.errors import UsageError, VideoError
+from actionpool.values import VideoInfo as VideoInfo
 
 UInt8Array = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class VideoInfo:
-    """What a video is, measured from its packets rather than copied from its header.
-
-    Attributes:
-        width: pixels of a shown frame, after rotation.
-        height: pixels of a shown frame, after rotation.
-        fps: average rate over the whole video, frames per second.
-        num_frames: frames that are shown; packets that an edit list hides do not count.
-        duration_seconds: from the first frame's start to the last frame's end.
-        start_seconds: presentation time of the first frame on the container's clock; need not be 0.
-        rotation: clockwise turn of the stored picture that gives the shown one: 0, 90, 180 or 270 degrees.
-        codec: FFmpeg's name of the decoder, ``"h264"`` for example.
-        container: FFmpeg's name of the container, ``"mov,mp4,m4a,3gp,3g2,mj2"`` for example.
-    """
-
-    width: int
-    height: int
-    fps: float
-    num_frames: int
-    duration_seconds: float
-    start_seconds: float
-    rotation: int
-    codec: str
-    container: str
 
 
 @dataclass(frozen=True, slots=True)
