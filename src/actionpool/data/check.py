@@ -16,6 +16,7 @@ from actionpool.data.splits import SplitPlan, plan_splits, split_warnings
 from actionpool.errors import DataError
 
 if TYPE_CHECKING:
+    from actionpool.data.feature_check import FeatureProbes
     from actionpool.video.probe import ProbeResult
 
 MAX_COMPARED = 50_000
@@ -103,7 +104,7 @@ class CheckReport:
 
 def check_source(
     source: Source,
-    catalog: Catalog,
+    catalog: Catalog | FeatureProbes,
     *,
     plan: SplitPlan | None = None,
     num_workers: int = 2,
@@ -113,7 +114,7 @@ def check_source(
 
     Args:
         source: from `read_source`.
-        catalog: where probe results are kept.
+        catalog: where probe results are kept, or what answers for features.
         plan: the split; None = the one that `plan_splits` makes by default.
         num_workers: child processes for videos that are not in the catalogue yet.
         on_progress: is told (done, total) files.

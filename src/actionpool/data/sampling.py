@@ -108,6 +108,25 @@ def dense_clips(
     return clips[:, np.newaxis]
 
 
+def one_of_each_part(num_rows: int, num_parts: int, *, rng: np.random.Generator | None = None) -> Indices:
+    """One row of each of N equal parts of a sequence; rows repeat where there are fewer than parts.
+
+    Args:
+        num_rows: of the sequence, at least 1.
+        num_parts: N.
+        rng: takes a random row of each part; None takes the one in its middle.
+
+    Returns:
+        ``(N,)``, ascending.
+    """
+    bounds = np.arange(num_parts + 1) * num_rows / num_parts
+    low = np.floor(bounds[:-1]).astype(np.int64)
+    high = np.maximum(np.ceil(bounds[1:]).astype(np.int64) - 1, low)  # the last row that lies in the part
+    if rng is not None:
+        return np.sort(rng.integers(low, high + 1)).astype(np.int64)
+    return np.floor((bounds[:-1] + bounds[1:]) / 2).astype(np.int64).clip(0, num_rows - 1)
+
+
 def span(frames_per_clip: int, frame_stride: int) -> int:
     """Frames from the first to the last of a clip, both counted."""
     return (frames_per_clip - 1) * frame_stride + 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from actionpool.config import DataConfig
 from actionpool.data.catalog import Catalog
 from actionpool.data.check import CheckReport, check_source, duplicate_groups
+from actionpool.data.feature_check import FeatureProbes
 from actionpool.data.sources import Source, read_source
 from actionpool.data.splits import SplitPlan, plan_splits, read_splits
 from actionpool.errors import DataError
@@ -49,14 +50,14 @@ def survey(
     source = read_source(
         config.path, format=config.format, videos=None if config.videos is None else Path(config.videos)
     )
-    with Catalog.beside(source.root) as catalog:
-        probes = catalog.probe(dict.fromkeys(example.path for example in source.examples), on_progress=progress)
+    with Catalog.beside(source.root) if source.features is None else FeatureProbes(source) as prober:
+        probes = prober.probe(dict.fromkeys(example.path for example in source.examples), on_progress=progress)
         plan: SplitPlan | None
         if splits_file is not None:
             plan = read_splits(splits_file, source)
         else:
             plan = _plan(source, config, probes)
-        report = check_source(source, catalog, plan=plan)
+        report = check_source(source, prober, plan=plan)
     return Survey(source, probes, plan, report)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from actionpool.data.sources import folder, hmdb51, kinetics, listfile, table, ucf101
+from actionpool.data.sources import features, folder, hmdb51, kinetics, listfile, table, ucf101
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
     Example,
@@ -48,6 +48,7 @@ READERS: dict[str, Reader] = {
     "table-jsonl": Reader('JSON Lines {"video": ..., "label": ...}', table.detect_jsonl, table.read_jsonl),
     "folder-with-splits": Reader("root/{train,val,test}/<class>/*", folder.detect_with_splits, folder.read_with_splits),
     "folder": Reader("root/<class>/*", folder.detect_plain, folder.read_plain),
+    "features": Reader("a folder that 'actionpool extract' made", features.detect, features.read),
 }
 FORMATS = tuple(READERS)
 """Names that ``read_source`` takes, "auto" apart."""
@@ -89,9 +90,9 @@ def read_source(data: str | Path, *, format: str = "auto", videos: Path | None =
         source = READERS[name].read(path, videos)
     except OSError as error:
         raise AnnotationError(f"cannot read {error.filename or path}: {error.strerror}; check permissions") from error
-    return replace(
-        source, notes=(f"read as {name}: {reason}", *source.notes, *_missing_note(source), *_outside_note(source))
-    )
+    # Features need no videos: what is missing of them is a problem of each video, told by the check.
+    about_files = () if source.features is not None else (*_missing_note(source), *_outside_note(source))
+    return replace(source, notes=(f"read as {name}: {reason}", *source.notes, *about_files))
 
 
 def _detect(data: Path) -> tuple[str, str]:
@@ -103,6 +104,7 @@ def _detect(data: Path) -> tuple[str, str]:
     reasons = {name: reason for name, reader in READERS.items() if (reason := reader.detect(data))}
     many = "folder" in reasons and folder.num_class_folders(data) > 1
     tiers: tuple[tuple[str, ...], ...] = (
+        ("features",),
         ("ucf101", "hmdb51", "kinetics-csv"),
         tuple(
             name

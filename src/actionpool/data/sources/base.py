@@ -11,12 +11,16 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from actionpool.errors import AnnotationError
 from actionpool.values import Instance, Interval
 
+if TYPE_CHECKING:
+    from actionpool.data.feature_sets import FeatureSet
+
 SplitName = Literal["train", "val", "test", "unused"]
+Kind = Literal["trimmed", "untrimmed"]
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif"),
@@ -72,6 +76,8 @@ class Source:
         examples: in a fixed order (that of the files, or of the sorted names for folders).
         classes: sorted by name, except where the source gives an order (``classInd.txt``).
         notes: sentences for the user: what was decided and why, what was left out.
+        kind: "trimmed": each example is one labelled clip; "untrimmed": its labels happen somewhere inside.
+        features: in place of videos; each example's path is then where its features lie.
     """
 
     format: str
@@ -79,6 +85,8 @@ class Source:
     examples: tuple[Example, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    kind: Kind = "trimmed"
+    features: FeatureSet | None = None
 
 
 def natural_key(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:

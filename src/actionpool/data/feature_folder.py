@@ -1,0 +1,244 @@
+"""A folder of features: an index of labels in ``features.json``, and a feature file a video."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from actionpool.data.feature_sets import FeatureSet, VideoFeatures, from_file
+from actionpool.data.features import SUFFIX, FeatureRecipe, common_recipe, open_features
+from actionpool.data.sources.base import Example, Source, first_few, read_text
+from actionpool.errors import AnnotationError, DataError
+from actionpool.files import write_json
+from actionpool.values import Instance, Interval
+
+INDEX = "features.json"
+_LONGEST_NAME = 200  # bytes, well below what file systems allow
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IndexedInstance(_Entry):
+    """Timed truth."""
+
+    start_seconds: float
+    end_seconds: float
+    label: str
+
+
+class IndexedExample(_Entry):
+    """One example of the source that was extracted; ``file`` is relative to the folder."""
+
+    video: str
+    file: str
+    labels: tuple[str, ...]
+    interval_seconds: tuple[float, float] | None = None
+    instances: tuple[IndexedInstance, ...] = ()
+    columns: dict[str, str] = {}
+
+
+class FeatureIndex(_Entry):
+    """What ``features.json`` holds.
+
+    Attributes:
+        source_format: of the data that was extracted.
+        kind: trimmed or untrimmed.
+        quarantined: videos without features, with the reason.
+    """
+
+    format: Literal["actionpool-feature-folder-1"] = "actionpool-feature-folder-1"
+    source_format: str
+    kind: Literal["trimmed", "untrimmed"]
+    classes: tuple[str, ...]
+    recipe: FeatureRecipe
+    examples: tuple[IndexedExample, ...]
+    quarantined: dict[str, str] = {}
+
+
+def file_name(video: str) -> str:
+    """The file that holds a video's features, relative to the folder; long names are cut and told apart by a hash."""
+    parts = [part for part in shown(video).replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    short = [
+        part if len(part.encode()) <= _LONGEST_NAME else f"{part[:40]}-{hashlib.sha256(part.encode()).hexdigest()[:16]}"
+        for part in parts or ["video"]
+    ]
+    return "/".join(short) + SUFFIX
+
+
+def shown(name: str) -> str:
+    """A name that JSON can hold: bytes that are no UTF-8 are shown escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def write_index(
+    folder: Path,
+    source: Source,
+    recipe: FeatureRecipe,
+    files: Mapping[Path, str],
+    quarantined: Mapping[Path, str],
+) -> None:
+    """Write ``features.json``.
+
+    Args:
+        folder: of the features.
+        source: the examples with their labels.
+        recipe: of all files.
+        files: the path of each video to the feature file's name in the folder.
+        quarantined: the path of each video that gave no features, to the reason.
+    """
+    examples = tuple(
+        IndexedExample(
+            video=shown(example.video),
+            file=files[example.path],
+            labels=tuple(shown(label) for label in example.labels),
+            interval_seconds=None
+            if example.interval is None
+            else (example.interval.start_seconds, example.interval.end_seconds),
+            instances=tuple(
+                IndexedInstance(
+                    start_seconds=instance.interval.start_seconds,
+                    end_seconds=instance.interval.end_seconds,
+                    label=shown(instance.label),
+                )
+                for instance in example.instances
+            ),
+            columns={shown(key): shown(value) for key, value in example.columns.items()},
+        )
+        for example in source.examples
+    )
+    names = {example.path: shown(example.video) for example in source.examples}
+    index = FeatureIndex(
+        source_format=source.format,
+        kind=source.kind,
+        classes=tuple(shown(name) for name in source.classes),
+        recipe=recipe,
+        examples=examples,
+        quarantined={names[path]: shown(reason) for path, reason in quarantined.items()},
+    )
+    write_json(folder / INDEX, index.model_dump(mode="json"))
+
+
+def read_index(path: Path) -> FeatureIndex:
+    """Read ``features.json``.
+
+    Raises:
+        AnnotationError: it is missing, damaged or of another version.
+    """
+    text = read_text(path)
+    try:
+        return FeatureIndex.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise AnnotationError(
+            f"{path} is no index that this version's 'actionpool extract' wrote: {where}: {first['msg']}; extract again"
+        ) from None
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file is an index of features, by its first kilobytes (never raises)."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return '"actionpool-feature-folder-' in file.read(4096)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def read_folder(folder: Path) -> Source:
+    """A folder that `actionpool extract` made, as a source of features.
+
+    Raises:
+        AnnotationError: no index, or one that points out of the folder.
+        DataError: files of different recipes.
+    """
+    index = read_index(folder / INDEX)
+    examples = []
+    for entry in index.examples:
+        path = _inside(folder, entry.file)
+        interval = None if entry.interval_seconds is None else Interval(*entry.interval_seconds)
+        instances = tuple(
+            Instance(Interval(found.start_seconds, found.end_seconds), found.label) for found in entry.instances
+        )
+        _check_labels(entry, index.classes, folder)
+        examples.append(Example(entry.video, path, entry.labels, interval, entry.columns, instances))
+    features = _open_all(examples, index)
+    notes = [
+        f"features of {index.source_format} data: {_recipe_in_words(index.recipe)}",
+        *features.notes,
+    ]
+    return Source("features", folder, tuple(examples), index.classes, tuple(notes), index.kind, features)
+
+
+def _open_all(examples: Iterable[Example], index: FeatureIndex) -> FeatureSet:
+    videos: dict[str, VideoFeatures] = {}
+    problems: dict[str, str] = {}
+    files = []
+    for example in examples:
+        if example.video in videos or example.video in problems:
+            continue
+        if example.video in index.quarantined:
+            problems[example.video] = index.quarantined[example.video]
+        elif not example.path.is_file():
+            problems[example.video] = "its features were not extracted yet; run the same 'actionpool extract' again"
+        else:
+            try:
+                file = open_features(example.path)
+            except DataError as error:
+                problems[example.video] = str(error)
+                continue
+            files.append(file)
+            videos[example.video] = from_file(file)
+            short = missing_seconds(videos[example.video])
+            if short > 0:
+                del videos[example.video]
+                problems[example.video] = (
+                    f"its features end {short:.1f} s before the video of {file.header.duration_seconds:.1f} s does; "
+                    "extract it again"
+                )
+    recipe = common_recipe(files) if files else index.recipe
+    return FeatureSet(videos, problems, recipe)
+
+
+def missing_seconds(features: VideoFeatures) -> float:
+    """How much of the video's end is in no segment; 0 below one segment and a second."""
+    segments = features.segments_seconds
+    rest = features.info.duration_seconds - float(segments[:, 1].max())
+    longest = float((segments[:, 1] - segments[:, 0]).max())
+    return rest if rest > max(1.0, longest) else 0.0
+
+
+def _check_labels(entry: IndexedExample, classes: tuple[str, ...], folder: Path) -> None:
+    unknown = {*entry.labels, *(found.label for found in entry.instances)} - set(classes)
+    if unknown:
+        raise AnnotationError(
+            f"{folder / INDEX}: {entry.video} has labels that are none of its classes: {first_few(sorted(unknown))}; "
+            "extract again"
+        )
+
+
+def _inside(folder: Path, name: str) -> Path:
+    parts = Path(name).parts
+    if Path(name).is_absolute() or ".." in parts or not parts or "\0" in name:
+        raise AnnotationError(f"{folder / INDEX}: the file {name!r} lies outside the folder; extract again")
+    return folder / name
+
+
+def _recipe_in_words(recipe: FeatureRecipe) -> str:
+    length = (
+        f"{recipe.num_segments} segments a video"
+        if recipe.num_segments is not None
+        else f"segments of {recipe.segment_seconds:g} s"
+        if recipe.segment_seconds is not None
+        else "segments as long as their clips"
+    )
+    how = "maps" if recipe.pooling is None else f"{recipe.pooling['name']} pooling"
+    return (
+        f"{recipe.backbone['name']} (weights {recipe.weights_hash[:8]}), {recipe.clips_per_segment} clips of "
+        f"{recipe.frames_per_clip} frames at stride {recipe.frame_stride}, {length}, {how}, {recipe.dtype}"
+    )

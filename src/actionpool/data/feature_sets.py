@@ -1,0 +1,232 @@
+"""Features of many videos behind one reader, whoever wrote them and in whatever files they lie.
+
+Only shapes and places are kept in memory; rows are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from actionpool.data.features import FeatureFile, FeatureRecipe
+from actionpool.errors import DataError
+from actionpool.values import VideoInfo
+
+if TYPE_CHECKING:
+    from actionpool.data.sources.base import Example
+
+Container = Literal["safetensors", "npy", "npz", "h5", "raw"]
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArray:
+    """Where an array lies on the disk.
+
+    Attributes:
+        path: of the file.
+        container: how to read it; "raw" is numbers at an offset, as inside a pickled object array.
+        shape: as stored: ``(N, D)``, ``(N, D, t, h, w)``, or ``(D, N)`` where ``is_transposed``.
+        dtype: NumPy's name, with the byte order.
+        key: of the array in a file of several.
+        offset: in bytes, for "raw".
+        is_fortran: column-major, for "raw".
+        is_transposed: rows are the second axis.
+    """
+
+    path: Path
+    container: Container
+    shape: tuple[int, ...]
+    dtype: str
+    key: str = ""
+    offset: int = 0
+    is_fortran: bool = False
+    is_transposed: bool = False
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return self.shape[:1] if self.is_transposed else self.shape[1:]
+
+    @property
+    def num_rows(self) -> int:
+        return self.shape[1] if self.is_transposed else self.shape[0]
+
+    def rows(self, start: int, stop: int) -> Floats:
+        """Rows ``start`` to ``stop``; where the container allows it only these are read.
+
+        Raises:
+            DataError: the file was damaged, removed or exchanged since it was looked at.
+        """
+        picked = (slice(None), slice(start, stop)) if self.is_transposed else (slice(start, stop),)
+        try:
+            shape, part = self._slice(picked)
+        except (OSError, ValueError, KeyError, SafetensorError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self.path} cannot be read ({error}); get the file again") from None
+        if shape != self.shape:
+            raise DataError(f"{self.path} has the shape {shape} now, and had {self.shape}; run the command again")
+        return np.ascontiguousarray(part.T if self.is_transposed else part)
+
+    def _slice(self, picked: tuple[slice, ...]) -> tuple[tuple[int, ...], Floats]:
+        """The shape of the stored array, and a part of it."""
+        array: Floats
+        match self.container:
+            case "safetensors":
+                with safe_open(self.path, framework="numpy") as file:
+                    stored = file.get_slice(self.key)
+                    return tuple(stored.get_shape()), stored[picked]
+            case "h5":
+                h5py = require_h5py(self.path)
+                with h5py.File(self.path, "r") as file:
+                    dataset = file[self.key]
+                    return tuple(dataset.shape), np.asarray(dataset[picked])
+            case "npz":
+                with np.load(self.path, allow_pickle=False) as archive:
+                    array = archive[self.key]
+            case "npy":
+                array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            case "raw":
+                order: Literal["C", "F"] = "F" if self.is_fortran else "C"
+                array = np.memmap(self.path, np.dtype(self.dtype), "r", self.offset, self.shape, order)
+        return array.shape, np.array(array[picked])
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFeatures:
+    """The features of one video: arrays of equally many rows, joined along D (RGB and flow, say).
+
+    Attributes:
+        arrays: at least one.
+        segments_seconds: float64 ``(N, 2)``; N is the number of rows that are used.
+        info: of the video; 0 for what the data does not tell.
+        content_hash: SHA-256 of the video, or of where the features came from; "" = unknown.
+    """
+
+    arrays: tuple[StoredArray, ...]
+    segments_seconds: NDArray[np.float64]
+    info: VideoInfo
+    content_hash: str = ""
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """``(D,)`` or ``(D, t, h, w)``."""
+        first = self.arrays[0].row_shape
+        return (sum(array.row_shape[0] for array in self.arrays), *first[1:])
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Floats:
+        """Rows ``start`` to ``stop``: ``(stop - start, D)`` or ``(stop - start, D, t, h, w)``.
+
+        Raises:
+            DataError: a file cannot be read any more, or holds numbers that are not finite.
+        """
+        end = len(self.segments_seconds) if stop is None else stop
+        parts = [array.rows(start, end) for array in self.arrays]
+        joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        if not np.isfinite(joined).all():
+            raise DataError(f"{self.arrays[0].path}: features {start} to {end} hold numbers that are not finite")
+        return joined
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSet:
+    """The features of a data set: small enough to be handed to every worker.
+
+    Attributes:
+        videos: by the name that ``Example.video`` has.
+        problems: videos whose features cannot be used, with the reason.
+        recipe: how they were computed; None for packs of others.
+        notes: sentences on what was understood.
+    """
+
+    videos: Mapping[str, VideoFeatures]
+    problems: Mapping[str, str] = field(default_factory=dict)
+    recipe: FeatureRecipe | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """``(D,)`` or ``(D, t, h, w)``, the same for every video.
+
+        Raises:
+            DataError: there is none.
+        """
+        for features in self.videos.values():
+            return features.row_shape
+        raise DataError(
+            f"no video has features that can be used; the first of {len(self.problems)} reasons: "
+            f"{next(iter(self.problems.values()), 'there is none')}"
+        )
+
+    def of(self, example: Example) -> VideoFeatures:
+        """The features of an example's video.
+
+        Raises:
+            DataError: it has none; the message is the reason.
+        """
+        found = self.videos.get(example.video)
+        if found is None:
+            raise DataError(self.problems.get(example.video, f"no features of {example.video} were found"))
+        return found
+
+    def features_of(self, video: str) -> tuple[Floats, NDArray[np.float64]]:
+        """All rows of a video and its segments ``(N, 2)`` in seconds.
+
+        Raises:
+            DataError: the video has no features that can be read.
+        """
+        if video not in self.videos:
+            raise DataError(self.problems.get(video, f"no features of {video} were found"))
+        return self.videos[video].rows(), self.videos[video].segments_seconds
+
+
+def from_file(file: FeatureFile) -> VideoFeatures:
+    """The features of a file that `actionpool extract` wrote."""
+    array = StoredArray(file.path, "safetensors", file.shape, file.header.recipe.dtype, key="features")
+    return VideoFeatures((array,), file.segments_seconds, file.header.info, file.header.content_hash)
+
+
+def keep_one_shape(videos: Mapping[str, VideoFeatures]) -> tuple[dict[str, VideoFeatures], dict[str, str]]:
+    """Divide videos into those whose rows have the commonest shape, and the others with a reason."""
+    shapes = [features.row_shape for features in videos.values()]
+    common = max(dict.fromkeys(shapes), key=shapes.count, default=())
+    kept = {video: features for video, features in videos.items() if features.row_shape == common}
+    reasons = {
+        video: f"its features have rows of shape {features.row_shape}, those of most videos {common}"
+        for video, features in videos.items()
+        if features.row_shape != common
+    }
+    return kept, reasons
+
+
+def edges_of(segments_seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(N + 1,)``: where each row begins, and where the last one ends."""
+    return np.append(segments_seconds[:, 0], segments_seconds[-1:, 1])
+
+
+def rows_inside(segments_seconds: NDArray[np.float64], start_seconds: float, end_seconds: float) -> tuple[int, int]:
+    """The rows whose middles lie in an interval, ``(first, stop)``, at least the one that is nearest to it."""
+    middles = segments_seconds.mean(axis=1)
+    first, stop = (int(np.searchsorted(middles, bound)) for bound in (start_seconds, end_seconds))
+    if first < stop:
+        return first, stop
+    nearest = int(np.abs(middles - (start_seconds + end_seconds) / 2).argmin())
+    return nearest, nearest + 1
+
+
+def require_h5py(path: Path) -> object:
+    """The module that reads HDF5.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise DataError(f"{path} is HDF5, which needs the package h5py: pip install h5py") from None
+    return h5py
