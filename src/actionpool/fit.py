@@ -26,6 +26,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from actionpool.checkpoint import save_checkpoint
 from actionpool.config import Config, TrainConfig
 from actionpool.data.datasets import EpochSampler, Item, VideoDataset, make_loader
+from actionpool.data.feature_dataset import FeatureDataset, open_dataset
 from actionpool.data.sources import Example
 from actionpool.device import num_cores, resolve_device, resolve_precision
 from actionpool.errors import TrainingError
@@ -123,19 +124,19 @@ class TrainingModule(L.LightningModule):
         sampler = EpochSampler(len(dataset), shuffle=False, rank=self.global_rank, world_size=self.trainer.world_size)
         return make_loader(dataset, batch_size=int(self.config.train.batch_size), num_workers=1, sampler=sampler)
 
-    def _dataset(self, examples: list[Example], *, training: bool) -> VideoDataset:
+    def _dataset(self, examples: list[Example], *, training: bool) -> VideoDataset | FeatureDataset:
         settings = self.config
         sampling = settings.sampling.model_copy(
             update={"test_segments": settings.sampling.val_segments, "test_crops": 1}
         )
-        return VideoDataset(
+        return open_dataset(
             examples,
             self.data.classes,
-            sampling=sampling,
-            transform=settings.transform,
+            settings,
+            features=self.data.features,
             training=training,
+            sampling=sampling,
             seed=settings.train.seed,
-            num_threads=1,
         )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -12,6 +12,7 @@ from torch import Tensor
 from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config import Config, SamplingConfig
 from actionpool.data.datasets import VideoDataset, default_num_workers, make_loader
+from actionpool.data.feature_dataset import FeatureDataset
 from actionpool.device import Device, Precision, prepare_for_inference, resolve_device, resolve_precision
 from actionpool.errors import UsageError
 from actionpool.values import Batch, Failure, RecognizerOutput, VideoInfo
@@ -44,7 +45,7 @@ class VideoScore:
 
 def score_videos(
     model: TrainedRecognizer,
-    dataset: VideoDataset,
+    dataset: VideoDataset | FeatureDataset,
     *,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -66,7 +67,8 @@ def score_videos(
     network = prepare_for_inference(model.recognizer, on, resolve_precision(precision, on), compiled=compiled)
     workers = default_num_workers() if num_workers is None else num_workers
     loader = make_loader(dataset, batch_size=batch_size, num_workers=min(workers, len(dataset)))
-    dtype = next(model.recognizer.backbone.parameters()).dtype
+    networks = (model.recognizer.backbone, model.recognizer.pooling, model.recognizer.aggregation)
+    dtype = next(parameter.dtype for part in networks for parameter in part.parameters())
     for batch in loader:
         results: list[VideoScore | Failure] = list(batch.failures)
         if len(batch.clips):

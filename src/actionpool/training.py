@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from actionpool.config import Config, load_config, override, parse_config, preset, to_yaml
 from actionpool.data.datasets import default_num_workers
+from actionpool.data.feature_dataset import adapt_to_features
+from actionpool.data.feature_sets import FeatureSet
 from actionpool.data.sources import Example
 from actionpool.data.splits import write_splits
 from actionpool.data.survey import Survey, survey
@@ -44,13 +46,14 @@ class TrainResult:
 
 @dataclass(frozen=True, slots=True)
 class PreparedData:
-    """Labelled examples by split, and what was left out."""
+    """Labelled examples by split, what was left out, and the features of the examples where the data has them."""
 
     classes: tuple[str, ...]
     train: list[Example]
     val: list[Example]
     test: list[Example]
     quarantined: dict[str, str]
+    features: FeatureSet | None = None
 
 
 def train(
@@ -116,6 +119,10 @@ def train(
         config = override(_with_options(preset(model), options), settings)
     prepared = prepare_data(config, run, resume=resume, tell=tell)
     config = _settle(config, len(prepared.train))
+    if prepared.features is not None and not resume:
+        adapted, sentence = adapt_to_features(config.model, prepared.features.row_shape)
+        config = config.model_copy(update={"model": adapted})
+        tell(sentence)
     if not resume:
         run.path.mkdir(parents=True, exist_ok=True)
         write_text(run.config, to_yaml(config))
@@ -160,7 +167,8 @@ def prepare_data(config: Config, run: RunFolder, *, resume: bool, tell: Say) -> 
         raise DataError(
             f"no usable video is left to train on, {len(quarantined)} are quarantined: run 'actionpool check' on the data"
         )
-    _check_single_labels(by_split["train"] + by_split["val"])
+    if config.model.task == "single-label":
+        _check_single_labels(by_split["train"] + by_split["val"])
     if not resume:
         run.path.mkdir(parents=True, exist_ok=True)
         write_splits(run.splits, source, found.plan)
@@ -169,7 +177,9 @@ def prepare_data(config: Config, run: RunFolder, *, resume: bool, tell: Say) -> 
         f"Training on {len(by_split['train'])} videos, validating on {len(by_split['val'])}, "
         f"keeping {len(by_split['test'])} for the test."
     )
-    return PreparedData(source.classes, by_split["train"], by_split["val"], by_split["test"], quarantined)
+    return PreparedData(
+        source.classes, by_split["train"], by_split["val"], by_split["test"], quarantined, source.features
+    )
 
 
 def _check_single_labels(examples: Sequence[Example]) -> None:
@@ -177,7 +187,7 @@ def _check_single_labels(examples: Sequence[Example]) -> None:
         if len(example.labels) > 1:
             raise DataError(
                 f"{example.video} has {len(example.labels)} labels ({'; '.join(example.labels)}), and this model is for "
-                "one label a video; keep one, or give each its own start and end"
+                "one label a video; keep one, give each its own start and end, or set model.task=multi-label"
             )
 
 

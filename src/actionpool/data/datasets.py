@@ -235,7 +235,7 @@ class _Loader(DataLoader[Item | Failure]):
 
 
 def make_loader(
-    dataset: VideoDataset, *, batch_size: int, num_workers: int, sampler: EpochSampler | None = None
+    dataset: Dataset[Item | Failure], *, batch_size: int, num_workers: int, sampler: EpochSampler | None = None
 ) -> DataLoader[Item | Failure]:
     """A loader over a dataset: ``sampler`` in training, the order of the dataset without."""
     if num_workers:

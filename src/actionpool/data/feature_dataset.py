@@ -9,12 +9,20 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from actionpool.config import FeatureRowsConfig
+from actionpool.config import (
+    AveragePoolingConfig,
+    Config,
+    FeatureRowsConfig,
+    FeaturesBackbone,
+    GridMLPConfig,
+    ModelConfig,
+    SamplingConfig,
+)
 from actionpool.data import sampling
-from actionpool.data.datasets import ClipKey, Item
+from actionpool.data.datasets import ClipKey, Item, VideoDataset
 from actionpool.data.feature_sets import FeatureSet, edges_of, rows_inside
 from actionpool.data.sources import Example
-from actionpool.errors import DataError
+from actionpool.errors import ConfigError, DataError
 from actionpool.timeline import segment_seconds
 from actionpool.values import Failure
 
@@ -98,3 +106,66 @@ class FeatureDataset(Dataset[Item | Failure]):
                 return sampling.one_of_each_part(num_rows, wanted, rng=rng)
             case "uniform":
                 return sampling.one_of_each_part(num_rows, wanted)
+
+
+def open_dataset(
+    examples: Sequence[Example],
+    classes: Sequence[str],
+    config: Config,
+    *,
+    features: FeatureSet | None,
+    training: bool,
+    sampling: SamplingConfig | None = None,
+    seed: int = 0,
+    num_threads: int = 1,
+) -> VideoDataset | FeatureDataset:
+    """The dataset of some examples: features where the source has them, else decoded videos.
+
+    Args:
+        examples, classes: what to read, and the labels' order.
+        config: how to sample and transform.
+        features: of the source; None = videos.
+        training: chance and augmentation, or the deterministic test.
+        sampling: instead of the configuration's, for videos.
+        seed: of all chance.
+        num_threads: decoder threads of one video reader.
+    """
+    if features is not None:
+        return FeatureDataset(examples, classes, features=features, rows=config.features, training=training, seed=seed)
+    return VideoDataset(
+        examples,
+        classes,
+        sampling=config.sampling if sampling is None else sampling,
+        transform=config.transform,
+        training=training,
+        seed=seed,
+        num_threads=num_threads,
+    )
+
+
+def adapt_to_features(model: ModelConfig, row_shape: tuple[int, ...]) -> tuple[ModelConfig, str]:
+    """A model for features in the place of videos: no backbone, and no head that wants a grid of cells.
+
+    Args:
+        model: as it was configured.
+        row_shape: ``(D,)`` or ``(D, t, h, w)``.
+
+    Returns:
+        The model, and a sentence on what was changed.
+
+    Raises:
+        ConfigError: the configuration names another width than the data has.
+    """
+    channels = row_shape[0]
+    backbone = model.backbone
+    if isinstance(backbone, FeaturesBackbone) and backbone.channels not in (0, channels):
+        raise ConfigError(
+            f"model.backbone.channels is {backbone.channels}, and the features have {channels}; leave it out"
+        )
+    changes: dict[str, object] = {"backbone": FeaturesBackbone(channels=channels)}
+    told = f"The data are features of {channels} channels: they take the place of the backbone"
+    if isinstance(model.pooling, GridMLPConfig):
+        # The grid and its layers belong to the gated networks; without those nothing of the preset is left.
+        changes |= {"pooling": AveragePoolingConfig(), "preset": f"features-{model.aggregation.name}"}
+        told += ", average pooling that of its head"
+    return model.model_copy(update=changes), f"{told}."

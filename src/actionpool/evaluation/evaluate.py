@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from actionpool.checkpoint import TrainedRecognizer, load
-from actionpool.data.datasets import VideoDataset
+from actionpool.data.feature_dataset import open_dataset
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import read_splits
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
@@ -86,8 +86,8 @@ def evaluate(
     _check_labels(examples, model)
     _warn_of_training_videos(examples, folder, split, tell)
     sampling = with_views(model.config, views)
-    dataset = VideoDataset(
-        examples, model.classes, sampling=sampling, transform=model.config.transform, training=False
+    dataset = open_dataset(
+        examples, model.classes, model.config, features=source.features, training=False, sampling=sampling
     )
     scores: dict[int, VideoScore] = {}
     missing: dict[str, str] = {}
@@ -141,7 +141,9 @@ def choose_examples(source: Source, run: RunFolder, split: str) -> tuple[list[Ex
         if not chosen:
             raise AnnotationError(f"{source.root}: no example has split '{split}'; choose another with --split")
         return chosen, f"Other data than the run's: scoring the {len(chosen)} videos that it marks as {split}."
-    return list(source.examples), f"Other data than the run's, without a split: scoring all {len(source.examples)} videos."
+    return list(
+        source.examples
+    ), f"Other data than the run's, without a split: scoring all {len(source.examples)} videos."
 
 
 def _check_labels(examples: list[Example], model: TrainedRecognizer) -> None:
