@@ -15,6 +15,10 @@ from typing import Any
 
 from actionpool.errors import ActionPoolError
 
+# Asking means changing it for a moment, for all threads: so once, before there are any.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -32,9 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         # mkstemp makes files that only the owner reads; results are shared like any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     except OSError as error:
         raise ActionPoolError(

@@ -1,0 +1,206 @@
+"""Optical flow of a whole data set, into a folder that training reads: ``actionpool flow DATA -o FLOW``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actionpool.data.catalog import Catalog
+from actionpool.data.sources import read_source
+from actionpool.device import num_cores
+from actionpool.errors import UsageError, VideoError
+from actionpool.files import write_csv
+from actionpool.locking import only_writer, remove_leftovers
+from actionpool.video.flow import FlowPreset, FlowRecipe
+from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
+from actionpool.video.probe import ProbeResult
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class FlowResult:
+    """What ``compute_flow`` returns.
+
+    Attributes:
+        output: the folder.
+        recipe: how its fields were computed.
+        num_videos: of the data.
+        num_computed: written now.
+        num_kept: there already, from the same bytes by the same recipe.
+        num_bytes: written now.
+        quarantined: video to the reason why it has no flow.
+    """
+
+    output: Path
+    recipe: FlowRecipe
+    num_videos: int
+    num_computed: int
+    num_kept: int
+    num_bytes: int
+    quarantined: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "output": str(self.output),
+            "recipe": self.recipe.model_dump(),
+            "num_videos": self.num_videos,
+            "num_computed": self.num_computed,
+            "num_kept": self.num_kept,
+            "num_bytes": self.num_bytes,
+            "num_quarantined": len(self.quarantined),
+            "quarantined": [{"video": video, "reason": reason} for video, reason in sorted(self.quarantined.items())],
+        }
+
+
+def compute_flow(
+    data: str | Path,
+    output: str | Path,
+    *,
+    preset: FlowPreset = "fast",
+    short_side: int | None = 256,
+    num_workers: int | None = None,
+    format: str = "auto",
+    videos: str | Path | None = None,
+    progress: Progress | None = None,
+    say: Say | None = None,
+) -> FlowResult:
+    """Compute the optical flow of every video of a data set.
+
+    Work that was done before is kept: a video whose bytes and recipe are those of its flow file is skipped, so that
+    the same command goes on after an interruption and takes in new videos. Two commands on one folder take turns.
+
+    Args:
+        data: a folder, table or list.
+        output: the folder for the flow; empty, new, or written before by the same recipe.
+        preset: of DIS.
+        short_side: shorter side in pixels of the pictures that motion is computed on; None = the videos' own.
+        num_workers: videos at a time; None = one for each core.
+        format, videos: how to read ``data``.
+        progress: receives (done, total) frames.
+        say: receives each sentence for the user.
+
+    Raises:
+        UsageError: ``output`` holds flow of another recipe, or something else.
+        AnnotationError: the data cannot be understood.
+        ActionPoolError: the folder cannot be written; what was finished is kept.
+
+    Example:
+        >>> compute_flow("clips", "flow").num_computed  # doctest: +SKIP
+        36
+    """
+    if num_workers is not None and num_workers < 1:
+        raise UsageError(f"--num-workers got {num_workers}; at least one video is worked on at a time")
+    if short_side is not None and short_side < 16:
+        raise UsageError(f"--short-side got {short_side}; flow needs pictures of at least 16 pixels")
+    tell: Say = say or (lambda sentence: None)
+    recipe = FlowRecipe(preset=preset, short_side=short_side)
+    folder = FlowFolder(Path(output))
+    source = read_source(data, format=format, videos=None if videos is None else Path(videos))
+    paths = {example.video: example.path for example in source.examples}
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"-o {folder.path} cannot be a folder ({error.strerror or error}); choose another") from None
+    with only_writer(folder.path, lambda: tell(f"Another command writes into {folder.path}; waiting for it.")) as held:
+        folder.begin(recipe)
+        if held:
+            remove_leftovers(folder.path)
+        with Catalog.beside(source.root) as catalog:
+            probes = catalog.probe(dict.fromkeys(paths.values()))
+        work = _Work(folder, recipe, paths, probes)
+        try:
+            work.run(num_workers or num_cores(), progress)
+        finally:
+            write_csv(folder.quarantine, ("video", "reason"), sorted(work.quarantined.items()))
+    if work.quarantined:
+        tell(f"{len(work.quarantined)} of {len(paths)} videos have no flow; see {folder.quarantine}.")
+    return FlowResult(
+        folder.path, recipe, len(paths), work.num_computed, work.num_kept, work.num_bytes, work.quarantined
+    )
+
+
+class _Stopped(Exception):
+    """Ends a worker's video half way."""
+
+
+class _Work:
+    """The videos of one command: threads, since decoder and flow compute without the interpreter's lock."""
+
+    def __init__(
+        self, folder: FlowFolder, recipe: FlowRecipe, paths: Mapping[str, Path], probes: Mapping[Path, ProbeResult]
+    ) -> None:
+        self._folder, self._recipe, self._paths, self._probes = folder, recipe, paths, probes
+        self._num_fields, self._lock, self._stop = 0, threading.Lock(), threading.Event()
+        self.quarantined: dict[str, str] = {}
+        self.num_computed = self.num_kept = self.num_bytes = 0
+
+    def run(self, num_workers: int, progress: Progress | None) -> None:
+        """Compute what is missing.
+
+        Raises:
+            ActionPoolError: the folder cannot be written.
+        """
+        wanted = self._missing()
+        infos = [self._probes[self._paths[video]].info for video in wanted]
+        total = sum(info.num_frames for info in infos if info is not None)
+        with ThreadPoolExecutor(num_workers, thread_name_prefix="flow") as pool:
+            running = {pool.submit(self._compute, video): video for video in wanted}
+            try:
+                while running:
+                    finished, _ = wait(running, timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED")
+                    for future in finished:
+                        self._take(running.pop(future), future)
+                    if progress is not None:
+                        progress(self._num_fields, total)
+            finally:
+                self._stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _missing(self) -> list[str]:
+        """The videos to work on; the others are counted as kept or quarantined."""
+        wanted = []
+        for video, path in self._paths.items():
+            probe = self._probes[path]
+            if probe.reason is not None:
+                self.quarantined[video] = probe.reason
+            elif self._is_done(video, probe):
+                self.num_kept += 1
+            else:
+                wanted.append(video)
+        return wanted
+
+    def _is_done(self, video: str, probe: ProbeResult) -> bool:
+        target = self._folder.file_of(video)
+        if not target.exists():
+            return False
+        try:
+            header = open_flow(target).header
+        except VideoError:  # damaged: computed anew
+            return False
+        return header.recipe == self._recipe and header.content_hash == probe.content_hash
+
+    def _compute(self, video: str) -> int:
+        path, target = self._paths[video], self._folder.file_of(video)
+        return write_flow(
+            path, target, self._recipe, content_hash=self._probes[path].content_hash, on_field=self._count
+        )
+
+    def _count(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+        with self._lock:
+            self._num_fields += 1
+
+    def _take(self, video: str, future: Future[int]) -> None:
+        try:
+            self.num_bytes += future.result()
+            self.num_computed += 1
+        except VideoError as error:
+            self.quarantined[video] = str(error)

@@ -1,0 +1,191 @@
+"""Dense optical flow between the frames of a video, by OpenCV's DIS, in 8 bits.
+
+Field i is the motion from frame i to frame i + 1, in pixels of the pictures that it was computed on; the last field
+repeats the one before it, so that there are as many fields as frames. A video of one frame has one field of no motion.
+
+Stored bytes. With m = ``max_motion_pixels`` (20) a component v is stored as ``q = round(127 v / m) + 128`` after v was
+clipped to [-m, m], and read as ``v = (q - 128) m / 127``. So no motion is exactly 128, the opposite motion is exactly
+``256 - q``, 0 never occurs, and the error is at most m / 254 (0.079 pixels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from actionpool.errors import VideoError
+from actionpool.video.limits import UInt8Array, VideoInfo
+from actionpool.video.reader import VideoReader
+
+NO_MOTION = 128
+FlowPreset = Literal["ultrafast", "fast", "medium"]
+
+
+class FlowRecipe(BaseModel):
+    """Everything that the fields of a video depend on, beside the video. Fields of two recipes are never mixed.
+
+    Attributes:
+        method: of computation.
+        preset: of DIS: iterations and grid. "fast" costs a fifth to a tenth of "medium" and errs by about 0.1 pixel
+            more (``benchmarks/flow.py``), which is the size of a quantisation step.
+        short_side: shorter side in pixels of the pictures that motion is computed on; a smaller video keeps its size,
+            and None keeps every video's own.
+        max_motion_pixels: larger components are clipped.
+        version: of the computation; raised where its results change.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    method: Literal["dis"] = "dis"
+    preset: FlowPreset = "fast"
+    short_side: int | None = Field(256, ge=16)
+    max_motion_pixels: float = Field(20.0, gt=0, allow_inf_nan=False)
+    version: Literal[1] = 1
+
+    def differences(self, other: FlowRecipe) -> list[str]:
+        """One ``name: mine, not theirs`` for each field that differs."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return [f"{name}: {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+
+
+def quantise(flow: NDArray[np.floating], max_motion_pixels: float) -> UInt8Array:
+    """Motion in pixels to bytes (see the module); components beyond the limit are clipped.
+
+    Args:
+        flow: any shape.
+        max_motion_pixels: what 255 stands for.
+    """
+    scaled: NDArray[np.float32] = np.multiply(flow, 127 / max_motion_pixels, dtype=np.float32)
+    np.clip(scaled, -127, 127, out=scaled)
+    np.rint(scaled, out=scaled)
+    scaled += NO_MOTION
+    return scaled.astype(np.uint8)
+
+
+def dequantise(stored: UInt8Array, max_motion_pixels: float) -> NDArray[np.float32]:
+    """Bytes to motion in pixels, float32 of the same shape; the inverse of ``quantise`` up to its error."""
+    motion: NDArray[np.float32] = (stored.astype(np.float32) - NO_MOTION) * np.float32(max_motion_pixels / 127)
+    return motion
+
+
+def flow_fields(pictures: Iterable[UInt8Array], recipe: FlowRecipe) -> Iterator[UInt8Array]:
+    """Fields between pictures, as they come: memory holds two pictures, however many there are.
+
+    Args:
+        pictures: grey ``(h, w)``, all of one size.
+        recipe: of the computation.
+
+    Yields:
+        ``(2, h, w)`` uint8, x before y, one for each picture; the last repeats.
+
+    Raises:
+        VideoError: the pictures are too small.
+    """
+    matcher = _matcher(recipe)
+    before: UInt8Array | None = None
+    field: UInt8Array | None = None
+    for picture in pictures:
+        if before is not None:
+            field = _field(matcher, before, picture, recipe)
+            yield field
+        before = picture
+    if before is not None:
+        yield np.full((2, *before.shape), NO_MOTION, np.uint8) if field is None else field
+
+
+class ComputedFlow:
+    """The flow of an open video, computed when it is asked for.
+
+    Args:
+        path: of the video.
+        recipe: of the computation.
+        num_threads: decoder threads; 0 = all cores.
+
+    Attributes:
+        info, timestamps_seconds: of the video.
+        size: (height, width) of a field.
+
+    Raises:
+        VideoError: the video cannot be read.
+    """
+
+    def __init__(self, path: Path, recipe: FlowRecipe, *, num_threads: int = 1) -> None:
+        self.recipe = recipe
+        with VideoReader(path, num_threads=num_threads) as reader:
+            self.size = picture_size(reader.info, recipe)
+        self._reader = VideoReader(path, size=self.size, num_threads=num_threads)
+        self.info: VideoInfo = self._reader.info
+        self.timestamps_seconds = self._reader.timestamps_seconds
+
+    def fields_at(self, indices: Sequence[int]) -> UInt8Array:
+        """Fields by index, repeats allowed: ``(len(indices), 2, h, w)`` uint8.
+
+        Raises:
+            VideoError: an index is outside the video, or a frame cannot be decoded.
+        """
+        last = self.info.num_frames - 1
+        if last == 0:
+            self._reader.frames_at(indices)  # refuses what is outside the video
+            return np.full((len(indices), 2, *self.size), NO_MOTION, np.uint8)
+        wanted = np.asarray(indices, np.int64)
+        starts, places = np.unique(np.where(wanted == last, last - 1, wanted), return_inverse=True)
+        needed = np.union1d(starts, starts + 1)
+        frames = self._reader.frames_at(needed.tolist())
+        grey = {int(index): _grey(pixels) for index, pixels in zip(needed, frames, strict=True)}
+        matcher = _matcher(self.recipe)
+        fields = [_field(matcher, grey[i], grey[i + 1], self.recipe) for i in starts.tolist()]
+        return np.stack(fields)[places]
+
+    def all_fields(self) -> Iterator[UInt8Array]:
+        """Every field, one after another, in constant memory; as ``flow_fields``."""
+        return flow_fields((_grey(frame.pixels) for frame in self._reader.iter_frames()), self.recipe)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def __enter__(self) -> ComputedFlow:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def picture_size(info: VideoInfo, recipe: FlowRecipe) -> tuple[int, int]:
+    """(height, width) of the pictures that motion is computed on; never larger than the video's own."""
+    shorter = min(info.height, info.width)
+    if recipe.short_side is None or recipe.short_side >= shorter:
+        return info.height, info.width
+    scale = recipe.short_side / shorter
+    return round(info.height * scale), round(info.width * scale)
+
+
+def _matcher(recipe: FlowRecipe) -> Any:
+    presets = {
+        "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+        "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+        "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+    }
+    # Videos are worked on side by side; OpenCV's own threads on top of that would only wait for one another.
+    cv2.setNumThreads(1)
+    return cv2.DISOpticalFlow.create(presets[recipe.preset])
+
+
+def _grey(pixels: UInt8Array) -> UInt8Array:
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _field(matcher: Any, before: UInt8Array, after: UInt8Array, recipe: FlowRecipe) -> UInt8Array:
+    try:
+        flow = matcher.calc(before, after, None)  # (h, w, 2)
+    except cv2.error:
+        height, width = before.shape
+        raise VideoError(f"pictures of {width}x{height} pixels are too small for optical flow; leave it out") from None
+    return quantise(flow.transpose(2, 0, 1), recipe.max_motion_pixels)

@@ -1,0 +1,307 @@
+"""Flow on the disk: a folder that ``actionpool flow`` wrote, one safetensors file a video.
+
+FLOW/recipe.json                   how the fields were computed, one way for the whole folder
+    fields/<video>.safetensors     ``flow`` uint8 (F, 2, h, w) and ``timestamps_seconds`` float64 (F,)
+    quarantine.csv                 videos without flow, and why
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from actionpool.errors import DataError, UsageError, VideoError
+from actionpool.files import atomic_path, file_hash, write_text
+from actionpool.locking import is_leftover
+from actionpool.video.flow import ComputedFlow, FlowRecipe
+from actionpool.video.limits import UInt8Array, VideoInfo
+
+_MAX_NAME_BYTES = 200  # file systems allow 255, and the suffix and temporary names need some
+
+
+class _RecipeFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    format: Literal["actionpool-flow-1"] = "actionpool-flow-1"
+    recipe: FlowRecipe
+
+
+class FlowHeader(_RecipeFile):
+    """What a flow file says of itself.
+
+    Attributes:
+        recipe: how it was computed.
+        content_hash, size_bytes, mtime_ns: SHA-256, size and modification time of the video that it was computed from.
+        info: of that video.
+        actionpool_version, opencv_version: that computed it; not part of the recipe.
+    """
+
+    content_hash: str
+    size_bytes: int
+    mtime_ns: int
+    info: VideoInfo
+    actionpool_version: str
+    opencv_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFlow:
+    """A flow file whose header was read and checked; the fields stay on the disk.
+
+    Attributes:
+        path: of the file.
+        header: what it says of itself.
+        timestamps_seconds: float64 ``(F,)`` of the video's frames.
+        size: (height, width) of a field.
+    """
+
+    path: Path
+    header: FlowHeader
+    timestamps_seconds: NDArray[np.float64]
+    size: tuple[int, int]
+
+    @property
+    def info(self) -> VideoInfo:
+        return self.header.info
+
+    def fields_at(self, indices: Sequence[int]) -> UInt8Array:
+        """Fields by index, repeats allowed: ``(len(indices), 2, h, w)`` uint8; only these are read.
+
+        Raises:
+            VideoError: an index is outside the video, or the file was damaged since it was opened.
+        """
+        wanted, places = np.unique(np.asarray(indices, np.int64), return_inverse=True)
+        count = len(self.timestamps_seconds)
+        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= count):
+            raise VideoError(f"{self.path}: field {wanted[0]} to {wanted[-1]} asked for, it has 0 to {count - 1}")
+        fields = np.empty((len(wanted), 2, *self.size), np.uint8)
+        try:
+            with safe_open(self.path, framework="numpy") as file:
+                stored = file.get_slice("flow")
+                place = 0
+                for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1):
+                    if len(run):
+                        fields[place : place + len(run)] = stored[int(run[0]) : int(run[-1]) + 1]
+                        place += len(run)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise VideoError(f"{self.path} cannot be read ({error}); run 'actionpool flow' again") from None
+        return fields[places]
+
+    def check_video(self, video: Path) -> None:
+        """Hold that the fields are those of the video as it is now.
+
+        A video that was copied has another modification time; its bytes decide.
+
+        Raises:
+            VideoError: the video is missing, or another one than the fields were computed from.
+        """
+        status = _status(video)
+        if status.st_size == self.header.size_bytes:
+            if status.st_mtime_ns == self.header.mtime_ns:
+                return
+            if _known_hash(video, status.st_size, status.st_mtime_ns) == self.header.content_hash:
+                return
+        raise VideoError(f"{video}: changed since its flow was computed; run 'actionpool flow' again")
+
+
+def open_flow(path: Path) -> StoredFlow:
+    """Read and check the header of a flow file.
+
+    Raises:
+        VideoError: the file is missing, cut, of another kind, or its parts contradict each other.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get("actionpool")
+            if text is None or set(file.keys()) != {"flow", "timestamps_seconds"}:
+                raise VideoError(f"{path} is a safetensors file, but no flow that 'actionpool flow' wrote")
+            flow, times = file.get_slice("flow"), file.get_slice("timestamps_seconds")
+            shape, kinds = tuple(flow.get_shape()), (flow.get_dtype(), times.get_dtype())
+            if len(shape) != 4 or min(shape) < 1 or kinds != ("U8", "F64") or times.get_shape() != [shape[0]]:
+                raise VideoError(
+                    f"{path} holds flow of shape {shape} and types {kinds}, expected (F, 2, h, w) of U8 and F64 times; "
+                    "run 'actionpool flow' again"
+                )
+            seconds = file.get_tensor("timestamps_seconds")
+    except FileNotFoundError:
+        raise VideoError(f"there is no flow at {path}; run 'actionpool flow' on the data") from None
+    except (SafetensorError, OSError) as error:
+        raise VideoError(f"{path} cannot be read as flow ({error}); run 'actionpool flow' again") from None
+    try:
+        header = FlowHeader.model_validate_json(text)
+    except ValidationError as error:
+        raise VideoError(
+            f"{path} has a header of another version: {_first(error)}; run 'actionpool flow' again"
+        ) from None
+    numbers = np.array([*seconds, header.info.fps, header.info.duration_seconds])
+    consistent = shape[1] == 2 and header.info.num_frames == shape[0] and bool(np.isfinite(numbers).all())
+    if not consistent or bool((np.diff(seconds) < 0).any()):
+        raise VideoError(f"{path}: its parts contradict each other; delete it and run 'actionpool flow' again")
+    return StoredFlow(path, header, seconds, (shape[2], shape[3]))
+
+
+def write_flow(
+    video: Path,
+    target: Path,
+    recipe: FlowRecipe,
+    *,
+    content_hash: str,
+    on_field: Callable[[], None] | None = None,
+) -> int:
+    """Compute the flow of a video into a file that appears when it is complete; memory does not grow with the length.
+
+    Args:
+        video: to read.
+        target: to write.
+        recipe: of the computation.
+        content_hash: SHA-256 of the video's bytes.
+        on_field: called after each field; what it raises ends the work.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        VideoError: the video cannot be read to its end.
+        ActionPoolError: the folder cannot be written.
+    """
+    from importlib.metadata import version
+
+    import cv2
+
+    with ComputedFlow(video, recipe) as flow:
+        status = _status(video)
+        header = FlowHeader(
+            recipe=recipe,
+            content_hash=content_hash,
+            size_bytes=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            info=flow.info,
+            actionpool_version=version("actionpool"),
+            opencv_version=cv2.__version__,
+        )
+        with atomic_path(target) as temporary, temporary.open("wb") as file:
+            file.write(_head(header, flow.size))
+            file.write(np.ascontiguousarray(flow.timestamps_seconds, "<f8").tobytes())
+            for field in flow.all_fields():
+                file.write(field.tobytes())
+                if on_field is not None:
+                    on_field()
+            return file.tell()
+
+
+def _head(header: FlowHeader, size: tuple[int, int]) -> bytes:
+    """What a safetensors file begins with: the length of a JSON table of its tensors, and the table."""
+    count, (height, width) = header.info.num_frames, size
+    middle, end = 8 * count, 8 * count + count * 2 * height * width
+    table = {
+        "__metadata__": {"actionpool": header.model_dump_json()},
+        "timestamps_seconds": {"dtype": "F64", "shape": [count], "data_offsets": [0, middle]},
+        "flow": {"dtype": "U8", "shape": [count, 2, height, width], "data_offsets": [middle, end]},
+    }
+    text = json.dumps(table).encode("ascii")
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return struct.pack("<Q", len(text)) + text
+
+
+@dataclass(frozen=True, slots=True)
+class FlowFolder:
+    """Paths inside a folder of flow, and its recipe."""
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
+    def fields(self) -> Path:
+        return self.path / "fields"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.path / "quarantine.csv"
+
+    def file_of(self, video: str) -> Path:
+        """The flow file of a video, by its name in the source; a name that leads out of the folder is hashed."""
+        *folders, base = video.split("/")
+        if {"", ".", ".."} & {base, *folders} or len(os.fsencode(base)) > _MAX_NAME_BYTES:
+            folders, base = [], hashlib.sha256(os.fsencode(video)).hexdigest()
+        return self.fields.joinpath(*folders, f"{base}.safetensors")
+
+    def recipe(self) -> FlowRecipe:
+        """How the fields of this folder were computed.
+
+        Raises:
+            DataError: there is none, or its file is damaged.
+        """
+        try:
+            return _RecipeFile.model_validate_json(self.recipe_file.read_bytes()).recipe
+        except OSError:
+            raise DataError(
+                f"{self.path} holds no optical flow; make it with 'actionpool flow DATA -o {self.path}'"
+            ) from None
+        except ValidationError as error:
+            raise DataError(
+                f"{self.recipe_file} is no recipe of this version: {_first(error)}; compute the flow again elsewhere"
+            ) from None
+
+    def check(self, recipe: FlowRecipe, wanted_by: str) -> None:
+        """Hold that the fields were computed by a recipe.
+
+        Args:
+            recipe: that is wanted.
+            wanted_by: whose it is, for the message.
+
+        Raises:
+            UsageError: they were not.
+        """
+        differing = self.recipe().differences(recipe)
+        if differing:
+            raise UsageError(
+                f"{self.path} holds flow of another recipe than {wanted_by} ({'; '.join(differing)}); two recipes are "
+                "never mixed: choose another folder, or the same options"
+            )
+
+    def begin(self, recipe: FlowRecipe) -> None:
+        """Give an empty folder its recipe, or hold that it has the same one.
+
+        Raises:
+            UsageError: it holds flow of another recipe, or something else.
+        """
+        if self.recipe_file.exists():
+            self.check(recipe, "is asked for")
+            return
+        if any(not is_leftover(path) for path in self.path.iterdir()):
+            raise UsageError(f"{self.path} exists and holds no flow; nothing is written into it: choose another -o")
+        write_text(self.recipe_file, _RecipeFile(recipe=recipe).model_dump_json(indent=2) + "\n")
+
+
+def _status(video: Path) -> os.stat_result:
+    try:
+        return video.stat()
+    except (OSError, ValueError):
+        raise VideoError(f"{video}: does not exist; check the path") from None
+
+
+@functools.lru_cache(maxsize=100_000)
+def _known_hash(path: Path, size_bytes: int, mtime_ns: int) -> str:
+    try:
+        return file_hash(path)
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
