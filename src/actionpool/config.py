@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from actionpool.errors import ConfigError, did_you_mean
+from actionpool.video.flow_recipe import FlowRecipe
 
 
 class Strict(BaseModel):
@@ -228,12 +229,34 @@ class TrainConfig(Strict):
     )
 
 
+class FlowConfig(Strict):
+    """Optical flow in the place of RGB: which fields a network reads, and how they were computed."""
+
+    path: str = Field("", description="folder that 'actionpool flow' wrote; empty: computed while videos are read")
+    stack: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="consecutive fields that make one frame, of two channels each; none: 5 for single frames (TSN), "
+        "1 for clips (I3D)",
+    )
+    recipe: FlowRecipe | None = Field(None, description="of the fields; none: as the folder has it")
+
+
+def _flow_folder(value: object) -> object:
+    """Allow ``flow: FOLDER`` beside ``flow: {path: FOLDER}``."""
+    return {"path": value} if isinstance(value, str) else value
+
+
 class DataConfig(Strict):
     """Which examples train, and which are kept for the score."""
 
     path: str = ""
     format: str = "auto"
     videos: str | None = Field(None, description="where the videos of a list lie, if not beside it")
+    flow: Annotated[FlowConfig | None, BeforeValidator(_flow_folder)] = Field(
+        None, description="read optical flow instead of RGB"
+    )
     split_column: str | None = None
     folds: int | None = Field(None, ge=2)
     fold: int | None = Field(None, ge=0)

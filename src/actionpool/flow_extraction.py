@@ -15,8 +15,8 @@ from actionpool.device import num_cores
 from actionpool.errors import UsageError, VideoError
 from actionpool.files import write_csv
 from actionpool.locking import only_writer, remove_leftovers
-from actionpool.video.flow import FlowPreset, FlowRecipe
 from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
+from actionpool.video.flow_recipe import FlowPreset, FlowRecipe
 from actionpool.video.probe import ProbeResult
 
 Say = Callable[[str], None]

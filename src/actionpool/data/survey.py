@@ -116,6 +116,6 @@ def _plan(source: Source, config: DataConfig, probes: Mapping[Path, ProbeResult]
             unusable=[path for path, result in probes.items() if result.reason is not None],
         )
     except DataError:
-        if config != DataConfig(path=config.path, format=config.format, videos=config.videos):
+        if config != DataConfig(path=config.path, format=config.format, videos=config.videos, flow=config.flow):
             raise  # a split that was asked for
         return None  # the report makes the attempt again and tells why it fails

@@ -13,45 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from actionpool.errors import VideoError
+from actionpool.video.flow_recipe import FlowRecipe
 from actionpool.video.limits import UInt8Array, VideoInfo
 from actionpool.video.reader import VideoReader
 
 NO_MOTION = 128
-FlowPreset = Literal["ultrafast", "fast", "medium"]
-
-
-class FlowRecipe(BaseModel):
-    """Everything that the fields of a video depend on, beside the video. Fields of two recipes are never mixed.
-
-    Attributes:
-        method: of computation.
-        preset: of DIS: iterations and grid. "fast" costs a fifth to a tenth of "medium" and errs by about 0.1 pixel
-            more (``benchmarks/flow.py``), which is the size of a quantisation step.
-        short_side: shorter side in pixels of the pictures that motion is computed on; a smaller video keeps its size,
-            and None keeps every video's own.
-        max_motion_pixels: larger components are clipped.
-        version: of the computation; raised where its results change.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    method: Literal["dis"] = "dis"
-    preset: FlowPreset = "fast"
-    short_side: int | None = Field(256, ge=16)
-    max_motion_pixels: float = Field(20.0, gt=0, allow_inf_nan=False)
-    version: Literal[1] = 1
-
-    def differences(self, other: FlowRecipe) -> list[str]:
-        """One ``name: mine, not theirs`` for each field that differs."""
-        mine, theirs = self.model_dump(), other.model_dump()
-        return [f"{name}: {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
 
 
 def quantise(flow: NDArray[np.floating], max_motion_pixels: float) -> UInt8Array:

@@ -25,7 +25,8 @@ from safetensors import SafetensorError, safe_open
 from actionpool.errors import DataError, UsageError, VideoError
 from actionpool.files import atomic_path, file_hash, write_text
 from actionpool.locking import is_leftover
-from actionpool.video.flow import ComputedFlow, FlowRecipe
+from actionpool.video.flow import ComputedFlow
+from actionpool.video.flow_recipe import FlowRecipe
 from actionpool.video.limits import UInt8Array, VideoInfo
 
 _MAX_NAME_BYTES = 200  # file systems allow 255, and the suffix and temporary names need some
