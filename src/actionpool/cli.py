@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from actionpool.cli_common import (
+    Compile,
+    Data,
+    DeviceOption,
+    Fold,
+    Folds,
+    Format,
+    Group,
+    Json,
+    PrecisionOption,
+    Run,
+    Settings,
+    SplitColumn,
+    Videos,
+    Views,
+    is_interactive,
+    plain,
+    print_error,
+    print_json,
+    print_line,
+    progress_bar,
+    sayer,
+)
+from actionpool.cli_features import extract
 from actionpool.errors import ActionPoolError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 app = typer.Typer(
     name="actionpool",
@@ -24,30 +42,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Data = Annotated[Path, typer.Argument(help="A folder of clips per class, a CSV or JSONL table, or official lists.")]
-Run = Annotated[Path, typer.Argument(help="A folder that 'actionpool train -o' made.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the standard output, nothing else.")]
-Videos = Annotated[Path | None, typer.Option(help="Where the videos of a list lie, if not beside it.")]
-Format = Annotated[str, typer.Option(help="Format of the data; 'auto' detects it and says which.")]
-DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
-PrecisionOption = Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="auto: bf16 where it is fast.")]
-Views = Annotated[str | None, typer.Option(help="CLIPSxCROPS a video, as in 10x1 or 10x3. [default: the run's]")]
-Compile = Annotated[bool, typer.Option("--compile", help="torch.compile first; pays off after some hundred videos.")]
-SplitColumn = Annotated[str | None, typer.Option(help="Column that says train, val or test; official lists: split1..3.")]
-Folds = Annotated[int | None, typer.Option(help="Cross-validation: this many folds (as many as groups: leave one out).")]
-Fold = Annotated[int | None, typer.Option(help="Which fold is the test part, from 0.")]
-Group = Annotated[str | None, typer.Option(help="Column whose values never lie on both sides of a split.")]
-
 
 def main() -> NoReturn:
     """Run the command line; exit codes 0 ok, 1 failed, 2 usage, 3 data problem."""
     try:
         app()
     except ActionPoolError as error:
-        _err(f"Error: {error}")
+        print_error(f"Error: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _err("Interrupted. What was finished is kept; the same command (train: with --resume) goes on.")
+        print_error("Interrupted. What was finished is kept; the same command (train: with --resume) goes on.")
         sys.exit(130)
     sys.exit(0)
 
@@ -66,7 +70,7 @@ def check(
     """Tell what DATA is: format, videos, classes, splits, what is broken and why. Changes nothing in it."""
     from actionpool.data.survey import check as run_check
 
-    with _progress("probing", as_json) as advance:
+    with progress_bar("probing", as_json) as advance:
         report = run_check(
             data,
             format=format,
@@ -78,7 +82,7 @@ def check(
             progress=advance,
         )
     if as_json:
-        _print_json(report.to_json())
+        print_json(report.to_json())
     else:
         from actionpool.show.tables import print_check
 
@@ -101,7 +105,7 @@ def train(
     folds: Folds = None,
     fold: Fold = None,
     group: Group = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value, as often as needed.")] = None,
+    settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in OUTPUT.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -125,13 +129,15 @@ def train(
         group=group,
         settings=settings or (),
         resume=resume,
-        progress=_interactive(as_json),
-        say=_sayer(as_json),
+        progress=is_interactive(as_json),
+        say=sayer(as_json),
     )
     if as_json:
-        _print_json({name: _plain(getattr(result, name)) for name in result.__slots__})
+        print_json({name: plain(getattr(result, name)) for name in result.__slots__})
     else:
-        print_line(f"Done: {result.epochs} epochs, {result.num_quarantined} videos quarantined. The run is in {result.run}.")
+        print_line(
+            f"Done: {result.epochs} epochs, {result.num_quarantined} videos quarantined. The run is in {result.run}."
+        )
         if result.num_test:
             print_line(f"Score it on the {result.num_test} videos kept aside: actionpool eval {result.run} {data}")
 
@@ -152,7 +158,7 @@ def evaluate(
     """Score RUN on a split of DATA; a video that cannot be read is reported as missing."""
     from actionpool.evaluation.evaluate import evaluate as run_evaluate
 
-    with _progress("scoring", as_json) as advance:
+    with progress_bar("scoring", as_json) as advance:
         evaluation = run_evaluate(
             run,
             data,
@@ -163,11 +169,11 @@ def evaluate(
             device=device,
             precision=precision,
             compiled=compiled,
-            say=_sayer(as_json),
+            say=sayer(as_json),
             progress=advance,
         )
     if as_json:
-        _print_json(evaluation.report.to_json())
+        print_json(evaluation.report.to_json())
     else:
         from actionpool.show.tables import print_evaluation
 
@@ -180,7 +186,9 @@ def predict(
     sources: Annotated[list[str], typer.Argument(help="Videos, folders, or patterns such as 'clips/*.mp4'.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the predictions.")],
     views: Views = None,
-    annotate: Annotated[bool, typer.Option("--annotate", help="Also write each video with its label burnt in.")] = False,
+    annotate: Annotated[
+        bool, typer.Option("--annotate", help="Also write each video with its label burnt in.")
+    ] = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     compiled: Compile = False,
@@ -216,11 +224,16 @@ def predict(
             {"video": str(r.path), "top": r.prediction.top(5) if r.prediction else None, "reason": r.reason}
             for r in results
         ]
-        _print_json({"output": str(output), "num_videos": len(results), "num_failed": len(failed), "videos": entries})
+        print_json({"output": str(output), "num_videos": len(results), "num_failed": len(failed), "videos": entries})
     else:
-        print_line(f"{len(results) - len(failed)} videos predicted, {len(failed)} not readable; see {output / 'summary.csv'}")
+        print_line(
+            f"{len(results) - len(failed)} videos predicted, {len(failed)} not readable; see {output / 'summary.csv'}"
+        )
     if len(failed) == len(results):
         raise typer.Exit(3)
+
+
+app.command()(extract)
 
 
 @app.command()
@@ -231,9 +244,9 @@ def demo(
     """Make small clips whose classes are motions, train on some, score on others, predict. Under three minutes."""
     from actionpool.demo import run_demo
 
-    result = run_demo(output, say=_sayer(as_json), progress=_interactive(as_json))
+    result = run_demo(output, say=sayer(as_json), progress=is_interactive(as_json))
     if as_json:
-        _print_json(result)
+        print_json(result)
 
 
 @app.command()
@@ -243,49 +256,9 @@ def doctor(as_json: Json = False) -> None:
 
     report = diagnose()
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
         for name, value in report.items():
             print_line(f"{name:<22} {value}")
     if not str(report["decoder check"]).startswith("ok"):
         raise typer.Exit(1)
-
-
-def print_line(sentence: str) -> None:
-    """A line on the standard output, as it is: names of files are no markup."""
-    typer.echo(sentence)
-
-
-def _err(sentence: str) -> None:
-    typer.echo(sentence, err=True)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
-
-
-def _sayer(as_json: bool) -> Any:
-    return _err if as_json else print_line
-
-
-def _interactive(as_json: bool) -> bool:
-    return not as_json and sys.stderr.isatty()
-
-
-@contextmanager
-def _progress(what: str, as_json: bool) -> Iterator[Any]:
-    """A progress bar on the standard error stream where a person looks on; yields ``advance(done, total)``."""
-    if not _interactive(as_json):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bar: Progress
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -68,14 +68,17 @@ def prepare_for_inference(
         A module with the signature of ``Recognizer.forward``, called with float clips of any dtype.
     """
     recognizer = recognizer.to(device).eval()
-    if precision == "bf16":
-        recognizer.backbone.to(torch.bfloat16)
-        recognizer.pooling.to(torch.bfloat16)
     for module in (recognizer.backbone, recognizer.pooling):
-        _channels_last(module)
+        prepare_network(module, device, precision)
     if compiled:
         return torch.compile(recognizer)  # type: ignore[return-value,unused-ignore]
     return recognizer
+
+
+def prepare_network(module: nn.Module, device: torch.device, precision: Literal["bf16", "fp32"]) -> None:
+    """Move a backbone or a pooling to its device, in evaluation mode, channels last, in the given precision."""
+    module.to(device, torch.bfloat16 if precision == "bf16" else None).eval()
+    _channels_last(module)
 
 
 def _channels_last(module: nn.Module) -> None:

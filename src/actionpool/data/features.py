@@ -45,6 +45,7 @@ class FeatureRecipe(_Section):
         frames_per_clip, frame_stride, clips_per_segment: what the network saw of a segment.
         segment_seconds: length of a segment; None = the length of its clips.
         num_segments: N equal segments a video instead; None = as many as ``segment_seconds`` gives.
+        edge: what a clip longer than its video does.
         transform: the ``transform`` section: size and normalisation of the frames.
         dtype: of the stored numbers.
         precision: that the network ran in.
@@ -58,6 +59,7 @@ class FeatureRecipe(_Section):
     clips_per_segment: int = Field(ge=1)
     segment_seconds: FiniteFloat | None = Field(gt=0)
     num_segments: int | None = Field(ge=1)
+    edge: Literal["stretch", "loop", "hold", "error"]
     transform: dict[str, Any]
     dtype: FeatureType
     precision: Literal["bf16", "fp32"]

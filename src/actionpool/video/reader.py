@@ -163,7 +163,25 @@ class VideoReader:
         wanted = range(start, self.info.num_frames if stop is None else min(stop, self.info.num_frames), step)
         return self._iterate(wanted)
 
-    def _iterate(self, wanted: range) -> Iterator[Frame]:
+    def iter_frames_at(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """Some frames one after another, in constant memory; key frames are sought where that saves decoding.
+
+        Args:
+            indices: distinct and ascending, each from 0 to ``info.num_frames - 1``.
+
+        Yields:
+            Frames in presentation order.
+
+        Raises:
+            UsageError: the indices do not ascend or are outside the video.
+            VideoError: a frame cannot be decoded.
+        """
+        wanted = np.asarray(indices, dtype=np.int64)
+        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= self.info.num_frames or bool((np.diff(wanted) < 1).any())):
+            raise UsageError(f"{self._path}: indices must ascend within its {self.info.num_frames} frames")
+        return self._iterate(wanted.tolist())
+
+    def _iterate(self, wanted: Sequence[int]) -> Iterator[Frame]:
         scaler = self._scaler()
         for frame_index, frame in self.decoded(wanted):
             pixels = np.empty((self._height, self._width, 3), np.uint8)

@@ -1,0 +1,241 @@
+"""``actionpool extract``: features of a data set by a named backbone, or by the network of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from actionpool.checkpoint import load, load_tensors
+from actionpool.config import AveragePoolingConfig, Config, FeaturesBackbone, ModelConfig, TransformConfig, override
+from actionpool.data.features import FeatureRecipe, FeatureType
+from actionpool.data.sources import Example, Source, read_source
+from actionpool.data.sources.base import absolute, is_hidden, is_video_name
+from actionpool.device import Device, Precision, prepare_network, resolve_device, resolve_precision
+from actionpool.errors import ConfigError, UsageError
+from actionpool.extraction import ExtractionResult, Extractor, extract_features, hash_of_weights
+from actionpool.models.backbones import Backbone
+from actionpool.models.build import build_backbone, build_pooling
+from actionpool.models.pooling import Pooling
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSettings:
+    """What the network is shown of a video.
+
+    Attributes:
+        frames_per_clip, frame_stride: of a clip; None = what the network was made for, and 1.
+        clips_per_segment: M.
+        segment_seconds: length of a segment; None = that of its clips.
+        num_segments: so many equal segments a video instead.
+    """
+
+    frames_per_clip: int | None = None
+    frame_stride: int | None = None
+    clips_per_segment: int = 1
+    segment_seconds: float | None = None
+    num_segments: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.segment_seconds is not None and self.num_segments is not None:
+            raise UsageError("--segment-seconds and --segments exclude each other: a length, or a number of segments")
+        for name in ("frames_per_clip", "frame_stride", "clips_per_segment", "segment_seconds", "num_segments"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name} must be positive, got {value}")
+
+
+def extract(
+    data: str | Path,
+    output: str | Path,
+    *,
+    backbone: str | Path,
+    weights: str | Path | None = None,
+    windows: WindowSettings = WindowSettings(),
+    maps: bool = False,
+    dtype: FeatureType = "float16",
+    settings: Iterable[str] = (),
+    format: str = "auto",
+    videos: str | Path | None = None,
+    batch_size: int = 8,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    num_threads: int = 0,
+    on_result: Callable[[str, int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> ExtractionResult:
+    """Extract features; the folder is then data for ``train``, ``check`` and ``evaluate``.
+
+    Args:
+        data: a folder, table or list, as for ``train``; also a video, or a folder of nothing but videos.
+        output: the folder of features, new or begun by the same command.
+        backbone: a name of ``model.backbone``, or a run folder: its backbone, pooling, frames and sizes.
+        weights: a file for a named backbone; None = as its configuration says, else random from seed 0.
+        windows: what the network is shown.
+        maps: keep ``(D, t, h, w)`` a segment instead of pooling it.
+        dtype: of the stored numbers.
+        settings: ``dotted.key=value`` over the configuration: ``model.backbone.*``, ``transform.*``.
+        format, videos: how to read the data.
+        batch_size, device, precision, num_threads: how to compute.
+        on_result: receives (video, done, total).
+        say: receives sentences for the user.
+
+    Raises:
+        UsageError: an unknown name, or a folder of something else or of another recipe.
+        ConfigError: a setting that does not fit.
+        DataError: labels or weights that cannot be read.
+
+    Example:
+        >>> extract("clips", "features", backbone="runs/first")  # doctest: +SKIP
+    """
+    tell = say or (lambda sentence: None)
+    source = _read(data, format, videos)
+    for note in source.notes:
+        tell(note)
+    config, network, pooling = _network(str(backbone), weights, settings)
+    extractor = make_extractor(
+        config,
+        network,
+        None if maps else pooling,
+        windows=windows,
+        dtype=dtype,
+        device=device,
+        precision=precision,
+    )
+    return extract_features(
+        extractor,
+        source,
+        Path(output),
+        batch_size=batch_size,
+        num_threads=num_threads,
+        on_result=on_result,
+        say=tell,
+    )
+
+
+def make_extractor(
+    config: Config,
+    backbone: Backbone,
+    pooling: Pooling | None,
+    *,
+    windows: WindowSettings = WindowSettings(),
+    dtype: FeatureType = "float16",
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> Extractor:
+    """Make a network ready to extract, and write down its recipe.
+
+    Args:
+        config: the ``model`` and ``transform`` sections that describe the network and its input.
+        backbone: moved and cast in place.
+        pooling: likewise; None keeps the maps.
+        windows: what it is shown.
+        dtype: of the stored numbers.
+        device, precision: where and how it runs.
+
+    Raises:
+        ConfigError: the network does not read RGB frames.
+    """
+    spec = backbone.input_spec
+    if spec.num_channels != 3:
+        raise ConfigError(
+            f"model.backbone '{config.model.backbone.name}' reads {spec.num_channels} channels; extraction decodes RGB "
+            "frames of 3"
+        )
+    on = resolve_device(device)
+    how = resolve_precision(precision, on)
+    recipe = FeatureRecipe(
+        backbone=config.model.backbone.model_dump(mode="json"),
+        weights_hash=hash_of_weights(backbone, pooling),
+        pooling=None if pooling is None else config.model.pooling.model_dump(mode="json"),
+        frames_per_clip=windows.frames_per_clip or spec.frames_per_clip,
+        frame_stride=windows.frame_stride or 1,
+        clips_per_segment=windows.clips_per_segment,
+        segment_seconds=windows.segment_seconds,
+        num_segments=windows.num_segments,
+        edge=config.sampling.edge,
+        transform=_of_input(config.transform),
+        dtype=dtype,
+        precision=how,
+    )
+    for module in (backbone, pooling):
+        if module is not None:
+            prepare_network(module, on, how)
+    return Extractor(backbone, pooling, config.transform, recipe)
+
+
+def _of_input(transform: TransformConfig) -> dict[str, Any]:
+    """The part of the transform that a single centre view depends on."""
+    values = transform.model_dump(mode="json", include={"short_side", "crop", "mean", "std"})
+    return {"resize": None if transform.short_side else transform.model_dump(mode="json")["resize"], **values}
+
+
+def _network(name: str, weights: str | Path | None, settings: Iterable[str]) -> tuple[Config, Backbone, Pooling]:
+    """The configuration, backbone and pooling that ``--backbone`` names."""
+    run = Path(name)
+    if run.exists():
+        if weights is not None:
+            raise UsageError(f"--weights: the run {run} has its own; leave the option out")
+        model = load(run)
+        config = override(model.config, settings)
+        if config.model != model.config.model:
+            raise UsageError(f"--set: the model of the run {run} is what it is; only transform.* can be set")
+        if isinstance(config.model.backbone, FeaturesBackbone):
+            raise UsageError(f"--backbone: the run {run} was trained on features and has no backbone; name one")
+        return config, model.recognizer.backbone, model.recognizer.pooling
+    config = override(Config(model=ModelConfig(pooling=AveragePoolingConfig())), [f"model.backbone={name}"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # without weights: at least the same ones each time
+        backbone = build_backbone(override(config, settings).model.backbone)
+    # What the network was made for, unless told otherwise.
+    config = override(config.model_copy(update={"transform": input_transform(backbone)}), settings)
+    if weights is not None:
+        _load(backbone, Path(weights))
+    return config, backbone, build_pooling(config.model.pooling, backbone.out_channels)
+
+
+def input_transform(backbone: Backbone) -> TransformConfig:
+    """The test view that a backbone was made for."""
+    spec = backbone.input_spec
+    sized = spec.resize is not None or spec.short_side is not None
+    return TransformConfig(
+        resize=spec.resize,
+        short_side=spec.short_side if sized else round(spec.size * 8 / 7),
+        crop=spec.size,
+        mean=spec.mean,
+        std=spec.std,
+    )
+
+
+def _load(backbone: Backbone, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from actionpool.errors import CheckpointError
+
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as weights ({error}); expected a safetensors file") from None
+    load_tensors(backbone, tensors, path)
+
+
+def _read(data: str | Path, format: str, videos: str | Path | None) -> Source:
+    """The labelled videos, or unlabelled ones where there are only videos."""
+    path = absolute(data)
+    found: list[Path] = []
+    if format == "auto" and videos is None:
+        if path.is_file() and is_video_name(path.name):
+            found = [path]
+        elif path.is_dir():
+            entries = [entry for entry in sorted(path.iterdir()) if not is_hidden(entry.name)]
+            found = entries if all(is_video_name(entry.name) and entry.is_file() for entry in entries) else []
+    if not found:
+        return read_source(path, format=format, videos=None if videos is None else Path(videos))
+    examples = tuple(Example(entry.name, entry, (), None, {}) for entry in found)
+    note = "nothing but videos: they have no labels, and the features are good for prediction only"
+    kind: Literal["untrimmed"] = "untrimmed"
+    return Source("videos", found[0].parent, examples, (), (note,), kind)
