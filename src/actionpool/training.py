@@ -13,6 +13,7 @@ from actionpool.config import Config, load_config, override, parse_config, prese
 from actionpool.data.datasets import default_num_workers
 from actionpool.data.feature_dataset import adapt_to_features
 from actionpool.data.feature_sets import FeatureSet
+from actionpool.data.flow_dataset import adapt_to_flow, without_flow
 from actionpool.data.sources import Example
 from actionpool.data.splits import write_splits
 from actionpool.data.survey import Survey, survey
@@ -72,6 +73,7 @@ def train(
     folds: int | None = None,
     fold: int | None = None,
     group: str | None = None,
+    flow: str | Path | None = None,
     settings: Iterable[str] = (),
     resume: bool = False,
     progress: bool = False,
@@ -85,6 +87,7 @@ def train(
         model: a preset's name.
         epochs, batch_size, seed, device, precision: over the preset's.
         format, videos, split_column, folds, fold, group: how to read and split the data.
+        flow: a folder that ``compute_flow`` wrote: learn from motion in the place of colour.
         settings: ``dotted.key=value`` over everything else.
         resume: continue the run in ``output`` with its own configuration, to the same end as if never stopped.
         progress: show a progress bar on the standard error stream.
@@ -114,11 +117,15 @@ def train(
             "data": {
                 "path": str(data), "format": format, "videos": None if videos is None else str(videos),
                 "split_column": split_column, "folds": folds, "fold": fold, "group": group,
+                "flow": None if flow is None else {"path": str(flow)},
             },
         }  # fmt: skip
         config = override(_with_options(preset(model), options), settings)
+        if config.data.flow is not None:
+            config, sentence = adapt_to_flow(config, config.data.flow)
+            tell(sentence)
     prepared = prepare_data(config, run, resume=resume, tell=tell)
-    config = _settle(config, len(prepared.train))
+    config = _settle(config, prepared, tell)
     if prepared.features is not None and not resume:
         adapted, sentence = adapt_to_features(config.model, prepared.features.row_shape)
         config = config.model_copy(update={"model": adapted})
@@ -154,6 +161,8 @@ def prepare_data(config: Config, run: RunFolder, *, resume: bool, tell: Say) -> 
     for sentence in (*report.notes, *(f"Warning: {warning}" for warning in report.warnings)):
         tell(sentence)
     quarantined = {entry.video: entry.reason for entry in report.quarantined}
+    if config.data.flow is not None:
+        quarantined |= without_flow(config.data.flow, (e for e in source.examples if e.video not in quarantined))
     if quarantined:
         tell(f"Quarantined {len(quarantined)} of {report.num_videos} videos: left out, listed in {run.quarantine}.")
     if found.plan is None:
@@ -161,15 +170,17 @@ def prepare_data(config: Config, run: RunFolder, *, resume: bool, tell: Say) -> 
     tell(f"Split: {found.plan.how}.")
     by_split: dict[str, list[Example]] = {"train": [], "val": [], "test": [], "unused": []}
     for position, example in enumerate(source.examples):
-        if found.probes[example.path].reason is None and example.labels:
+        usable = found.probes[example.path].reason is None and example.video not in quarantined
+        if usable and example.labels:
             by_split[found.plan.assignment[position]].append(example)
     if not by_split["train"]:
+        first = next((f" (the first, {video}: {reason})" for video, reason in quarantined.items()), "")
         raise DataError(
-            f"no usable video is left to train on, {len(quarantined)} are quarantined: run 'actionpool check' on the data"
+            f"no usable video is left to train on, {len(quarantined)} are quarantined{first}; run 'actionpool check' "
+            "on the data"
         )
     if config.model.task == "single-label":
-        _check_single_labels(by_split["train"] + by_split["val"])
-    if not resume:
+        if not resume:
         run.path.mkdir(parents=True, exist_ok=True)
         write_splits(run.splits, source, found.plan)
         _write_data(run, found, {name: len(examples) for name, examples in by_split.items()})
@@ -180,15 +191,6 @@ def prepare_data(config: Config, run: RunFolder, *, resume: bool, tell: Say) -> 
     return PreparedData(
         source.classes, by_split["train"], by_split["val"], by_split["test"], quarantined, source.features
     )
-
-
-def _check_single_labels(examples: Sequence[Example]) -> None:
-    for example in examples:
-        if len(example.labels) > 1:
-            raise DataError(
-                f"{example.video} has {len(example.labels)} labels ({'; '.join(example.labels)}), and this model is for "
-                "one label a video; keep one, give each its own start and end, or set model.task=multi-label"
-            )
 
 
 def _finished(run: RunFolder) -> TrainResult | None:
@@ -219,10 +221,18 @@ def _with_options(config: Config, options: Mapping[str, Mapping[str, object]]) -
     return parse_config(values)
 
 
-def _settle(config: Config, num_train: int) -> Config:
+def _settle(config: Config, prepared: PreparedData, tell: Say) -> Config:
     """Fill in what ``auto`` stands for, so that the written configuration says what was done."""
     settings = config.train
     changes: dict[str, Any] = {}
+    num_train = len(prepared.train)
+    several = [example for example in prepared.train + prepared.val if len(example.labels) > 1]
+    if several and config.model.task == "single-label":
+        tell(
+            f"{len(several)} videos have several labels, first {several[0].video} ({'; '.join(several[0].labels)}): "
+            "training for multi-label video, scored by mean average precision."
+        )
+        config = config.model_copy(update={"model": config.model.model_copy(update={"task": "multi-label"})})
     if settings.batch_size == "auto":
         # Large enough for stable gradients, small enough that an epoch of a small set still makes several steps.
         changes["batch_size"] = min(32, max(4, 2 ** round(math.log2(max(1, num_train / 8)))))

@@ -51,9 +51,11 @@ class Item:
     info: VideoInfo
 
 
-class _Read(NamedTuple):
-    frames: Tensor  # uint8 (N M T, C, H, W)
-    shape: tuple[int, int, int]  # N, M, T
+class Read(NamedTuple):
+    """What of a video goes into the transform."""
+
+    frames: Tensor  # uint8 (N M T, C, H, W); flow: float, 0 = no motion
+    shape: tuple[int, ...]  # N, M, T
     segments_seconds: NDArray[np.float64]  # (N, 2)
     info: VideoInfo
 
@@ -115,25 +117,36 @@ class VideoDataset(Dataset[Item | Failure]):
             labels[self.class_index[name]] = 1
         return Item(index, clips, labels, torch.from_numpy(read.segments_seconds), read.info)
 
-    def _read(self, example: Example, rng: np.random.Generator) -> _Read:
+    def _read(self, example: Example, rng: np.random.Generator) -> Read:
         size, short_side = self.transform.resize, self.transform.short_side
         if short_side is not None:
             size = None
         with VideoReader(example.path, size=size, short_side=short_side, num_threads=self.num_threads) as reader:
-            first, stop = 0, reader.info.num_frames
-            if example.interval is not None:
-                first, stop = frame_range(reader.timestamps_seconds, example.interval)
-            indices = first + self._indices(stop - first, rng)  # (N, M, T)
+            indices, segments = self._choose(example, reader.info, reader.timestamps_seconds, rng)
             pixels = reader.frames_at(indices.reshape(-1).tolist())
-            shown = reader.timestamps_seconds - reader.timestamps_seconds[0]
-            edges = np.append(shown, max(reader.info.duration_seconds, shown[-1]))
-        if self.sampling.test_sampler == "uniform":
-            segments = segment_seconds(edges[first : stop + 1], len(indices))
-        else:
-            segments = clip_seconds(edges, indices)
         frames = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        num_segments, num_clips, num_frames = indices.shape
-        return _Read(frames, (num_segments, num_clips, num_frames), segments, reader.info)
+        return Read(frames, indices.shape, segments, reader.info)
+
+    def _choose(
+        self,
+        example: Example,
+        info: VideoInfo,
+        timestamps_seconds: NDArray[np.float64],
+        rng: np.random.Generator,
+        *,
+        num_beyond: int = 0,
+    ) -> tuple[sampling.Indices, NDArray[np.float64]]:
+        """Which frames ``(N, M, T)`` an example gives, and the seconds ``(N, 2)`` that its segments stand for.
+
+        ``num_beyond``: frames at the end that are not chosen where there are others; a chosen one reaches into them.
+        """
+        first, stop = frame_range(timestamps_seconds, example.interval)
+        indices = first + self._indices(max(1, stop - first - num_beyond), rng)
+        shown = timestamps_seconds - timestamps_seconds[0]
+        edges = np.append(shown, max(info.duration_seconds, shown[-1]))
+        if self.sampling.test_sampler == "uniform":
+            return indices, segment_seconds(edges[first : stop + 1], len(indices))
+        return indices, clip_seconds(edges, indices)
 
     def _indices(self, num_frames: int, rng: np.random.Generator) -> sampling.Indices:
         config = self.sampling

@@ -21,6 +21,7 @@ from actionpool.config import (
 from actionpool.data import sampling
 from actionpool.data.datasets import ClipKey, Item, VideoDataset
 from actionpool.data.feature_sets import FeatureSet, edges_of, rows_inside
+from actionpool.data.flow_dataset import FlowDataset
 from actionpool.data.sources import Example
 from actionpool.errors import ConfigError, DataError
 from actionpool.timeline import segment_seconds
@@ -119,12 +120,12 @@ def open_dataset(
     seed: int = 0,
     num_threads: int = 1,
 ) -> VideoDataset | FeatureDataset:
-    """The dataset of some examples: features where the source has them, else decoded videos.
+    """The dataset of some examples: features where the source has them, else videos, decoded or as optical flow.
 
     Args:
         examples, classes: what to read, and the labels' order.
         config: how to sample and transform.
-        features: of the source; None = videos.
+        features: of the source; None = videos (as flow where ``config.data.flow`` says so).
         training: chance and augmentation, or the deterministic test.
         sampling: instead of the configuration's, for videos.
         seed: of all chance.
@@ -132,6 +133,17 @@ def open_dataset(
     """
     if features is not None:
         return FeatureDataset(examples, classes, features=features, rows=config.features, training=training, seed=seed)
+    if config.data.flow is not None:
+        return FlowDataset(
+            examples,
+            classes,
+            flow=config.data.flow,
+            sampling=config.sampling if sampling is None else sampling,
+            transform=config.transform,
+            training=training,
+            seed=seed,
+            num_threads=num_threads,
+        )
     return VideoDataset(
         examples,
         classes,

@@ -1,7 +1,12 @@
-"""From decoded frames to network input with torchvision's transforms; one draw for all frames of a video."""
+"""From decoded frames to network input with torchvision's transforms; one draw for all frames of a video.
+
+Optical flow takes the same way as float ``(F, 2S, H, W)``, channels x, y, x, y ..., 0 = no motion. Mirrored flow points
+the other way, so its x channels change their sign; and no motion stays 0: the mean is not used, only the mean ``std``.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -14,7 +19,7 @@ from actionpool.config import TransformConfig
 Transform = Callable[[Tensor], Tensor]
 
 
-def train_transform(config: TransformConfig) -> Transform:
+def train_transform(config: TransformConfig, *, flow: bool = False) -> Transform:
     """Random crop (or TSN's scale jitter), flip, normalise: uint8 ``(F, C, H, W)`` to float ``(1, F, C, S, S)``.
 
     The leading axis counts the crops of a video, one in training. Chance comes from torch's global generator.
@@ -26,17 +31,17 @@ def train_transform(config: TransformConfig) -> Transform:
         crop = v2.RandomCrop(config.crop, pad_if_needed=True, padding_mode="edge")
     steps: list[Transform] = [crop]
     if config.flip:
-        steps.append(v2.RandomHorizontalFlip())
-    return _compose([*steps, _normalise(config), _one_view])
+        steps.append(_mirror_half_of_flow if flow else v2.RandomHorizontalFlip())
+    return _compose([*steps, _normalise(config, flow=flow), _one_view])
 
 
-def test_transform(config: TransformConfig, num_crops: int = 1) -> Transform:
+def test_transform(config: TransformConfig, num_crops: int = 1, *, flow: bool = False) -> Transform:
     """The deterministic views: uint8 ``(F, C, H, W)`` to float ``(R, F, C, S, S)``.
 
     R = 1: the centre. 3: both ends and the centre of the longer side. 5: corners and centre. 10: these and their
     mirror images (TSN).
     """
-    return _Views(config.crop, num_crops, _normalise(config))
+    return _Views(config.crop, num_crops, _normalise(config, flow=flow), flow=flow)
 
 
 test_transform.__test__ = False  # type: ignore[attr-defined]  # the name is the field's; it is no pytest test
@@ -45,8 +50,8 @@ test_transform.__test__ = False  # type: ignore[attr-defined]  # the name is the
 class _Views:
     """A class and no closure: loaders hand it to their processes."""
 
-    def __init__(self, size: int, num_crops: int, normalise: Transform) -> None:
-        self.size, self.num_crops, self.normalise = size, num_crops, normalise
+    def __init__(self, size: int, num_crops: int, normalise: Transform, *, flow: bool) -> None:
+        self.size, self.num_crops, self.normalise, self.flow = size, num_crops, normalise, flow
 
     def __call__(self, frames: Tensor) -> Tensor:
         frames = _at_least(frames, self.size)
@@ -59,6 +64,8 @@ class _Views:
                 views = list(TF.five_crop(frames, [self.size]))
             case _:
                 views = list(TF.ten_crop(frames, [self.size]))
+                if self.flow:
+                    views[5:] = [_reverse_x(view) for view in views[5:]]
         return torch.stack([self.normalise(view) for view in views])
 
 
@@ -71,8 +78,25 @@ def _compose(steps: list[Transform]) -> Transform:
     return composed
 
 
-def _normalise(config: TransformConfig) -> Transform:
+def _normalise(config: TransformConfig, *, flow: bool) -> Transform:
+    if flow:
+        return functools.partial(_divide, sum(config.std) / len(config.std))
     return _compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(config.mean), list(config.std))])
+
+
+def _divide(std: float, motion: Tensor) -> Tensor:
+    return motion / std
+
+
+def _mirror_half_of_flow(motion: Tensor) -> Tensor:
+    return _reverse_x(motion.flip(-1)) if torch.rand(()) < 0.5 else motion
+
+
+def _reverse_x(motion: Tensor) -> Tensor:
+    """The same with the sign of the x channels, 0, 2, 4 ..., changed."""
+    motion = motion.clone()
+    motion[..., 0::2, :, :] *= -1
+    return motion
 
 
 def _at_least(frames: Tensor, size: int) -> Tensor:

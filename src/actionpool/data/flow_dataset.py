@@ -1,0 +1,192 @@
+"""Labelled videos as optical flow: the items of ``VideoDataset`` with motion in the place of colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from actionpool.config import Config, FlowConfig, SamplingConfig, TransformConfig
+from actionpool.data.datasets import Read, VideoDataset
+from actionpool.data.sources import Example
+from actionpool.data.transforms import test_transform, train_transform
+from actionpool.errors import ConfigError, UsageError, VideoError
+from actionpool.timeline import frame_range
+from actionpool.values import VideoInfo
+from actionpool.video.flow import NO_MOTION, ComputedFlow
+from actionpool.video.flow_files import FlowFolder, StoredFlow, open_flow
+from actionpool.video.flow_recipe import FlowRecipe
+
+# Published networks read flow as pictures whose range 0 to 1 spans -20 to 20 pixels.
+_UNIT_PIXELS = 40.0
+
+
+class FlowDataset(VideoDataset):
+    """Examples read as optical flow, from the files of a flow folder or computed while the video is read.
+
+    The frame at index i is the stack of the S fields i ... i + S - 1, whose channels follow one another as x, y, x, y:
+    ``(2S, H, W)``. Frames are chosen so that their stacks end inside the example; in one that is too short the last
+    motion repeats. So S = 5 and T = 1 are the clips of TSN, S = 1 and T frames those of I3D's flow stream.
+
+    Fields are resized like decoded frames, and their vectors with them: motion counts in pixels of the resized
+    picture. A value is ``pixels / 40`` divided by the mean of ``transform.std``: for 0.5 that is I3D's range of -1 to
+    1, for ImageNet's 0.226 it is TSN's.
+
+    Args:
+        examples, classes, sampling, transform, training, seed, num_threads: as for ``VideoDataset``.
+        flow: where the fields are, and how many make a frame; as ``adapt_to_flow`` completed it.
+
+    Raises:
+        UsageError: the folder's fields were computed by another recipe.
+        DataError: there is no flow folder.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        classes: Sequence[str],
+        *,
+        flow: FlowConfig,
+        sampling: SamplingConfig,
+        transform: TransformConfig,
+        training: bool,
+        seed: int = 0,
+        num_threads: int = 1,
+    ) -> None:
+        super().__init__(
+            examples,
+            classes,
+            sampling=sampling,
+            transform=transform,
+            training=training,
+            seed=seed,
+            num_threads=num_threads,
+        )
+        if training:
+            self._apply = train_transform(transform, flow=True)
+        else:
+            self._apply = test_transform(transform, sampling.test_crops, flow=True)
+        self.stack = _stack(flow, sampling)
+        self.folder = FlowFolder(Path(flow.path)) if flow.path else None
+        self.recipe = _recipe(flow)
+
+    def _read(self, example: Example, rng: np.random.Generator) -> Read:
+        if self.folder is None:
+            with ComputedFlow(example.path, self.recipe, num_threads=self.num_threads) as computed:
+                return self._stacks(computed, example, rng)
+        return self._stacks(stored_flow(self.folder, example), example, rng)
+
+    def _stacks(self, flow: StoredFlow | ComputedFlow, example: Example, rng: np.random.Generator) -> Read:
+        times = flow.timestamps_seconds
+        # Of F frames only F - 1 differ from the next: S fields that end with the last of those begin at F - 1 - S.
+        indices, segments = self._choose(example, flow.info, times, rng, num_beyond=self.stack)
+        first, stop = frame_range(times, example.interval)
+        wanted = indices.reshape(-1, 1) + np.arange(self.stack)
+        fields = flow.fields_at(np.minimum(wanted, max(first, stop - 2)).reshape(-1).tolist())  # (N M T S, 2, h, w)
+        motion = self._resized(fields, flow.info)
+        return Read(motion.unflatten(0, wanted.shape).flatten(1, 2), indices.shape, segments, flow.info)
+
+    def _resized(self, fields: NDArray[np.uint8], info: VideoInfo) -> Tensor:
+        """Bytes ``(n, 2, h, w)`` to motion ``(n, 2, H, W)`` in units of 40 pixels of the resized picture."""
+        # ``dequantise``, for tensors.
+        motion = (torch.from_numpy(fields).float() - NO_MOTION) * (self.recipe.max_motion_pixels / 127 / _UNIT_PIXELS)
+        height, width = fields.shape[-2:]
+        target = _target_size(self.transform, info) or (height, width)
+        if target == (height, width):
+            return motion
+        motion = F.interpolate(motion, target, mode="bilinear", antialias=True)
+        return motion * torch.tensor([target[1] / width, target[0] / height]).view(2, 1, 1)
+
+
+def stored_flow(folder: FlowFolder, example: Example) -> StoredFlow:
+    """The flow of an example's video.
+
+    Raises:
+        VideoError: there is none, or it is of another version of the video, or of another recipe.
+    """
+    flow = open_flow(folder.file_of(example.video))
+    flow.check_video(example.path)
+    return flow
+
+
+def without_flow(flow: FlowConfig, examples: Iterable[Example]) -> dict[str, str]:
+    """The videos whose flow cannot be used, with the reason; none where it is computed while reading."""
+    reasons: dict[str, str] = {}
+    if not flow.path:
+        return reasons
+    for example in examples:
+        try:
+            stored_flow(FlowFolder(Path(flow.path)), example)
+        except VideoError as error:
+            reasons[example.video] = str(error)
+    return reasons
+
+
+def adapt_to_flow(config: Config, flow: FlowConfig) -> tuple[Config, str]:
+    """A configuration that reads flow: its recipe and stack filled in, and a network of as many channels.
+
+    Args:
+        config: as it was configured.
+        flow: its ``data.flow``.
+
+    Returns:
+        The configuration, and a sentence on what it reads.
+
+    Raises:
+        ConfigError: the backbone reads RGB only, or another number of channels was asked for.
+        UsageError: the folder's fields were computed by another recipe than the one asked for.
+        DataError: there is no flow folder.
+    """
+    stack = _stack(flow, config.sampling)
+    channels, backbone = 2 * stack, config.model.backbone
+    known = type(backbone).model_fields.get("num_channels")
+    if known is None:
+        raise ConfigError(
+            f"the backbone '{backbone.name}' reads RGB only, and --flow gives {channels} channels of motion; "
+            "use tsn or i3d"
+        )
+    if getattr(backbone, "num_channels") not in (known.default, channels):  # noqa: B009 - not every backbone has it
+        raise ConfigError(f"model.backbone.num_channels must be {channels} for stacks of {stack} fields; leave it out")
+    flow = flow.model_copy(update={"stack": stack, "recipe": _recipe(flow)})
+    model = config.model.model_copy(update={"backbone": backbone.model_copy(update={"num_channels": channels})})
+    data = config.data.model_copy(update={"flow": flow})
+    where = f"of {flow.path}" if flow.path else "computed while videos are read"
+    sentence = f"Reading optical flow {where}, stacks of {stack} fields: {channels} channels."
+    return config.model_copy(update={"model": model, "data": data}), sentence
+
+
+def reading_flow_from(config: Config, path: str) -> Config:
+    """The configuration of a run that reads flow, with the fields from another folder ("" = computed while reading)."""
+    if config.data.flow is None:
+        raise UsageError(f"--flow {path}: the run reads no optical flow; leave --flow out, or give a run that does")
+    flow = config.data.flow.model_copy(update={"path": path})
+    return config.model_copy(update={"data": config.data.model_copy(update={"flow": flow})})
+
+
+def _stack(flow: FlowConfig, sampling: SamplingConfig) -> int:
+    if flow.stack is not None:
+        return flow.stack
+    return 5 if sampling.frames_per_clip == 1 else 1
+
+
+def _recipe(flow: FlowConfig) -> FlowRecipe:
+    """The recipe of the fields, held against what was asked for."""
+    if not flow.path:
+        return flow.recipe or FlowRecipe()
+    folder = FlowFolder(Path(flow.path))
+    if flow.recipe is not None:
+        folder.check(flow.recipe, "is configured")
+    return folder.recipe()
+
+
+def _target_size(transform: TransformConfig, info: VideoInfo) -> tuple[int, int] | None:
+    """(height, width) that a decoded frame would have; None = as it is."""
+    if transform.short_side is None:
+        return transform.resize
+    scale = transform.short_side / min(info.height, info.width)
+    return max(1, round(info.height * scale)), max(1, round(info.width * scale))
