@@ -121,7 +121,7 @@ def test_eval_reports_missing_and_equals_itself(tiny_run, motion_clips, tmp_path
     report = first.report
     assert report.num_missing == 0
     assert report.num_videos == sum(map(sum, report.confusion)) == len(first.scored)
-    hits = [max(zip(row.tolist(), load(tiny_run).classes, strict=True))[1] == label for _, label, row in first.scored]
+    hits = [max(zip(row.tolist(), load(tiny_run).classes, strict=True))[1] in labels for _, labels, row in first.scored]
     assert report.top1 == pytest.approx(sum(hits) / len(hits))
     assert evaluate(tiny_run, motion_clips, num_workers=0).report == report
     assert json.loads((tiny_run / "evaluations" / "test-3x1.json").read_text())["top1"] == report.top1
@@ -143,6 +143,30 @@ def test_eval_is_strict_about_broken_and_foreign_videos(tiny_run, motion_clips, 
     (other / "sway").rename(other / "swey")
     with pytest.raises(DataError, match=r"'swey', which is no class of the run. Did you mean 'sway'\?"):
         evaluate(tiny_run, other, num_workers=0)
+
+
+def test_several_labels_make_it_multi_label(motion_clips, tmp_path):
+    table = ["video,label,split"]
+    for folder in sorted(motion_clips.iterdir()):
+        for number, clip in enumerate(sorted(folder.glob("*.mp4"))):
+            labels = f"{folder.name};moves" if folder.name in ("rise", "sway") else folder.name
+            table.append(f"{clip.relative_to(motion_clips)},{labels},{'test' if number > 8 else 'train'}")
+    (tmp_path / "table.csv").write_text("\n".join(table) + "\n")
+    said = []
+    train(tmp_path / "table.csv", tmp_path / "run", videos=motion_clips, epochs=1, settings=TINY, say=said.append)
+    assert any("training for multi-label video" in sentence for sentence in said)
+    assert "val_map" in rows(tmp_path / "run" / "metrics.csv")[0]
+    evaluation = evaluate(tmp_path / "run", tmp_path / "table.csv", videos=motion_clips, num_workers=0)
+    report = evaluation.report
+    assert set(report.per_class) == {"fall", "moves", "pulse", "rise", "sway"}
+    assert report.num_videos == 12
+    assert 0 < report.mean_precision <= 1
+    # Average precision by hand: the mean, over the videos of a class, of the precision at each one's rank.
+    column = load(tmp_path / "run").classes.index("moves")
+    ranked = sorted(evaluation.scored, key=lambda row: -row[2][column].item())
+    hits = [("moves" in labels) for _, labels, _ in ranked]
+    by_hand = [sum(hits[: rank + 1]) / (rank + 1) for rank, hit in enumerate(hits) if hit]
+    assert report.per_class["moves"] == pytest.approx(sum(by_hand) / len(by_hand))
 
 
 def test_nothing_usable_is_a_data_error(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +53,7 @@ def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False
     say(f"$ actionpool train {clips} -o {run} --epochs {_EPOCHS} {settings}")
     train(clips, run, model="gated-c3d", epochs=_EPOCHS, settings=DEMO_SETTINGS, progress=progress, say=say)
     say(f"$ actionpool eval {run} {clips}")
-    report = evaluate(run, clips, say=say).report
+    evaluation = evaluate(run, clips, say=say)
     held_out = [row for row in (run / "splits.csv").read_text(encoding="utf-8").splitlines() if row.endswith(",test")]
     say(f"$ actionpool predict {run} (one held-out clip of each class) -o {output / 'predictions'} --annotate")
     chosen = {row.split("/")[0]: clips / row.split(",")[0] for row in held_out}
@@ -66,18 +65,18 @@ def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False
     chance = 1 / len(MOTIONS)
     seconds = time.monotonic() - began
     say(
-        f"Top-1 on {report.num_videos} held-out clips: {report.top1:.2f}, chance {chance:.2f}. "
+        f"Top-1 on {evaluation.report.num_videos} held-out clips: {evaluation.score:.2f}, chance {chance:.2f}. "
         f"{seconds:.0f} s in all. Look at {output / 'predictions'}."
     )
-    if report.top1 < 2 * chance:
+    if evaluation.score < 2 * chance:
         raise ActionPoolError(
-            f"the demo should end well above chance, and reached {report.top1:.2f}; paste 'actionpool doctor' into a "
+            f"the demo should end well above chance, and reached {evaluation.score:.2f}; paste 'actionpool doctor' into a "
             "bug report"
         )
     return {
         "output": str(output),
         "num_clips": len(MOTIONS) * _CLIPS_PER_CLASS,
         "chance": chance,
-        "top1": report.top1,
+        "top1": evaluation.score,
         "seconds": round(seconds, 1),
     }

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -20,15 +20,15 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Ric
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePrecision
 
 from actionpool.checkpoint import save_checkpoint
 from actionpool.config import Config, TrainConfig
 from actionpool.data.datasets import EpochSampler, Item, VideoDataset, make_loader
 from actionpool.data.feature_dataset import FeatureDataset, open_dataset
 from actionpool.data.sources import Example
-from actionpool.device import num_cores, resolve_device, resolve_precision
+from actionpool.device import resolve_device, resolve_precision
 from actionpool.errors import TrainingError
 from actionpool.files import atomic_path, write_csv
 from actionpool.losses import video_bce, video_nll
@@ -59,7 +59,8 @@ def fit(
     precision = resolve_precision(settings.precision, device)
     callbacks: list[Callback] = [writer]
     if settings.early_stopping_epochs and data.val:
-        callbacks.append(EarlyStopping("val_top1", mode="max", patience=settings.early_stopping_epochs))
+        watched = f"val_{score_name(config)}"
+        callbacks.append(EarlyStopping(watched, mode="max", patience=settings.early_stopping_epochs))
     if progress:
         callbacks.append(RichProgressBar(leave=False, console_kwargs={"stderr": True}))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -82,8 +83,9 @@ def fit(
             num_sanity_val_steps=0,
             log_every_n_steps=1,
         )
+        millions = sum(parameter.numel() for parameter in recognizer.parameters()) / 1e6
         tell(
-            f"Training {config.model.preset} ({sum(p.numel() for p in recognizer.parameters()) / 1e6:.1f} M parameters) "
+            f"Training {config.model.preset} ({millions:.1f} M parameters) "
             f"for {settings.epochs} epochs, batches of {settings.batch_size}, {device.type}, {precision}."
         )
         resumable = str(run.resume) if resume and run.resume.exists() else None
@@ -102,8 +104,9 @@ class TrainingModule(L.LightningModule):
         self.failures: dict[str, str] = {}
         self.train_loss = MeanMetric()
         self.val_loss = MeanMetric()
-        self.train_top1 = MulticlassAccuracy(len(data.classes), average="micro")
-        self.val_top1 = MulticlassAccuracy(len(data.classes), average="micro")
+        self.train_score = make_score(config, len(data.classes))
+        self.val_score = make_score(config, len(data.classes))
+        self.score_name = score_name(config)
 
     def train_dataloader(self) -> DataLoader[Item | Failure]:
         settings = self.config.train
@@ -143,8 +146,8 @@ class TrainingModule(L.LightningModule):
         return batch.to(device)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Dropout draws from the global generator, and so do loaders when they begin, which a resumed run does at another
-        # moment. Seeded at each step, the step draws the same in both.
+        # Dropout draws from the global generator, and so do loaders when they begin, which a resumed run does at
+        # another moment. Seeded at each step, the step draws the same in both.
         torch.manual_seed(_mix(self.config.train.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
@@ -156,12 +159,12 @@ class TrainingModule(L.LightningModule):
         if not torch.isfinite(loss):
             names = ", ".join(self.data.train[i].video for i in batch.indices.tolist())
             raise TrainingError(
-                f"the loss became {float(loss.detach())} at step {self.global_step} (epoch {self.current_epoch}), on {names}. "
-                "Lower train.learning_rate, set train.gradient_clip, or use --precision fp32; --resume goes on from the "
-                "last checkpoint"
+                f"the loss became {float(loss.detach())} at step {self.global_step} (epoch {self.current_epoch}), on "
+                f"{names}. Lower train.learning_rate, set train.gradient_clip, or use --precision fp32; --resume goes "
+                "on from the last checkpoint"
             )
         self.train_loss.update(loss.detach(), weight=len(batch.labels))
-        self.train_top1.update(output.log_probs.detach(), batch.labels.argmax(dim=1))
+        self._update_score(self.train_score, output.log_probs.detach(), batch.labels)
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -170,25 +173,31 @@ class TrainingModule(L.LightningModule):
             return
         log_probs = self.recognizer(batch.clips, batch.valid).log_probs
         self.val_loss.update(self._loss(log_probs, batch.labels, 0.0), weight=len(batch.labels))
-        self.val_top1.update(log_probs, batch.labels.argmax(dim=1))
+        self._update_score(self.val_score, log_probs, batch.labels)
 
     def on_validation_epoch_end(self) -> None:
         self.log("val_loss", self.val_loss.compute())
-        self.log("val_top1", self.val_top1.compute(), prog_bar=True)
+        self.log(f"val_{self.score_name}", self.val_score.compute(), prog_bar=True)
         self.val_loss.reset()
-        self.val_top1.reset()
+        self.val_score.reset()
 
     def on_train_epoch_end(self) -> None:
         if self.train_loss.update_count:
             self.log("train_loss", self.train_loss.compute(), prog_bar=True)
-            self.log("train_top1", self.train_top1.compute(), prog_bar=True)
+            self.log(f"train_{self.score_name}", self.train_score.compute(), prog_bar=True)
         self.train_loss.reset()
-        self.train_top1.reset()
+        self.train_score.reset()
 
     def _loss(self, log_probs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
         if self.config.model.task == "multi-label":
             return video_bce(log_probs, labels)
         return video_nll(log_probs, labels, smoothing=smoothing)
+
+    def _update_score(self, score: Metric, log_probs: Tensor, labels: Tensor) -> None:
+        if self.config.model.task == "multi-label":
+            score.update(log_probs.float().exp(), labels.long())
+        else:
+            score.update(log_probs, labels.argmax(dim=1))
 
     def _note_failures(self, batch: Batch) -> None:
         examples = self.data.train if self.trainer.training else self.data.val
@@ -310,19 +319,31 @@ class RunWriter(Checkpoint):
             self.run.write_quarantine({**self.data.quarantined, **failures})
 
     def _line(self, row: Mapping[str, float], *, improved: bool) -> str:
+        shown = ("train_loss", "train_top1", "train_map", "val_loss", "val_top1", "val_map")
         parts = [f"epoch {int(row['epoch']) + 1:>3}/{self.config.train.epochs}"]
-        for name in ("train_loss", "train_top1", "val_loss", "val_top1"):
-            if name in row:
-                parts.append(f"{name.replace('_', ' ')} {row[name]:.3f}")
+        parts += [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in shown if name in row]
         parts.append(f"{time.monotonic() - self._epoch_began_at:.1f} s")
         return "  ".join(parts) + ("  *" if improved and self.data.val else "")
 
 
 def is_better(row: Mapping[str, float], best: Mapping[str, float]) -> bool:
-    """Higher validation accuracy wins, a lower validation loss breaks ties; without validation the newest wins."""
-    if "val_top1" not in row or "val_top1" not in best:
+    """A higher validation score wins, a lower validation loss breaks ties; without validation the newest wins."""
+    score = next((name for name in ("val_top1", "val_map") if name in row), None)
+    if score is None or score not in best:
         return True
-    return (row["val_top1"], -row["val_loss"]) > (best["val_top1"], -best["val_loss"])
+    return (row[score], -row["val_loss"]) > (best[score], -best["val_loss"])
+
+
+def score_name(config: Config) -> str:
+    """What training watches: ``top1``, or ``map`` (mean average precision) where a video may show several classes."""
+    return "map" if config.model.task == "multi-label" else "top1"
+
+
+def make_score(config: Config, num_classes: int) -> Metric:
+    """The metric of ``score_name``."""
+    if config.model.task == "multi-label":
+        return MultilabelAveragePrecision(num_classes, average="macro")
+    return MulticlassAccuracy(num_classes, average="micro")
 
 
 def _mix(*numbers: int) -> int:
@@ -334,6 +355,7 @@ def _ignore_advice() -> None:
     """Lightning's hints on worker counts and logging intervals are for its own users, not for ours."""
     for pattern in (
         ".*does not have many workers.*",
+        ".*Total length of `list` across ranks is zero.*",
         ".*smaller than the logging interval.*",
         ".*`training_step` returned `None`.*",
         ".*isinstance.treespec, LeafSpec.*",

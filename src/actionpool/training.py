@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -179,8 +179,7 @@ def prepare_data(config: Config, run: RunFolder, *, resume: bool, tell: Say) -> 
             f"no usable video is left to train on, {len(quarantined)} are quarantined{first}; run 'actionpool check' "
             "on the data"
         )
-    if config.model.task == "single-label":
-        if not resume:
+    if not resume:
         run.path.mkdir(parents=True, exist_ok=True)
         write_splits(run.splits, source, found.plan)
         _write_data(run, found, {name: len(examples) for name, examples in by_split.items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import read_splits
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
 from actionpool.evaluation.classification import ClassificationReport, classification_report
+from actionpool.evaluation.video_map import VideoMapReport, video_map
 from actionpool.files import file_hash, write_csv, write_json
 from actionpool.run import RunFolder
 from actionpool.scoring import VideoScore, score_videos, with_views
@@ -30,12 +31,17 @@ class Evaluation:
     Attributes:
         report: the scores.
         missing: video to reason.
-        scored: video, true class and log-probabilities ``(K,)``.
+        scored: video, true classes and log-probabilities ``(K,)``.
     """
 
-    report: ClassificationReport
+    report: ClassificationReport | VideoMapReport
     missing: dict[str, str]
-    scored: list[tuple[str, str, torch.Tensor]]
+    scored: list[tuple[str, tuple[str, ...], torch.Tensor]]
+
+    @property
+    def score(self) -> float:
+        """The headline: top-1, or mean average precision where videos may show several classes."""
+        return self.report.mean_precision if isinstance(self.report, VideoMapReport) else self.report.top1
 
 
 def evaluate(
@@ -108,19 +114,42 @@ def evaluate(
         if progress is not None:
             progress(done, len(examples))
     name = f"{sampling.test_segments}x{sampling.test_crops}"
-    protocol = f"{split} split, {name} views ({sampling.test_sampler}), {model.config.model.preset}, {model.path.parent.name} weights"
-    scored = [(examples[i].video, examples[i].labels[0], score.log_probs) for i, score in scores.items()]
-    index_of = {label: index for index, label in enumerate(model.classes)}
-    report = classification_report(
-        torch.stack([row for _, _, row in scored]) if scored else torch.zeros(0, len(model.classes)),
-        torch.tensor([index_of[label] for _, label, _ in scored], dtype=torch.long),
-        model.classes,
-        protocol=protocol,
-        num_missing=len(missing),
+    protocol = (
+        f"{split} split, {name} views ({sampling.test_sampler}), {model.config.model.preset}, "
+        f"{model.path.parent.name} weights"
     )
+    scored = [(examples[i].video, examples[i].labels, score.log_probs) for i, score in scores.items()]
+    report = make_report(scored, model, protocol=protocol, num_missing=len(missing))
     evaluation = Evaluation(report, missing, scored)
     _write(folder.path / "evaluations" / f"{split}-{name}", evaluation, model.classes)
     return evaluation
+
+
+def make_report(
+    scored: list[tuple[str, tuple[str, ...], torch.Tensor]],
+    model: TrainedRecognizer,
+    *,
+    protocol: str,
+    num_missing: int,
+) -> ClassificationReport | VideoMapReport:
+    """Accuracies, or mean average precision where the model is multi-label (Hollywood2, untrimmed video).
+
+    Args:
+        scored: video, true classes and log-probabilities ``(K,)``.
+        model: whose classes and task count.
+        protocol: of the report.
+        num_missing: videos without a prediction.
+
+    Raises:
+        DataError: there is nothing to score.
+    """
+    log_probs = torch.stack([row for _, _, row in scored]) if scored else torch.zeros(0, len(model.classes))
+    truth = torch.tensor([[name in labels for name in model.classes] for _, labels, _ in scored], dtype=torch.long)
+    if model.config.model.task == "single-label":
+        indices = truth.argmax(dim=1) if scored else torch.zeros(0, dtype=torch.long)
+        return classification_report(log_probs, indices, model.classes, protocol=protocol, num_missing=num_missing)
+    report = video_map(log_probs, truth.reshape(log_probs.shape), model.classes, num_missing=num_missing)
+    return replace(report, description=f"{report.description}; {protocol}")
 
 
 def choose_examples(source: Source, run: RunFolder, split: str) -> tuple[list[Example], str]:
@@ -141,23 +170,23 @@ def choose_examples(source: Source, run: RunFolder, split: str) -> tuple[list[Ex
         if not chosen:
             raise AnnotationError(f"{source.root}: no example has split '{split}'; choose another with --split")
         return chosen, f"Other data than the run's: scoring the {len(chosen)} videos that it marks as {split}."
-    return list(
-        source.examples
-    ), f"Other data than the run's, without a split: scoring all {len(source.examples)} videos."
+    how = f"Other data than the run's, without a split: scoring all {len(source.examples)} videos."
+    return list(source.examples), how
 
 
 def _check_labels(examples: list[Example], model: TrainedRecognizer) -> None:
     for example in examples:
-        if len(example.labels) != 1:
+        if not example.labels or (len(example.labels) > 1 and model.config.model.task == "single-label"):
             raise AnnotationError(
-                f"{example.video} has {len(example.labels)} labels {list(example.labels)}; this run scores one label a "
-                "video"
+                f"{example.video} has {len(example.labels)} labels {list(example.labels)}; this run was trained for "
+                "one label a video and is scored on such videos"
             )
-        if example.labels[0] not in model.classes:
-            raise AnnotationError(
-                f"{example.video} is labelled '{example.labels[0]}', which is no class of the run. "
-                f"{did_you_mean(example.labels[0], model.classes)}"
-            )
+        for label in example.labels:
+            if label not in model.classes:
+                raise AnnotationError(
+                    f"{example.video} is labelled '{label}', which is no class of the run. "
+                    f"{did_you_mean(label, model.classes)}"
+                )
 
 
 def _warn_of_training_videos(examples: list[Example], run: RunFolder, split: str, tell: Say) -> None:
@@ -168,7 +197,8 @@ def _warn_of_training_videos(examples: list[Example], run: RunFolder, split: str
     seen = [example.video for example in examples if example.path.is_file() and file_hash(example.path) in trained]
     if seen:
         tell(
-            f"Warning: {len(seen)} of these {len(examples)} videos were trained on, first '{seen[0]}'; the score is too high."
+            f"Warning: {len(seen)} of these {len(examples)} videos were trained on, first '{seen[0]}'; the score is "
+            "too high."
         )
 
 
@@ -176,7 +206,7 @@ def _write(stem: Path, evaluation: Evaluation, classes: tuple[str, ...]) -> None
     value = {**evaluation.report.to_json(), "missing": evaluation.missing}
     write_json(stem.with_name(stem.name + ".json"), value)
     rows = [
-        (video, label, classes[int(row.argmax())], *(f"{p:.6g}" for p in row.exp().tolist()))
-        for video, label, row in evaluation.scored
+        (video, ";".join(labels), classes[int(row.argmax())], *(f"{p:.6g}" for p in row.exp().tolist()))
+        for video, labels, row in evaluation.scored
     ]
     write_csv(stem.with_name(stem.name + ".csv"), ("video", "label", "predicted", *classes), rows)

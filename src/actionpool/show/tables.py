@@ -10,13 +10,19 @@ from rich.text import Text
 
 from actionpool.data.check import CheckReport
 from actionpool.evaluation.classification import ClassificationReport
+from actionpool.evaluation.video_map import VideoMapReport
 
 _MOST_ROWS = 60
 
 
-def print_evaluation(report: ClassificationReport, missing: Mapping[str, str]) -> None:
+def print_evaluation(report: ClassificationReport | VideoMapReport, missing: Mapping[str, str]) -> None:
     """Scores, then per-class accuracy with the class that each is most often taken for."""
     console = Console()
+    if isinstance(report, VideoMapReport):
+        console.print(Text(report.text()))
+        for name, precision in report.per_class.items():
+            console.print(Text(f"  {name}: {'no video' if precision is None else f'{precision:.4f}'}"))
+        return
     console.print(Text(f"Protocol: {report.protocol}"))
     scored = report.num_videos - report.num_missing
     console.print(Text(f"Videos: {scored} scored, {report.num_missing} missing"))
@@ -30,7 +36,9 @@ def print_evaluation(report: ClassificationReport, missing: Mapping[str, str]) -
         row = report.confusion[index]
         others = [(count, names[other]) for other, count in enumerate(row) if other != index and count]
         confused = max(others, default=(0, ""))
-        table.add_row(Text(name), str(sum(row)), f"{accuracy:.3f}", Text(f"{confused[1]} ({confused[0]})" if others else ""))
+        table.add_row(
+            Text(name), str(sum(row)), f"{accuracy:.3f}", Text(f"{confused[1]} ({confused[0]})" if others else "")
+        )
         if table.row_count == _MOST_ROWS:
             table.add_row(Text("..."), "", "", Text("use --json for all classes"))
             break
