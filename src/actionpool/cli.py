@@ -32,6 +32,7 @@ from actionpool.cli_common import (
     sayer,
 )
 from actionpool.cli_features import extract
+from actionpool.cli_flow import flow
 from actionpool.errors import ActionPoolError
 
 app = typer.Typer(
@@ -105,6 +106,7 @@ def train(
     folds: Folds = None,
     fold: Fold = None,
     group: Group = None,
+    flow: Annotated[Path | None, typer.Option(help="Learn from motion: a folder that 'actionpool flow' made.")] = None,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in OUTPUT.")] = False,
     as_json: Json = False,
@@ -127,6 +129,7 @@ def train(
         folds=folds,
         fold=fold,
         group=group,
+        flow=flow,
         settings=settings or (),
         resume=resume,
         progress=is_interactive(as_json),
@@ -234,6 +237,7 @@ def predict(
 
 
 app.command()(extract)
+app.command()(flow)
 
 
 @app.command()
