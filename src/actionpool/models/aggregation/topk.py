@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -50,11 +50,13 @@ class TopKAggregation(Aggregation):
         num_valid = valid.sum(dim=1)  # (B,)
         num_segments = valid.shape[1]
         if self.k is None:
-            # Rounded up in float64, less a hair: 0.07 of 100 is 7, although 0.07 * 100 > 7 in floating point.
-            k = (num_valid.double() * self.ratio - 1e-6).ceil().long().clamp(min=1)
-            largest = max(1, math.ceil(num_segments * self.ratio - 1e-6))
+            # Rounded up in whole numbers: 0.07 of 100 is 7, although 0.07 * 100 > 7 in floating point.
+            above, below = Fraction(self.ratio).limit_denominator(10_000).as_integer_ratio()
+            k = ((num_valid * above + below - 1) // below).clamp(min=1)
+            # All of them, in order: a share of N would tie an exported graph to the N that it was traced with.
+            largest = num_segments
         else:
-            k = num_valid.clamp(max=self.k)
+            k = num_valid.clamp(min=1, max=self.k)
             largest = min(self.k, num_segments)
         excluded = torch.where(valid.unsqueeze(-1), logits.detach(), -torch.inf)
         order = excluded.topk(largest, dim=1).indices  # (B, largest, K)

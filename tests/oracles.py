@@ -1,0 +1,218 @@
+"""Naive references: plain loops over plain numbers, written from the equations and not from the code they check.
+
+A video is the list of its valid segments; padding does not exist here. Layers are ``(weight, bias)`` nested lists.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def softmax(values):
+    total = sum(math.exp(value) for value in values)
+    return [math.exp(value) / total for value in values]
+
+
+def normalise(values, normaliser):
+    if normaliser == "softmax":
+        return softmax(values)
+    total = sum(sigmoid(value) for value in values)
+    return [sigmoid(value) / total for value in values]
+
+
+def linear(layer, x):
+    weight, bias = layer
+    out = []
+    for i, row in enumerate(weight):
+        total = bias[i] if bias is not None else 0.0
+        for w, value in zip(row, x, strict=True):
+            total += w * value
+        out.append(total)
+    return out
+
+
+def tanh_score(hidden, score, x):
+    return linear(score, [math.tanh(value) for value in linear(hidden, x)])[0]
+
+
+def probabilities(logits, multilabel):
+    return [sigmoid(z) for z in logits] if multilabel else softmax(logits)
+
+
+# --- pooling ---------------------------------------------------------------------------------------------------------
+
+
+def global_average(maps):
+    """``maps[d][t][y][x]`` to the D means."""
+    means = []
+    for channel in maps:
+        values = [value for frame in channel for row in frame for value in row]
+        means.append(sum(values) / len(values))
+    return means
+
+
+def dfp(maps, *, spatial=None, temporal=None, channel=None, normaliser="softmax", position="last"):
+    """``maps[d][t][y][x]`` to (y, spatial, temporal, channel); a part that is None is switched off."""
+    num_channels, times, height, width = len(maps), len(maps[0]), len(maps[0][0]), len(maps[0][0][0])
+
+    def gate(averages):
+        squeeze, expand = channel
+        hidden = [max(0.0, value) for value in linear(squeeze, averages)]
+        return [2 * sigmoid(value) for value in linear(expand, hidden)]
+
+    g = [1.0] * num_channels
+    if channel is not None and position == "first":
+        g = gate(global_average(maps))
+        maps = [[[[g[d] * v for v in row] for row in frame] for frame in maps[d]] for d in range(num_channels)]
+    attention, steps = [], []
+    for t in range(times):
+        places = [(y, x) for y in range(height) for x in range(width)]
+        scores = []
+        for y, x in places:
+            vector = [maps[d][t][y][x] for d in range(num_channels)]
+            scores.append(linear(spatial, vector)[0] if spatial is not None else 0.0)
+        weights = dict(zip(places, normalise(scores, normaliser), strict=True))
+        attention.append([[weights[y, x] for x in range(width)] for y in range(height)])
+        steps.append([sum(weights[y, x] * maps[d][t][y][x] for y, x in places) for d in range(num_channels)])
+    over_time = normalise([0.0 if temporal is None else tanh_score(*temporal, step) for step in steps], normaliser)
+    pooled = [sum(over_time[t] * steps[t][d] for t in range(times)) for d in range(num_channels)]
+    if channel is not None and position == "last":
+        g = gate(pooled)
+        pooled = [g[d] * pooled[d] for d in range(num_channels)]
+    return pooled, attention, over_time, g
+
+
+# --- aggregation: every function returns (p, relevance, weights) -----------------------------------------------------
+
+
+def mean_of_probabilities(logits, weights, multilabel):
+    rows = [probabilities(row, multilabel) for row in logits]
+    return [sum(w * row[k] for w, row in zip(weights, rows, strict=True)) for k in range(len(rows[0]))]
+
+
+def probabilities_of_mean(logits, weights, multilabel):
+    num_classes = len(logits[0])
+    mean = [sum(w * row[k] for w, row in zip(weights, logits, strict=True)) for k in range(num_classes)]
+    return probabilities(mean, multilabel)
+
+
+def topk(logits, k, multilabel):
+    num_segments, num_classes = len(logits), len(logits[0])
+    k = min(k, num_segments)
+    chosen, scores = [], []
+    for c in range(num_classes):
+        best = sorted(range(num_segments), key=lambda n: -logits[n][c])[:k]
+        chosen.append(best)
+        scores.append(sum(logits[n][c] for n in best) / k)
+    p = probabilities(scores, multilabel)
+    relevance = [sum(p[c] for c in range(num_classes) if n in chosen[c]) / sum(p) for n in range(num_segments)]
+    return p, relevance, [r / sum(relevance) for r in relevance]
+
+
+def attention(features, classifier, hidden, score, multilabel):
+    weights = softmax([tanh_score(hidden, score, x) for x in features])
+    pooled = [sum(w * x[d] for w, x in zip(weights, features, strict=True)) for d in range(len(features[0]))]
+    return probabilities(linear(classifier, pooled), multilabel), weights, weights
+
+
+def vsam(features, classifier, hidden, score, *, variant, normaliser, second=None, multilabel=False):
+    scores = [tanh_score(hidden, score, x) for x in features]
+    weights = normalise(scores, normaliser)
+    relevance = [sigmoid(q) for q in scores] if normaliser == "sigmoid" else weights
+    logits = [linear(classifier, x) for x in features]
+    num_classes = len(logits[0])
+    if variant in ("mixture", "multilabel"):
+        return mean_of_probabilities(logits, weights, variant == "multilabel"), relevance, weights
+    which = [probabilities(linear(second, x), multilabel) for x in features]
+    p = []
+    for k in range(num_classes):
+        over_time = softmax([row[k] for row in logits])
+        parts = [r * a for r, a in zip(weights, over_time, strict=True)]
+        total = sum(part * f[k] for part, f in zip(parts, which, strict=True))
+        p.append(total / sum(parts) if multilabel else total)
+    return (p if multilabel else [value / sum(p) for value in p]), relevance, weights
+
+
+def convolve(layer, sequence):
+    """Kernel 3, zeros at both ends, ReLU; ``weight[out][in][3]``, ``sequence[n][d]``."""
+    weight, bias = layer
+    result = []
+    for n in range(len(sequence)):
+        row = []
+        for o in range(len(weight)):
+            total = bias[o]
+            for tap in range(3):
+                if 0 <= n + tap - 1 < len(sequence):
+                    neighbour = sequence[n + tap - 1]
+                    total += sum(weight[o][d][tap] * neighbour[d] for d in range(len(neighbour)))
+            row.append(max(0.0, total))
+        result.append(row)
+    return result
+
+
+def datp_parameters(sequence, convolutions, first, last, per_segment):
+    """The auxiliary network: one list of parameters, or one a segment."""
+    for layer in convolutions:
+        sequence = convolve(layer, sequence)
+    columns = list(zip(*sequence, strict=True))
+    summary = [sum(column) / len(column) for column in columns] + [max(column) for column in columns]
+
+    def connected(x):
+        return linear(last, [max(0.0, value) for value in linear(first, x)])
+
+    return [connected([*row, *summary]) for row in sequence] if per_segment else connected(summary)
+
+
+def gaussian(num_segments, mean, sigma):
+    total, weights = 0.0, []
+    for n in range(1, num_segments + 1):
+        t = (n - 0.5) / num_segments
+        weights.append(math.exp(-((t - mean) ** 2) / (2 * sigma**2)))
+        total += weights[-1]
+    return [w / total for w in weights]
+
+
+def datp_weights(model, num_segments, parameters, num_components=1):
+    if model == "uniform":
+        return [1 / num_segments] * num_segments
+    if model == "direct":
+        return softmax([logit for (logit,) in parameters])
+    if model == "beta":
+        # alpha - 1 is the positive root of z^2 - x z = c^2.
+        alpha, beta = (1 + (x + math.sqrt(x * x + 4e-6)) / 2 for x in parameters)
+        times = [(n - 0.5) / num_segments for n in range(1, num_segments + 1)]
+        density = [t ** (alpha - 1) * (1 - t) ** (beta - 1) for t in times]
+        return [d / sum(density) for d in density]
+    shares = softmax(parameters[2 * num_components :]) if model == "mixture" else [1.0]
+    weights = [0.0] * num_segments
+    for j in range(num_components):
+        sigma = math.log(1 + math.exp(parameters[num_components + j])) + 0.05
+        component = gaussian(num_segments, sigmoid(parameters[j]), sigma)
+        weights = [w + shares[j] * c for w, c in zip(weights, component, strict=True)]
+    return weights
+
+
+# --- losses ----------------------------------------------------------------------------------------------------------
+
+
+def nll(p, labels, smoothing=0.0):
+    """``p`` and ``labels``: a list of videos of K numbers."""
+    total = 0.0
+    for row, label in zip(p, labels, strict=True):
+        for value, y in zip(row, label, strict=True):
+            target = (1 - smoothing) * y / sum(label) + smoothing / len(label)
+            total -= target * math.log(value)
+    return total / len(p)
+
+
+def bce(p, labels):
+    terms = [
+        -math.log(value) if y else -math.log(1 - value)
+        for row, label in zip(p, labels, strict=True)
+        for value, y in zip(row, label, strict=True)
+    ]
+    return sum(terms) / len(terms)
