@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
@@ -88,10 +87,3 @@ def _channels_last(module: nn.Module) -> None:
             part.to(memory_format=torch.channels_last_3d)
         elif isinstance(part, nn.Conv2d):
             part.to(memory_format=torch.channels_last)
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

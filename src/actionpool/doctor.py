@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from actionpool.device import cpu_has_bf16, num_cores
+from actionpool.device import cpu_has_bf16
+from actionpool.machine import num_cores
 from actionpool.errors import ActionPoolError
 from actionpool.run import environment
 from actionpool.video.reader import VideoReader, ffmpeg_versions

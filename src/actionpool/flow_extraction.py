@@ -11,10 +11,10 @@ from typing import Any
 
 from actionpool.data.catalog import Catalog
 from actionpool.data.sources import read_source
-from actionpool.device import num_cores
 from actionpool.errors import UsageError, VideoError
 from actionpool.files import write_csv
 from actionpool.locking import only_writer, remove_leftovers
+from actionpool.machine import num_cores
 from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
 from actionpool.video.flow_recipe import FlowPreset, FlowRecipe
 from actionpool.video.probe import ProbeResult

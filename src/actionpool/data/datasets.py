@@ -18,8 +18,8 @@ from actionpool.config import SamplingConfig, TransformConfig
 from actionpool.data import sampling
 from actionpool.data.sources import Example
 from actionpool.data.transforms import Transform, test_transform, train_transform
-from actionpool.device import num_cores
 from actionpool.errors import DataError
+from actionpool.machine import num_cores
 from actionpool.timeline import clip_seconds, frame_range, segment_seconds
 from actionpool.values import Batch, Failure, VideoInfo
 from actionpool.video.reader import VideoReader

@@ -157,8 +157,11 @@ def _grey(pixels: UInt8Array) -> UInt8Array:
 
 def _field(matcher: Any, before: UInt8Array, after: UInt8Array, recipe: FlowRecipe) -> UInt8Array:
     try:
-        flow = matcher.calc(before, after, None)  # (h, w, 2)
-    except cv2.error:
+        flow = matcher.calc(np.ascontiguousarray(before), np.ascontiguousarray(after), None)  # (h, w, 2)
+    except cv2.error as error:
         height, width = before.shape
-        raise VideoError(f"pictures of {width}x{height} pixels are too small for optical flow; leave it out") from None
+        raise VideoError(
+            f"optical flow fails on pictures of {width}x{height} pixels, which may be too small ({error.err}); leave the "
+            "video out"
+        ) from None
     return quantise(flow.transpose(2, 0, 1), recipe.max_motion_pixels)
