@@ -54,7 +54,10 @@ def test_files_of_a_prediction_round_trip(tiny_run, motion_clips, tmp_path):
         table = list(csv.DictReader(file))
     assert table[0]["label"] == prediction.top(1)[0][0]
     assert "not a video" in table[1]["reason"]
-    with VideoReader(tmp_path / "out" / "a [1] ü.mp4.annotated.mp4") as annotated, VideoReader(results[0].path) as plain:
+    with (
+        VideoReader(tmp_path / "out" / "a [1] ü.mp4.annotated.mp4") as annotated,
+        VideoReader(results[0].path) as plain,
+    ):
         assert annotated.info.num_frames == plain.info.num_frames
         assert annotated.info.duration_seconds == pytest.approx(plain.info.duration_seconds, abs=0.05)
         assert annotated.info.height >= 240

@@ -8,7 +8,6 @@ import shutil
 
 import pytest
 import torch
-from conftest import TINY
 from safetensors.torch import load_file
 
 from actionpool.checkpoint import load
@@ -17,6 +16,7 @@ from actionpool.errors import CheckpointError, ConfigError, DataError, TrainingE
 from actionpool.evaluation.evaluate import evaluate
 from actionpool.fit import is_better, learning_rate_factor
 from actionpool.training import train
+from conftest import TINY
 
 
 def rows(path):

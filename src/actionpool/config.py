@@ -7,157 +7,31 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from actionpool.errors import ConfigError, did_you_mean
+from actionpool.model_config import AggregationConfig as AggregationConfig
+from actionpool.model_config import AttentionConfig as AttentionConfig
+from actionpool.model_config import AveragePoolingConfig as AveragePoolingConfig
+from actionpool.model_config import BackboneConfig as BackboneConfig
+from actionpool.model_config import DATPConfig as DATPConfig
+from actionpool.model_config import DFPConfig as DFPConfig
+from actionpool.model_config import FeaturesBackbone as FeaturesBackbone
+from actionpool.model_config import GatedC3DBackbone as GatedC3DBackbone
+from actionpool.model_config import GatedC3DSimpleBackbone as GatedC3DSimpleBackbone
+from actionpool.model_config import GridMLPConfig as GridMLPConfig
+from actionpool.model_config import I3DBackbone as I3DBackbone
+from actionpool.model_config import MaxConfig as MaxConfig
+from actionpool.model_config import MeanConfig as MeanConfig
+from actionpool.model_config import ModelConfig as ModelConfig
+from actionpool.model_config import PoolingConfig as PoolingConfig
+from actionpool.model_config import TopKConfig as TopKConfig
+from actionpool.model_config import TSNBackbone as TSNBackbone
+from actionpool.model_config import VideoBackboneConfig as VideoBackboneConfig
+from actionpool.model_config import VSAMConfig as VSAMConfig
+from actionpool.model_config import Strict
+from actionpool.presets import PRESETS, RECIPES, merged
 from actionpool.video.flow_recipe import FlowRecipe
-
-
-class Strict(BaseModel):
-    """Base of every section: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _named(value: object) -> object:
-    """Allow ``pooling: dfp`` beside ``pooling: {name: dfp}``."""
-    return {"name": value} if isinstance(value, str) else value
-
-
-# --- model: one class a part, chosen by its name ---------------------------------------------------------------------
-
-
-class GatedC3DBackbone(Strict):
-    """Gated C3D (METHODS §4): ``(3, 16, 112, 112)`` to ``(512, 9, 5, 5)``; any input size."""
-
-    name: Literal["gated-c3d"] = "gated-c3d"
-    width: float = Field(1.0, gt=0, le=4, description="multiplies every channel count; 1 is the published network")
-
-
-class GatedC3DSimpleBackbone(Strict):
-    """The one-layer gated network: ``(3, 16, 112, 112)`` to ``(64, 7, 36, 36)``."""
-
-    name: Literal["gated-c3d-simple"] = "gated-c3d-simple"
-
-
-class FeaturesBackbone(Strict):
-    """No network: the data are features that were computed before, ``(D, t, h, w)`` a segment."""
-
-    name: Literal["features"] = "features"
-    channels: int = Field(0, ge=0, description="D; 0 = as the data have it")
-
-
-BackboneConfig = Annotated[
-    Annotated[GatedC3DBackbone | GatedC3DSimpleBackbone | FeaturesBackbone, Field(discriminator="name")],
-    BeforeValidator(_named),
-]
-
-
-class AveragePoolingConfig(Strict):
-    """Mean over time and space: ``(D, t, h, w)`` to ``(D)``."""
-
-    name: Literal["average"] = "average"
-
-
-class GridMLPConfig(Strict):
-    """Average pool to a small grid, flatten, fully connected layers: the head of the gated C3D networks."""
-
-    name: Literal["grid-mlp"] = "grid-mlp"
-    grid: tuple[int, int, int] = Field((4, 2, 2), description="(time, height, width) of the pooled grid")
-    kernel: tuple[int, int, int] = (2, 3, 3)
-    stride: tuple[int, int, int] = (2, 2, 2)
-    widths: tuple[int, ...] = Field((4096, 2048, 512), min_length=1)
-    dropout: float = Field(0.25, ge=0, lt=1)
-    norm: bool = Field(True, description="layer norm before each dropout")
-
-
-class DFPConfig(Strict):
-    """Discriminative feature pooling (METHODS §1): attention over space, time and channels; any of the three alone."""
-
-    name: Literal["dfp"] = "dfp"
-    spatial: bool = True
-    temporal: bool = True
-    channel: bool = True
-    normaliser: Literal["softmax", "sigmoid"] = Field("softmax", description="of the spatial and temporal weights")
-    channel_position: Literal["first", "last"] = Field("last", description="gate the maps, or the pooled vector")
-    reduction: int = Field(16, ge=1, description="hidden channels are D / reduction, at least 8")
-
-
-PoolingConfig = Annotated[
-    Annotated[AveragePoolingConfig | DFPConfig | GridMLPConfig, Field(discriminator="name")], BeforeValidator(_named)
-]
-
-
-class MeanConfig(Strict):
-    """Average consensus over segments, of probabilities or of logits (TSN)."""
-
-    name: Literal["mean"] = "mean"
-    of: Literal["probabilities", "logits"] = "probabilities"
-
-
-class MaxConfig(Strict):
-    """The best segment of each class (multiple-instance learning)."""
-
-    name: Literal["max"] = "max"
-
-
-class TopKConfig(Strict):
-    """The mean of the k best segments of each class (multiple-instance learning)."""
-
-    name: Literal["topk"] = "topk"
-    k: int | None = Field(None, ge=1, description="segments a class; all of them where a video has fewer")
-    ratio: float = Field(0.125, gt=0, le=1, description="without k: this share of the video's segments, rounded up")
-
-
-class AttentionConfig(Strict):
-    """One softmax over the segments, then the classifier (multiple-instance learning)."""
-
-    name: Literal["attention"] = "attention"
-    hidden: int = Field(256, ge=1)
-
-
-class VSAMConfig(Strict):
-    """The video segment attention model (METHODS §2): class-specific scores weighed by class-agnostic relevance."""
-
-    name: Literal["vsam"] = "vsam"
-    variant: Literal["auto", "mixture", "multilabel", "two-way"] = Field(
-        "auto", description="auto: mixture, or multilabel where the task is multi-label"
-    )
-    normaliser: Literal["softmax", "sigmoid"] = Field("softmax", description="of the relevance, over the segments")
-    hidden: int = Field(256, ge=1)
-
-
-class DATPConfig(Strict):
-    """Deep adaptive temporal pooling (METHODS §3): the video regresses a model of where on time its weight lies."""
-
-    name: Literal["datp"] = "datp"
-    weight_model: Literal["uniform", "direct", "gaussian", "mixture", "beta"] = "gaussian"
-    num_components: int = Field(3, ge=1, description="Gaussians of the mixture")
-    features_from: str | None = Field(None, description="the backbone stage that is read; none: the pooled features")
-    pool: Literal["probabilities", "logits"] = "probabilities"
-    hidden: int = Field(256, ge=1, description="channels of the auxiliary network")
-
-
-AggregationConfig = Annotated[
-    Annotated[
-        MeanConfig | MaxConfig | TopKConfig | AttentionConfig | VSAMConfig | DATPConfig, Field(discriminator="name")
-    ],
-    BeforeValidator(_named),
-]
-
-
-class ModelConfig(Strict):
-    """One composition: a backbone, a pooling inside a segment, an aggregation across segments."""
-
-    preset: str = "gated-c3d"
-    backbone: BackboneConfig = GatedC3DBackbone()
-    pooling: PoolingConfig = GridMLPConfig()
-    aggregation: AggregationConfig = MeanConfig()
-    task: Literal["single-label", "multi-label"] = "single-label"
-    dropout: float = Field(0.0, ge=0, lt=1, description="on the pooled features, before the aggregation")
-
-
-# --- the rest --------------------------------------------------------------------------------------------------------
 
 
 class SamplingConfig(Strict):
@@ -190,15 +64,17 @@ class FeatureRowsConfig(Strict):
 
 
 class TransformConfig(Strict):
-    """From decoded frames to network input. Lengths in pixels."""
+    """From decoded frames to network input. Lengths in pixels. What is left out is what the backbone was made for."""
 
-    resize: tuple[int, int] | None = Field((128, 171), description="(height, width) while decoding")
+    resize: tuple[int, int] | None = Field(
+        (0, 0), description="(height, width) while decoding; none: as it is; (0, 0): the backbone's own"
+    )
     short_side: int | None = Field(None, ge=8, description="instead of resize: keeps the aspect ratio")
-    crop: int = Field(112, ge=8)
+    crop: int = Field(0, ge=0, description="0: the backbone's own")
     scale_jitter: tuple[float, ...] = Field((), description="training crops of these fractions, corner or centre (TSN)")
     flip: bool = True
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-    std: tuple[float, ...] = (0.25, 0.25, 0.25)
+    mean: tuple[float, ...] = Field((), description="of each channel, of values in [0, 1]; empty: the backbone's own")
+    std: tuple[float, ...] = Field((), description="likewise")
 
 
 class TrainConfig(Strict):
@@ -209,6 +85,9 @@ class TrainConfig(Strict):
     accumulate: int = Field(1, ge=1, description="batches whose gradients are added before a step")
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(1e-4, gt=0)
+    backbone_learning_rate_factor: float = Field(1.0, ge=0, description="of the backbone, its gates excepted")
+    bias_learning_rate_factor: float = Field(1.0, gt=0, description="of biases and norms (TSN: 2)")
+    decay_biases: bool = Field(True, description="weight decay on biases and norms too (TSN: off)")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
     schedule: Literal["step", "cosine", "constant"] = "step"
@@ -216,6 +95,13 @@ class TrainConfig(Strict):
     step_factor: float = Field(0.95, gt=0, le=1)
     warmup_epochs: float = Field(0.0, ge=0)
     gradient_clip: float = Field(1.0, ge=0, description="largest global norm; 0 switches clipping off")
+    freeze: str | None = Field(
+        None, min_length=1, description="'all' of the backbone, a stage, or a range: stem..stage3, ..stage3, stage2.."
+    )
+    freeze_bn: Literal["none", "all", "all-but-first"] = Field(
+        "none", description="batch norms of the backbone that keep averages, weights and biases"
+    )
+    allow_pickle_weights: bool = Field(False, description="read .pt and .pth files, with torch's restricted reader")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     early_stopping_epochs: int = Field(0, ge=0, description="epochs without a better validation score; 0 = never")
     seed: int = Field(0, ge=0)
@@ -277,35 +163,23 @@ class Config(Strict):
     data: DataConfig = DataConfig()
 
 
-# What differs from the defaults, by the name given to --model.
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "gated-c3d": {"model": {"preset": "gated-c3d"}},
-    "gated-c3d-simple": {
-        "model": {
-            "preset": "gated-c3d-simple",
-            "backbone": "gated-c3d-simple",
-            "pooling": {
-                "name": "grid-mlp",
-                "grid": (3, 6, 6),
-                "kernel": (3, 6, 6),
-                "stride": (2, 6, 6),
-                "widths": (2048, 1024),
-                "norm": False,
-            },
-        }
-    },
-}
-
-
-def preset(name: str) -> Config:
+def preset(name: str, *, recipe: str | None = None) -> Config:
     """The configuration of a named model.
 
+    Args:
+        name: of a preset.
+        recipe: of training, over the preset's own.
+
     Raises:
-        ConfigError: the name is unknown; the message lists the known ones.
+        ConfigError: a name is unknown; the message lists the known ones.
     """
     if name not in PRESETS:
         raise ConfigError(f"--model got '{name}', which is no preset. {did_you_mean(name, PRESETS)}")
-    return parse_config(PRESETS[name])
+    if recipe is None:
+        return parse_config(PRESETS[name])
+    if recipe not in RECIPES:
+        raise ConfigError(f"--recipe got '{recipe}', which is no recipe. {did_you_mean(recipe, RECIPES)}")
+    return parse_config(merged(PRESETS[name], RECIPES[recipe]))
 
 
 def parse_config(values: Mapping[str, Any]) -> Config:
@@ -327,6 +201,10 @@ def override(config: Config, settings: Iterable[str]) -> Config:
 
     Raises:
         ConfigError: a setting is not of the form ``key=value``, or the result does not fit.
+
+    Example:
+        >>> override(preset("gated-c3d"), ["train.epochs=3", "model.pooling=average"]).model.pooling
+        AveragePoolingConfig(name='average')
     """
     values = config.model_dump()
     for setting in settings:

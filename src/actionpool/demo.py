@@ -70,8 +70,8 @@ def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False
     )
     if evaluation.score < 2 * chance:
         raise ActionPoolError(
-            f"the demo should end well above chance, and reached {evaluation.score:.2f}; paste 'actionpool doctor' into a "
-            "bug report"
+            f"the demo should end well above chance, and reached {evaluation.score:.2f}; paste 'actionpool doctor' "
+            "into a bug report"
         )
     return {
         "output": str(output),

@@ -46,6 +46,10 @@ def segment_seconds(edges_seconds: NDArray[np.float64], num_segments: int) -> ND
 
     Returns:
         ``(N, 2)`` start and end, without gaps.
+
+    Example:
+        >>> segment_seconds(np.array([0.0, 0.5, 1.0, 1.5, 2.0]), 2).tolist()
+        [[0.0, 1.0], [1.0, 2.0]]
     """
     positions = np.linspace(0, len(edges_seconds) - 1, num_segments + 1)
     bounds = np.interp(positions, np.arange(len(edges_seconds)), edges_seconds)

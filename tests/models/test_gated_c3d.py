@@ -63,7 +63,9 @@ def test_grid_pool_is_the_published_one_at_the_published_size():
     for t in range(4):
         for y in range(2):
             for x in range(2):
-                naive[:, :, t, y, x] = maps[:, :, 2 * t : 2 * t + 2, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3].mean((2, 3, 4))
+                naive[:, :, t, y, x] = maps[:, :, 2 * t : 2 * t + 2, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3].mean(
+                    (2, 3, 4)
+                )
     torch.testing.assert_close(head(maps).features, naive.flatten(1))
 
 

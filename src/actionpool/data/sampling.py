@@ -62,7 +62,12 @@ def uniform_clips(
     frame_stride: int,
     edge: Edge = "stretch",
 ) -> Indices:
-    """The clip in the middle of each part (TSN's test sampler). Arguments, shape and errors as ``random_clips``."""
+    """The clip in the middle of each part (TSN's test sampler). Arguments, shape and errors as ``random_clips``.
+
+    Example:
+        >>> uniform_clips(30, num_segments=3, frames_per_clip=2, frame_stride=4)[:, 0].tolist()
+        [[2, 6], [12, 16], [22, 26]]
+    """
     low, high = _start_ranges(num_frames, num_segments * clips_per_segment, span(frames_per_clip, frame_stride))
     clips = expand((low + high) // 2, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge)
     return clips.reshape(num_segments, clips_per_segment, frames_per_clip)

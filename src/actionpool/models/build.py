@@ -13,11 +13,14 @@ from actionpool.config import (
     GatedC3DBackbone,
     GatedC3DSimpleBackbone,
     GridMLPConfig,
+    I3DBackbone,
     MaxConfig,
     MeanConfig,
     ModelConfig,
     PoolingConfig,
     TopKConfig,
+    TSNBackbone,
+    VideoBackboneConfig,
     VSAMConfig,
 )
 from actionpool.errors import ConfigError
@@ -30,7 +33,20 @@ from actionpool.models.aggregation import (
     TopKAggregation,
     VSAMAggregation,
 )
-from actionpool.models.backbones import Backbone, Features, GatedC3D, GatedC3DSimple
+from actionpool.models.backbones import (
+    I3D,
+    TSN,
+    Backbone,
+    Features,
+    GatedC3D,
+    GatedC3DSimple,
+    InputSpec,
+    gated_c3d_input,
+    i3d_input,
+    tsn_input,
+    video_backbone,
+    video_input,
+)
 from actionpool.models.pooling import AveragePooling, DiscriminativeFeaturePooling, GridMLP, Pooling
 from actionpool.models.recognizer import Recognizer
 
@@ -41,6 +57,14 @@ def build_recognizer(config: ModelConfig, num_classes: int) -> Recognizer:
     Args:
         config: the ``model`` section.
         num_classes: K.
+
+    Example:
+        >>> import torch
+        >>> from actionpool.config import preset
+        >>> recognizer = build_recognizer(preset("gated-c3d").model, num_classes=4).eval()
+        >>> clips = torch.zeros(1, 2, 1, 3, 16, 64, 64)  # one video of two segments of one clip
+        >>> recognizer(clips, torch.ones(1, 2, dtype=torch.bool)).segment_logits.shape
+        torch.Size([1, 2, 4])
     """
     backbone = build_backbone(config.backbone)
     pooling = build_pooling(config.pooling, backbone.out_channels)
@@ -55,18 +79,60 @@ def build_recognizer(config: ModelConfig, num_classes: int) -> Recognizer:
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:
+    """Make a backbone with random weights; ``models.weights`` loads others.
+
+    Raises:
+        ConfigError: timm does not know the network, or a stage to be gated is none.
+    """
+    backbone: Backbone
     match config:
         case GatedC3DBackbone():
             return GatedC3D(width=config.width)
         case GatedC3DSimpleBackbone():
             return GatedC3DSimple()
+        case I3DBackbone():
+            backbone = I3D(num_channels=config.num_channels)
+        case VideoBackboneConfig():
+            backbone = video_backbone(config.name)
+        case TSNBackbone():
+            return TSN(
+                config.network,
+                pad_type=config.pad_type,
+                num_channels=config.num_channels,
+                normalisation=config.normalisation,
+            )
         case FeaturesBackbone():
-            if not config.channels:
-                raise ConfigError(
-                    "model.backbone is 'features' of unknown width; train on features, which say it, or set "
-                    "model.backbone.channels"
-                )
-            return Features(config.channels)
+            return Features(_channels_of(config))
+    backbone.gate(config.gate_stages, kernel_size=config.gate_kernel)
+    return backbone
+
+
+def backbone_input(config: BackboneConfig) -> InputSpec:
+    """The input that a backbone was made for, without making it.
+
+    Raises:
+        ConfigError: timm does not know the network.
+    """
+    match config:
+        case GatedC3DBackbone() | GatedC3DSimpleBackbone():
+            return gated_c3d_input()
+        case I3DBackbone():
+            return i3d_input(config.num_channels)
+        case VideoBackboneConfig():
+            return video_input(config.name)
+        case TSNBackbone():
+            return tsn_input(config.network, num_channels=config.num_channels, normalisation=config.normalisation)
+        case FeaturesBackbone():
+            return Features(_channels_of(config)).input_spec
+
+
+def _channels_of(config: FeaturesBackbone) -> int:
+    if not config.channels:
+        raise ConfigError(
+            "model.backbone is 'features' of unknown width; train on features, which say it, or set "
+            "model.backbone.channels"
+        )
+    return config.channels
 
 
 def build_pooling(config: PoolingConfig, in_channels: int) -> Pooling:
