@@ -16,6 +16,7 @@ import pytest
 from actionpool.errors import UsageError, VideoError
 from actionpool.video import reader as reader_module
 from actionpool.video.decoder import Decoder
+from actionpool.video.known import KnownFiles
 from actionpool.video.reader import DecodeLimits, VideoReader, ffmpeg_versions
 from video.clips import decode_all, encode, encode_sound, number_in, remux, times_of
 
@@ -326,7 +327,7 @@ def test_a_file_that_changes_is_looked_at_again(tmp_path: Path) -> None:
 
 
 def test_known_files_are_bounded() -> None:
-    known = reader_module._KnownFiles(max_files=2, max_frames=100)
+    known = KnownFiles(max_files=2, max_frames=100)
     entry: Any = type("K", (), {"info": type("I", (), {"num_frames": 45})()})()
     for name in "abc":
         known.put((name,), entry)
@@ -443,6 +444,10 @@ def test_indices_and_sizes_out_of_range(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="start must be at least 0 and step at least 1, got start=0, step=0"):
             video.iter_frames(step=0)
         assert [frame.frame_index for frame in video.iter_frames(3, 99)] == [3, 4]
+        assert [number_in(frame.pixels) for frame in video.iter_frames_at([0, 1, 4])] == [0, 1, 4]
+        for bad_indices in ([1, 0], [2, 2], [-1, 2], [4, 5]):
+            with pytest.raises(UsageError, match="indices must ascend within its 5 frames"):
+                video.iter_frames_at(bad_indices)
     with pytest.raises(VideoError, match="the reader is closed"):
         video.frames_at([0])
     with pytest.raises(UsageError, match="not both"):
@@ -467,7 +472,7 @@ def test_limits_are_enforced(tmp_path: Path) -> None:
         assert len(video.frames_at([0, 29])) == 2
         with pytest.raises(VideoError, match="this request would hold 27648 bytes of pixels, the limit is 18432"):
             video.frames_at([0, 1, 2])
-    reader_module._known_files = reader_module._KnownFiles()
+    reader_module._known_files = KnownFiles()
     assert "too large: at least 30 frames" in _refusal(path, limits=DecodeLimits(max_frames=29))
     with pytest.raises(UsageError, match="max_frames must be positive or None for no limit, got 0"):
         DecodeLimits(max_frames=0)

@@ -22,6 +22,8 @@ from actionpool.video.fingerprint import GRID, fingerprint, picture_indices
 from actionpool.video.limits import DecodeLimits
 from actionpool.video.reader import VideoReader
 
+_SHORT = "needs more memory than the probe allows; raise max_memory_bytes if the file is trusted"
+
 
 def main() -> None:
     """Serve until standard input ends. The one argument is a JSON object: limits, mode, num_threads, memory."""
@@ -35,7 +37,13 @@ def main() -> None:
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         answer = _probe(Path(json.loads(line)), limits, settings["mode"], settings["num_threads"])
+        # Once memory was nearly used up this process ends, so that the next file has all of it.
+        answer["is_last"] = _is_memory_short(settings["max_memory_bytes"])
+        if answer["is_last"] and str(answer["reason"]).startswith(("is damaged", "cannot be read")):
+            answer["reason"] = _SHORT  # FFmpeg takes a failed allocation for damaged data
         print(json.dumps(answer), file=answers, flush=True)
+        if answer["is_last"]:
+            return
 
 
 def _limit_memory(max_memory_bytes: int) -> None:
@@ -50,6 +58,16 @@ def _limit_memory(max_memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
     except (OSError, ValueError):  # macOS knows the constant but refuses
         return
+
+
+def _is_memory_short(max_memory_bytes: int) -> bool:
+    """Whether the address space has ever come near its bound (Linux tells)."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmPeak:")), "0")
+    return int(peak) * 1024 > 0.9 * max_memory_bytes
 
 
 def _probe(path: Path, limits: DecodeLimits, mode: str, num_threads: int) -> dict[str, Any]:
@@ -70,14 +88,14 @@ def _probe(path: Path, limits: DecodeLimits, mode: str, num_threads: int) -> dic
     except VideoError as error:
         answer["reason"] = str(error).removeprefix(f"{path}: ")
     except MemoryError:
-        answer["reason"] = "needs more memory than the probe allows; raise max_memory_bytes if the file is trusted"
+        answer["reason"] = _SHORT
     except Exception as error:  # noqa: BLE001 - the boundary: whatever a file does is its reason
         answer["reason"] = f"cannot be read: {type(error).__name__}: {error}"
     try:
         with path.open("rb") as file:
             answer["content_hash"] = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        pass  # missing or unreadable: the reason is recorded already
+    except (OSError, MemoryError):
+        pass  # the reason is recorded already
     return answer
 
 

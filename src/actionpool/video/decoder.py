@@ -133,7 +133,7 @@ class Decoder:
                 if packet is None:
                     return None
         except av.FFmpegError as error:
-            self.failure = str(error.strerror)
+            self._note(error)
             return None
         if self._first is None:
             self._first = _name(packet)
@@ -195,11 +195,15 @@ class Decoder:
         try:
             frames: list[Any] = self.stream.decode(packet)
         except av.FFmpegError as error:
-            if isinstance(error, MemoryError):
-                raise
-            self.failure = str(error.strerror)
+            self._note(error)
             return []
         return frames
+
+    def _note(self, error: av.FFmpegError) -> None:
+        """Remember what FFmpeg said; too little memory is no property of the file."""
+        if isinstance(error, MemoryError):
+            raise error
+        self.failure = str(error.strerror)
 
     def _go_to(self, ordinal: int, index: FrameIndex) -> None:
         """Move to a key packet, or somewhat before it."""
@@ -278,6 +282,8 @@ def open_container(path: Path) -> Any:
     try:
         return av.open(f"file:{path.absolute()}", options=_OPTIONS, metadata_errors="ignore")
     except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, MemoryError):
+            raise
         raise VideoError(f"{path}: {_why_not_opened(structure)}") from error
 
 

@@ -172,10 +172,15 @@ class _Child:
         answer, timed_out = _exchange(process, json.dumps(str(Path(path).absolute())) + "\n", self._timeout_seconds)
         if answer and not timed_out:
             found: dict[str, Any] = json.loads(answer)
+            if found.pop("is_last"):
+                with self._lock:
+                    self._kill()
             return found, False, 0
+        # Its answers end before the process does: how it ended is known only then.
+        code = _exit_code(process)
         with self._lock:
             self._kill()
-        return None, timed_out, process.wait()
+        return None, timed_out, code
 
     def _running(self) -> subprocess.Popen[str]:
         with self._lock:
@@ -246,6 +251,15 @@ def _exchange(process: subprocess.Popen[str], line: str, timeout_seconds: float)
     finally:
         timer.cancel()
     return answer, timed_out.is_set()
+
+
+def _exit_code(process: subprocess.Popen[str]) -> int:
+    """How a dying process ends; one that lives on is killed."""
+    try:
+        return process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _death(code: int) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,32 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionpool.errors import UsageError, VideoError
-from actionpool.video.decoder import Decoder, Scaler, Turn, ffmpeg_versions, turn_of
-from actionpool.video.index import (
-    FrameIndex,
-    PacketTable,
-    can_order_by_pts,
-    index_by_output,
-    index_by_pts,
-    plan_runs,
-)
+from actionpool.video.decoder import Decoder, Scaler, ffmpeg_versions
+from actionpool.video.index import FrameIndex, plan_runs
+from actionpool.video.known import Known, KnownFiles, file_key, look_through
 from actionpool.video.limits import DecodeLimits, Frame, UInt8Array, VideoInfo
-from actionpool.video.structure import read_structure
 
 __all__ = ["DecodeLimits", "Frame", "VideoInfo", "VideoReader", "ffmpeg_versions"]
-
-# AVI stores no presentation times; with reordering codecs FFmpeg's guess at them is wrong (H.264) or partial.
-_NO_PTS_FORMATS = frozenset({"avi"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What opening a file finds out; kept so that the next reader of the same file need not look again."""
-
-    info: VideoInfo
-    index: FrameIndex
-    turn: Turn
-    one_frame_a_packet: bool
 
 
 class VideoReader:
@@ -250,16 +228,15 @@ class VideoReader:
             else:
                 self._idle.append(decoder)
 
-    def _look(self) -> _Known:
-        key = _file_key(self._path)
+    def _look(self) -> Known:
+        key = file_key(self._path)
         known = _known_files.get(key) if key else None
         if known is None or key is None:
-            decoder = Decoder(self._path, self._num_threads, self._limits)
-            try:
-                known = _look_through(decoder, self._path, self._limits)
-            except VideoError:
-                decoder.close()
-                raise
+            with ExitStack() as stack:
+                decoder = Decoder(self._path, self._num_threads, self._limits)
+                stack.callback(decoder.close)
+                known = look_through(decoder, self._path, self._limits)
+                stack.pop_all()
             self._idle.append(decoder)
             if key:
                 _known_files.put(key, known)
@@ -288,104 +265,4 @@ def _fit(info: VideoInfo, short_side: int | None) -> tuple[int, int]:
     return max(1, round(info.height * scale)), max(1, round(info.width * scale))
 
 
-def _look_through(decoder: Decoder, path: Path, limits: DecodeLimits) -> _Known:
-    """Find out all about a file from its packets, or by decoding it once where those do not tell."""
-    stream, container = decoder.stream, decoder.container.format.name
-    limits.check_duration(str(path), (decoder.container.duration or 0) / 1e6)
-    table, last_duration = _list_packets(decoder, path, limits)
-    fps = float(stream.average_rate or stream.guessed_rate or 25)
-    codec, time_base = decoder.context.codec.name, stream.time_base
-    reorders = bool(decoder.context.has_b_frames)
-    has_pts = not (container in _NO_PTS_FORMATS and reorders)
-    by_pts = has_pts and can_order_by_pts(table, reorders=reorders)
-    first, output = None, []
-    for ordinal, frame in decoder.everything(1 if by_pts else None):
-        first = first or frame
-        output.append(ordinal)
-    if first is None:
-        first = next((frame for _, frame in decoder.everything()), None)
-    if first is None:
-        why = f" ({decoder.failure})" if decoder.failure else ""
-        raise VideoError(f"{path}: is damaged: none of its {len(table)} frames can be decoded{why}; get it again")
-    index = index_by_pts(table) if by_pts else index_by_output(table, output, has_pts=has_pts, fallback_fps=fps)
-    turn = turn_of(first)
-    seconds = index.timestamps_seconds
-    shown_seconds = float(seconds[-1] - seconds[0])
-    average = round((len(seconds) - 1) / shown_seconds, 9) if shown_seconds > 0 else fps
-    info = VideoInfo(
-        width=first.height if turn.transpose else first.width,
-        height=first.width if turn.transpose else first.height,
-        fps=average,
-        num_frames=len(index),
-        duration_seconds=round(shown_seconds + (float(last_duration * time_base) or 1 / average), 9),
-        start_seconds=float(seconds[0]),
-        rotation=turn.rotation,
-        codec=codec,
-        container=container,
-    )
-    return _Known(info, index, turn, by_pts)
-
-
-def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[PacketTable, int]:
-    """All packets in file order, and the duration of the one shown last; VideoError where the file stops early."""
-    table = PacketTable(decoder.stream.time_base)
-    num_damaged, last_pts, last_duration = 0, None, 0
-    while (packet := decoder.next_packet()) is not None:
-        table.append(packet.pts, packet.dts, packet.size, is_key=packet.is_keyframe, is_shown=not packet.is_discard)
-        if last_pts is None or (packet.pts is not None and packet.pts > last_pts):
-            last_pts, last_duration = packet.pts, packet.duration or 0
-        num_damaged += packet.is_corrupt
-        limits.check_frames(str(path), len(table))
-    structure, num_whole = read_structure(path), len(table) - num_damaged
-    # Only these containers state the number of frames in a header; elsewhere FFmpeg counts what is there.
-    declared = decoder.stream.frames if structure.kind in ("MP4", "AVI") else 0
-    if structure.is_cut and (declared == 0 or num_whole < declared):
-        frames = f"{num_whole} of {declared} frames" if declared else f"{num_whole} frames"
-        raise VideoError(
-            f"{path}: is truncated: only {structure.size} of {structure.announced} bytes and {frames} are there; "
-            "get it again"
-        )
-    if decoder.failure:
-        raise VideoError(
-            f"{path}: is damaged: reading stops after {num_whole} frames ({decoder.failure}); get it again"
-        )
-    if len(table) == 0:
-        raise VideoError(f"{path}: holds no frame: its video stream is empty; remove it from the list")
-    return table, last_duration
-
-
-class _KnownFiles:
-    """The last files' findings, bounded in number and in frames; a file that changed on disk is another file."""
-
-    def __init__(self, max_files: int = 1024, max_frames: int = 4_000_000) -> None:
-        self._max_files, self._max_frames = max_files, max_frames
-        self._known: OrderedDict[tuple[object, ...], _Known] = OrderedDict()
-        self._num_frames = 0
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[object, ...]) -> _Known | None:
-        with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-            return self._known.get(key)
-
-    def put(self, key: tuple[object, ...], known: _Known) -> None:
-        with self._lock:
-            if key not in self._known:
-                self._known[key] = known
-                self._num_frames += known.info.num_frames
-            while len(self._known) > self._max_files or self._num_frames > self._max_frames:
-                _, old = self._known.popitem(last=False)
-                self._num_frames -= old.info.num_frames
-
-
-_known_files = _KnownFiles()
-
-
-def _file_key(path: Path) -> tuple[object, ...] | None:
-    """What names the content of a file; None where it cannot be asked (opening it will say why)."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ino)
+_known_files = KnownFiles()

@@ -96,8 +96,9 @@ def _walk_riff(file: BinaryIO, size: int) -> int | None:
         length: int = struct.unpack("<I", head[4:8])[0]
         if length in _UNKNOWN_RIFF_SIZES:
             return None
-        position += 8 + length + (length & 1)
-    return min(position, size) if position == size + 1 else position
+        position += 8 + length
+        position += (length & 1) if position < size else 0  # the padding of the last one may be left out
+    return position
 
 
 def _walk_gif(file: BinaryIO, size: int) -> int:
