@@ -161,7 +161,7 @@ def _field(matcher: Any, before: UInt8Array, after: UInt8Array, recipe: FlowReci
     except cv2.error as error:
         height, width = before.shape
         raise VideoError(
-            f"optical flow fails on pictures of {width}x{height} pixels, which may be too small ({error.err}); leave the "
-            "video out"
+            f"optical flow fails on pictures of {width}x{height} pixels, which may be too small ({error.err}); leave "
+            "the video out"
         ) from None
     return quantise(flow.transpose(2, 0, 1), recipe.max_motion_pixels)
