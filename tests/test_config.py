@@ -4,6 +4,8 @@ import pytest
 
 from actionpool.config import PRESETS, Config, load_config, override, parse_config, preset, to_yaml
 from actionpool.errors import ConfigError
+from actionpool.input_transform import resolve_transform
+from actionpool.models.build import backbone_input
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -18,7 +20,8 @@ def test_published_recipe_of_gated_c3d():
     assert (config.train.optimizer, config.train.learning_rate, config.train.weight_decay) == ("adam", 1e-4, 1e-4)
     assert (config.train.step_factor, config.train.step_epochs, config.train.epochs) == (0.95, 4, 50)
     assert (config.sampling.frames_per_clip, config.sampling.frame_stride) == (16, 4)
-    assert (config.transform.resize, config.transform.crop) == ((128, 171), 112)
+    transform = resolve_transform(config.transform, backbone_input(config.model.backbone))
+    assert (transform.resize, transform.crop) == ((128, 171), 112)
 
 
 @pytest.mark.parametrize(

@@ -108,20 +108,33 @@ def load_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], p
     """Copy tensors into a module, all of them or none.
 
     Raises:
-        CheckpointError: keys or shapes differ; the message names the first missing, unexpected and misshapen ones.
+        CheckpointError: as for ``check_tensors``.
     """
-    expected = module.state_dict()
+    check_tensors(module.state_dict(), tensors, str(path))
+    module.load_state_dict(dict(tensors))
+
+
+def check_tensors(expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    """Hold the names and shapes of tensors against the expected ones.
+
+    Raises:
+        CheckpointError: they differ; the message names the first missing, unexpected and misshapen ones.
+    """
     missing = [name for name in expected if name not in tensors]
     unexpected = [name for name in tensors if name not in expected]
-    misshapen = [n for n, t in tensors.items() if n in expected and t.shape != expected[n].shape]
-    if missing or unexpected or misshapen:
-        parts = [
-            f"{len(names)} {what}, first '{names[0]}'"
-            for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
-            if names
-        ]
-        raise CheckpointError(f"{path} does not fit this network: {'; '.join(parts)}. Use the weights of this layout")
-    module.load_state_dict(dict(tensors))
+    misshapen = [
+        f"'{name}' {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
+        for name, tensor in tensors.items()
+        if name in expected and tensor.shape != expected[name].shape
+    ]
+    parts = [
+        f"{len(names)} {what}, first '{names[0]}'"
+        for what, names in (("missing", missing), ("unexpected", unexpected))
+        if names
+    ]
+    parts += [f"{len(misshapen)} of another shape, first {misshapen[0]}"] if misshapen else []
+    if parts:
+        raise CheckpointError(f"{source} does not fit this network: {'; '.join(parts)}. Use the weights of this layout")
 
 
 def _weight_file(run: Path, which: str) -> Path:

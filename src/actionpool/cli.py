@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -94,7 +94,20 @@ def check(
 def train(
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="The run folder to make.")],
-    model: Annotated[str, typer.Option(help="gated-c3d, gated-c3d-simple.")] = "gated-c3d",
+    model: Annotated[str, typer.Option(help="gated-c3d, gated-c3d-simple, dfp-vsam or datp.")] = "gated-c3d",
+    recipe: Annotated[str | None, typer.Option(help="How to train: tsn, tsn-flow, dfp-vsam or gated-c3d.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Of the backbone, to begin with: a .safetensors file, or 'default' to download.")
+    ] = None,
+    allow_pickle_weights: Annotated[
+        bool, typer.Option("--allow-pickle-weights", help="Also from a .pt or .pth file that you trust.")
+    ] = False,
+    freeze: Annotated[
+        str | None, typer.Option(help="Hold 'all' of the backbone fixed, or stages, as in stem..stage3.")
+    ] = None,
+    freeze_bn: Annotated[
+        Literal[none, all, all - but - first] | None, typer.Option(help="Hold batch norms of the backbone fixed.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training videos.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Videos a step. [default: an eighth of them, 4 to 32]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all chance. [default: 0]")] = None,
@@ -118,6 +131,11 @@ def train(
         data,
         output,
         model=model,
+        recipe=recipe,
+        weights=weights,
+        allow_pickle_weights=allow_pickle_weights,
+        freeze=freeze,
+        freeze_bn=freeze_bn,
         epochs=epochs,
         batch_size=batch_size,
         seed=seed,

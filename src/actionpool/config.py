@@ -25,11 +25,11 @@ from actionpool.model_config import MaxConfig as MaxConfig
 from actionpool.model_config import MeanConfig as MeanConfig
 from actionpool.model_config import ModelConfig as ModelConfig
 from actionpool.model_config import PoolingConfig as PoolingConfig
+from actionpool.model_config import Strict
 from actionpool.model_config import TopKConfig as TopKConfig
 from actionpool.model_config import TSNBackbone as TSNBackbone
 from actionpool.model_config import VideoBackboneConfig as VideoBackboneConfig
 from actionpool.model_config import VSAMConfig as VSAMConfig
-from actionpool.model_config import Strict
 from actionpool.presets import PRESETS, RECIPES, merged
 from actionpool.video.flow_recipe import FlowRecipe
 
@@ -85,7 +85,7 @@ class TrainConfig(Strict):
     accumulate: int = Field(1, ge=1, description="batches whose gradients are added before a step")
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(1e-4, gt=0)
-    backbone_learning_rate_factor: float = Field(1.0, ge=0, description="of the backbone, its gates excepted")
+    backbone_learning_rate_factor: float = Field(1.0, gt=0, description="of the backbone, its gates excepted")
     bias_learning_rate_factor: float = Field(1.0, gt=0, description="of biases and norms (TSN: 2)")
     decay_biases: bool = Field(True, description="weight decay on biases and norms too (TSN: off)")
     momentum: float = Field(0.9, ge=0, lt=1)

@@ -24,7 +24,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePrecision
 
 from actionpool.checkpoint import save_checkpoint
-from actionpool.config import Config, TrainConfig
+from actionpool.config import Config, FeaturesBackbone, TrainConfig
 from actionpool.data.datasets import EpochSampler, Item, VideoDataset, make_loader
 from actionpool.data.feature_dataset import FeatureDataset, open_dataset
 from actionpool.data.sources import Example
@@ -32,8 +32,11 @@ from actionpool.device import resolve_device, resolve_precision
 from actionpool.errors import TrainingError
 from actionpool.files import atomic_path, write_csv
 from actionpool.losses import video_bce, video_nll
+from actionpool.models.backbones import Backbone
 from actionpool.models.build import build_recognizer
+from actionpool.models.freezing import freeze
 from actionpool.models.recognizer import Recognizer
+from actionpool.models.weights import load_weights
 from actionpool.run import RunFolder
 from actionpool.training import PreparedData, Say
 from actionpool.values import Batch, Failure
@@ -53,6 +56,8 @@ def fit(
     settings = config.train
     torch.manual_seed(settings.seed)
     recognizer = build_recognizer(config.model, len(data.classes))
+    resumable = str(run.resume) if resume and run.resume.exists() else None
+    _begin_with(recognizer.backbone, config, tell, resumed=resumable is not None)
     module = TrainingModule(recognizer, config, data)
     writer = RunWriter(run, config, data, tell)
     device = resolve_device(settings.device)
@@ -88,9 +93,25 @@ def fit(
             f"Training {config.model.preset} ({millions:.1f} M parameters) "
             f"for {settings.epochs} epochs, batches of {settings.batch_size}, {device.type}, {precision}."
         )
-        resumable = str(run.resume) if resume and run.resume.exists() else None
         trainer.fit(module, ckpt_path=resumable, weights_only=True)
     return writer.best, trainer.current_epoch
+
+
+def _begin_with(backbone: Backbone, config: Config, tell: Say, *, resumed: bool) -> None:
+    """Pretrained weights (a resumed run has its own), and what of them is held fixed."""
+    settings, part = config.train, config.model.backbone
+    if isinstance(part, FeaturesBackbone):
+        return
+    if part.weights is not None and not resumed:
+        sentence = load_weights(backbone, part, allow_pickle=settings.allow_pickle_weights)
+        if sentence is not None:
+            tell(sentence)
+    freeze(backbone, stages=settings.freeze, norms=settings.freeze_bn)
+    if settings.freeze is not None and part.weights is None:
+        tell(
+            f"Warning: train.freeze holds '{settings.freeze}' of '{part.name}' at random values, since no weights were "
+            "given: add --weights FILE (or default), or train it with --set train.freeze=null."
+        )
 
 
 class TrainingModule(L.LightningModule):
@@ -220,9 +241,9 @@ class TrainingModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def make_optimizer(settings: TrainConfig, recognizer: nn.Module) -> torch.optim.Optimizer:
-    """The configured optimiser over all parameters that learn."""
-    parameters = [parameter for parameter in recognizer.parameters() if parameter.requires_grad]
+def make_optimizer(settings: TrainConfig, recognizer: Recognizer) -> torch.optim.Optimizer:
+    """The configured optimiser over all parameters that learn, in groups of one rate and one decay."""
+    parameters = parameter_groups(settings, recognizer)
     rate, decay = settings.learning_rate, settings.weight_decay
     match settings.optimizer:
         case "adam":
@@ -231,6 +252,26 @@ def make_optimizer(settings: TrainConfig, recognizer: nn.Module) -> torch.optim.
             return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
         case "sgd":
             return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
+
+
+def parameter_groups(settings: TrainConfig, recognizer: Recognizer) -> list[dict[str, Any]]:
+    """What learns, by learning rate and weight decay: one group where nothing sets parts apart.
+
+    The backbone without its gates has its own factor; so have biases and norms, that is what has one dimension.
+    """
+    pretrained = {id(parameter) for name, parameter in recognizer.backbone.named_parameters() if name[:6] != "gates."}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in recognizer.parameters():
+        if not parameter.requires_grad:
+            continue
+        rate, decay = settings.learning_rate, settings.weight_decay
+        if id(parameter) in pretrained:
+            rate *= settings.backbone_learning_rate_factor
+        if parameter.dim() <= 1:
+            rate *= settings.bias_learning_rate_factor
+            decay = decay if settings.decay_biases else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]
 
 
 def learning_rate_factor(settings: TrainConfig, epoch: float) -> float:

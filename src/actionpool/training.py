@@ -17,8 +17,10 @@ from actionpool.data.flow_dataset import adapt_to_flow, without_flow
 from actionpool.data.sources import Example
 from actionpool.data.splits import write_splits
 from actionpool.data.survey import Survey, survey
-from actionpool.errors import DataError
+from actionpool.errors import ConfigError, DataError
 from actionpool.files import write_json, write_text
+from actionpool.input_transform import resolve_transform
+from actionpool.models.build import backbone_input
 from actionpool.run import RunFolder, command_line
 
 Say = Callable[[str], None]
@@ -62,6 +64,11 @@ def train(
     output: str | Path,
     *,
     model: str = "gated-c3d",
+    recipe: str | None = None,
+    weights: str | Path | None = None,
+    allow_pickle_weights: bool = False,
+    freeze: str | None = None,
+    freeze_bn: Literal["none", "all", "all-but-first"] | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     seed: int | None = None,
@@ -85,6 +92,11 @@ def train(
         data: a folder, table or list (``actionpool check`` tells what is understood).
         output: the run folder; it must not hold anything, unless ``resume``.
         model: a preset's name.
+        recipe: a named way to train, over the preset's own.
+        weights: of the backbone to begin with: a file, ``"default"``, or a name of the library that it is from.
+        allow_pickle_weights: also from a ``.pt`` or ``.pth`` file.
+        freeze: ``"all"`` of the backbone, or a range of its stages such as ``"stem..stage3"``, held fixed.
+        freeze_bn: batch norms held fixed.
         epochs, batch_size, seed, device, precision: over the preset's.
         format, videos, split_column, folds, fold, group: how to read and split the data.
         flow: a folder that ``compute_flow`` wrote: learn from motion in the place of colour.
@@ -112,7 +124,8 @@ def train(
         run.check_new()
         options: dict[str, dict[str, object]] = {
             "train": {
-                "epochs": epochs, "batch_size": batch_size, "seed": seed, "device": device, "precision": precision
+                "epochs": epochs, "batch_size": batch_size, "seed": seed, "device": device, "precision": precision,
+                "freeze": freeze, "freeze_bn": freeze_bn, "allow_pickle_weights": allow_pickle_weights or None,
             },
             "data": {
                 "path": str(data), "format": format, "videos": None if videos is None else str(videos),
@@ -120,7 +133,9 @@ def train(
                 "flow": None if flow is None else {"path": str(flow)},
             },
         }  # fmt: skip
-        config = override(_with_options(preset(model), options), settings)
+        config = override(_with_options(preset(model, recipe=recipe), options), settings)
+        if weights is not None:
+            config = _with_weights(config, str(weights))
         if config.data.flow is not None:
             config, sentence = adapt_to_flow(config, config.data.flow)
             tell(sentence)
@@ -220,8 +235,20 @@ def _with_options(config: Config, options: Mapping[str, Mapping[str, object]]) -
     return parse_config(values)
 
 
+def _with_weights(config: Config, weights: str) -> Config:
+    """``--weights``, whatever backbone the settings chose."""
+    backbone = config.model.backbone
+    if "weights" not in type(backbone).model_fields:
+        raise ConfigError(f"--weights {weights}: the backbone '{backbone.name}' has none; leave the option out")
+    model = config.model.model_copy(update={"backbone": backbone.model_copy(update={"weights": weights})})
+    return config.model_copy(update={"model": model})
+
+
 def _settle(config: Config, prepared: PreparedData, tell: Say) -> Config:
-    """Fill in what ``auto`` stands for, so that the written configuration says what was done."""
+    """Fill in what was left open, so that the written configuration says what was done."""
+    if prepared.features is None:
+        transform = resolve_transform(config.transform, backbone_input(config.model.backbone))
+        config = config.model_copy(update={"transform": transform})
     settings = config.train
     changes: dict[str, Any] = {}
     num_train = len(prepared.train)

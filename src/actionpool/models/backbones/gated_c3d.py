@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from actionpool.models.backbones.base import Backbone, InputSpec
 from actionpool.models.gate import GatedConv3d
 
-_INPUT = InputSpec(num_channels=3, frames_per_clip=16, size=112, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+def gated_c3d_input() -> InputSpec:
+    """The published size; the published subtraction of another network's means is not kept (METHODS §4)."""
+    return InputSpec(3, 16, 112, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), resize=(128, 171))
 
 
 class _ParallelConvs(nn.Module):
@@ -44,7 +47,7 @@ class GatedC3D(Backbone):
     def __init__(self, *, width: float = 1.0) -> None:
         super().__init__()
         first, second, last = (max(8, round(channels * width / 8) * 8) for channels in (64, 128, 512))
-        self.input_spec = _INPUT
+        self.input_spec = gated_c3d_input()
         self.stages = nn.ModuleDict(
             {
                 "gated1": GatedConv3d(3, first, kernel_size=(3, 5, 5), stride=(2, 3, 3), padding=1),
@@ -60,6 +63,6 @@ class GatedC3DSimple(Backbone):
 
     def __init__(self) -> None:
         super().__init__()
-        self.input_spec = _INPUT
+        self.input_spec = gated_c3d_input()
         self.stages = nn.ModuleDict({"gated1": GatedConv3d(3, 64, kernel_size=(3, 6, 6), stride=(2, 3, 3))})
         self.stage_channels = {"gated1": 64}

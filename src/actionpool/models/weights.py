@@ -1,0 +1,184 @@
+"""Pretrained weights for a backbone: by name where a library publishes them, or from a file, under checked names."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from actionpool.checkpoint import check_tensors
+from actionpool.config import BackboneConfig, FeaturesBackbone, TSNBackbone, VideoBackboneConfig
+from actionpool.errors import CheckpointError, ConfigError, did_you_mean
+from actionpool.models.backbones import Backbone
+
+_SAFE = ".safetensors"
+_PICKLES = (".pt", ".pth", ".tar", ".ckpt", ".bin", ".pkl")
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_COUNTER = "num_batches_tracked"
+
+
+def load_weights(backbone: Backbone, config: BackboneConfig, *, allow_pickle: bool = False) -> str | None:
+    """Give a backbone the weights that its configuration names.
+
+    Building a network never loads anything, so that a checkpoint opens anywhere; training calls this once.
+
+    Args:
+        backbone: built from ``config``; changed in place.
+        config: its ``weights`` is None, a name (``"default"``, or the library's own), or a file.
+        allow_pickle: also read ``.pt`` and ``.pth`` files, with torch's restricted reader.
+
+    Returns:
+        A sentence for the user; None where there is nothing to load.
+
+    Raises:
+        ConfigError: no library publishes weights under that name.
+        CheckpointError: a file is absent, of another layout, or cannot be downloaded.
+    """
+    if isinstance(config, FeaturesBackbone) or config.weights is None:
+        return None
+    path = Path(config.weights)
+    if path.suffix in (_SAFE, *_PICKLES) or path.exists():
+        return load_weight_file(backbone, path, allow_pickle=allow_pickle)
+    if isinstance(config, TSNBackbone):
+        tensors, source = _from_timm(config.network, config.weights)
+    elif isinstance(config, VideoBackboneConfig):
+        tensors, source = _from_torchvision(config.name, config.weights)
+    else:
+        raise ConfigError(
+            f"model.backbone.weights got '{config.weights}': no library publishes weights of '{config.name}' by name, "
+            "and there is no such file; give one with --weights FILE"
+        )
+    return _fit(backbone, tensors, source)
+
+
+def load_weight_file(backbone: Backbone, path: Path, *, allow_pickle: bool = False) -> str:
+    """Load a file in the published layout, or that of one of our own runs (``model.safetensors``).
+
+    Args:
+        backbone: changed in place, completely or not at all.
+        path: ``.safetensors``; with ``allow_pickle`` also ``.pt`` or ``.pth``.
+        allow_pickle: see ``load_weights``.
+
+    Returns:
+        A sentence for the user.
+
+    Raises:
+        CheckpointError: the file is absent, unreadable, a pickle that is not allowed, or of another layout; the message
+            names the first missing and unexpected tensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"--weights {path}: there is no such file; give a .safetensors file of this network")
+    if path.suffix == _SAFE:
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} cannot be read as safetensors ({error}); copy it again") from None
+    elif allow_pickle:
+        tensors = _read_pickle(path)
+    else:
+        raise CheckpointError(
+            f"{path} is a pickle, not a safetensors file, and a pickle can hold more than numbers. If you trust where "
+            "it comes from, add --allow-pickle-weights (torch's restricted reader is used), or convert it"
+        )
+    return _fit(backbone, tensors, str(path))
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        first = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path} cannot be read as plain weights ({first}); convert it to safetensors") from None
+    for name in _WRAPPERS:
+        if isinstance(value, Mapping) and isinstance(value.get(name), Mapping):
+            value = value[name]
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{path} holds {type(value).__name__}, expected tensors by name; save its state_dict()")
+    tensors = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
+    # A network that was saved inside DataParallel.
+    if tensors and all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _fit(backbone: Backbone, tensors: Mapping[str, Tensor], source: str) -> str:
+    """Bring tensors under the backbone's names, check them all, and copy them."""
+    expected = backbone.state_dict()
+    if any(name.startswith("backbone.") for name in tensors):  # a recogniser of ours: its other parts stay behind
+        prefix = "backbone."
+        tensors = {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
+    ours = not tensors.keys().isdisjoint(name for name in expected if name in backbone.published_names)
+    theirs = {name: name if ours else backbone.published_names.get(name, name) for name in expected}
+    wanted = {theirs[name]: tensor for name, tensor in expected.items()}
+    given = {name: tensor for name, tensor in tensors.items() if ours or not name.startswith(backbone.published_head)}
+    for name, tensor in wanted.items():
+        # Gates are ours, and files from before torch 1.0 do not count batches: both keep what they have.
+        if name.startswith("gates.") or name.endswith(_COUNTER):
+            given.setdefault(name, tensor)
+    note = _adapt_first_layer(wanted, given, backbone.input_spec.num_channels)
+    check_tensors(wanted, given, source)
+    backbone.load_state_dict({name: given[theirs[name]] for name in expected})
+    return f"Weights of the backbone: {source}{note}."
+
+
+def _adapt_first_layer(wanted: Mapping[str, Tensor], given: dict[str, Tensor], num_channels: int) -> str:
+    """Cross-modality initialisation (TSN): RGB weights averaged, for as many channels as the network reads."""
+    first = next((name for name, tensor in wanted.items() if tensor.dim() >= 4), None)
+    if first is None or first not in given or num_channels == 3:
+        return ""
+    rgb, shape = given[first], wanted[first].shape
+    if rgb.dim() != len(shape) or rgb.shape[1] != 3 or rgb.shape[2:] != shape[2:]:
+        return ""
+    given[first] = rgb.mean(dim=1, keepdim=True).expand(shape).clone()
+    return f", the first layer averaged over RGB for {num_channels} channels"
+
+
+def _from_torchvision(network: str, name: str) -> tuple[Mapping[str, Tensor], str]:
+    from torchvision.models import get_model_weights
+
+    known = get_model_weights(network)
+    names = [entry.name for entry in known]
+    if name != "default" and name not in names:
+        raise ConfigError(
+            f"model.backbone.weights got '{name}', which is neither a file nor weights of {network}. "
+            f"{did_you_mean(name, ['default', *names])}"
+        )
+    entry = known.DEFAULT if name == "default" else known[name]
+    try:
+        return entry.get_state_dict(progress=False, check_hash=True, weights_only=True), f"{network} {entry.name}"
+    except (OSError, RuntimeError) as error:
+        raise _offline(f"{network} {entry.name}", entry.url, error) from None
+
+
+def _from_timm(network: str, name: str) -> tuple[Mapping[str, Tensor], str]:
+    import timm
+    from huggingface_hub import hf_hub_download
+
+    base = network.partition(".")[0]
+    wanted = network if name == "default" else f"{base}.{name}"
+    known = timm.list_pretrained(base)
+    published = timm.get_pretrained_cfg(wanted, allow_unregistered=False) if known else None
+    if published is None or published.hf_hub_id is None:
+        tags = [entry.partition(".")[2] for entry in known]
+        raise ConfigError(
+            f"model.backbone.weights got '{name}', which is neither a file nor weights of {base}. "
+            f"{did_you_mean(name, ['default', *tags])}"
+        )
+    try:
+        path = hf_hub_download(published.hf_hub_id, "model.safetensors", etag_timeout=10)
+        return load_file(path), published.hf_hub_id
+    except (OSError, SafetensorError) as error:
+        raise _offline(published.hf_hub_id, f"model.safetensors of {published.hf_hub_id}", error) from None
+
+
+def _offline(what: str, where: str, error: Exception) -> CheckpointError:
+    reason = str(error).partition("\n")[0]
+    return CheckpointError(
+        f"the weights {what} are not on this machine and could not be downloaded ({reason}). Is it offline? Fetch "
+        f"{where} elsewhere and give it with --weights FILE"
+    )
