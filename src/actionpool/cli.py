@@ -106,7 +106,7 @@ def train(
         str | None, typer.Option(help="Hold 'all' of the backbone fixed, or stages, as in stem..stage3.")
     ] = None,
     freeze_bn: Annotated[
-        Literal[none, all, all - but - first] | None, typer.Option(help="Hold batch norms of the backbone fixed.")
+        Literal["none", "all", "all-but-first"] | None, typer.Option(help="Hold batch norms of the backbone fixed.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training videos.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Videos a step. [default: an eighth of them, 4 to 32]")] = None,
