@@ -15,7 +15,7 @@ from actionpool.config import Config, FlowConfig, SamplingConfig, TransformConfi
 from actionpool.data.datasets import Read, VideoDataset
 from actionpool.data.sources import Example
 from actionpool.data.transforms import test_transform, train_transform
-from actionpool.errors import ConfigError, UsageError, VideoError
+from actionpool.errors import ConfigError, VideoError
 from actionpool.timeline import frame_range
 from actionpool.values import VideoInfo
 from actionpool.video.flow import NO_MOTION, ComputedFlow
@@ -161,9 +161,9 @@ def adapt_to_flow(config: Config, flow: FlowConfig) -> tuple[Config, str]:
 
 
 def reading_flow_from(config: Config, path: str) -> Config:
-    """The configuration of a run that reads flow, with the fields from another folder ("" = computed while reading)."""
+    """The same configuration; where it reads flow, from another folder ("" = computed while videos are read)."""
     if config.data.flow is None:
-        raise UsageError(f"--flow {path}: the run reads no optical flow; leave --flow out, or give a run that does")
+        return config
     flow = config.data.flow.model_copy(update={"path": path})
     return config.model_copy(update={"data": config.data.model_copy(update={"flow": flow})})
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from actionpool.checkpoint import TrainedRecognizer, load
+from actionpool.checkpoint import TrainedRecognizer
+from actionpool.config import SamplingConfig
 from actionpool.data.feature_dataset import open_dataset
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import read_splits
@@ -17,11 +18,15 @@ from actionpool.errors import AnnotationError, UsageError, did_you_mean
 from actionpool.evaluation.classification import ClassificationReport, classification_report
 from actionpool.evaluation.video_map import VideoMapReport, video_map
 from actionpool.files import file_hash, write_csv, write_json
+from actionpool.fusion import Stream, open_streams, score_streams
 from actionpool.run import RunFolder
-from actionpool.scoring import VideoScore, score_videos, with_views
+from actionpool.scoring import VideoScore, with_views
 from actionpool.values import Failure
 
 Say = Callable[[str], None]
+
+
+Report = ClassificationReport | VideoMapReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +34,26 @@ class Evaluation:
     """What ``evaluate`` returns: the report, and the row of every video.
 
     Attributes:
-        report: the scores.
+        report: the scores; of two runs that are fused, those of their mean.
         missing: video to reason.
         scored: video, true classes and log-probabilities ``(K,)``.
+        streams: of each run that is fused its own report, by "rgb" and "flow"; empty for a single run.
     """
 
-    report: ClassificationReport | VideoMapReport
+    report: Report
     missing: dict[str, str]
     scored: list[tuple[str, tuple[str, ...], torch.Tensor]]
+    streams: dict[str, Report] = field(default_factory=dict)
 
     @property
     def score(self) -> float:
         """The headline: top-1, or mean average precision where videos may show several classes."""
         return self.report.mean_precision if isinstance(self.report, VideoMapReport) else self.report.top1
+
+    def to_json(self) -> dict[str, Any]:
+        """The report, and where runs were fused the reports of the streams."""
+        streams = {name: report.to_json() for name, report in self.streams.items()}
+        return {**self.report.to_json(), **({"streams": streams} if streams else {})}
 
 
 def evaluate(
@@ -50,6 +62,9 @@ def evaluate(
     *,
     split: str = "test",
     views: str | None = None,
+    fuse: str | Path | None = None,
+    fusion: str = "1:1.5",
+    flow: str | Path | None = None,
     format: str = "auto",
     videos: str | Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -60,7 +75,7 @@ def evaluate(
     say: Say | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Score a run.
+    """Score a run, alone or fused with another one.
 
     The split of data that the run was trained on is the one in the run; other data brings its own split column, or
     is scored whole.
@@ -70,6 +85,9 @@ def evaluate(
         data: what to score on.
         split: ``"test"``, ``"val"`` or ``"train"``.
         views: ``CLIPSxCROPS`` a video; None = the run's own.
+        fuse: a second run of the same classes, as one on optical flow: the two runs' probabilities are averaged.
+        fusion: weights of ``run`` and ``fuse``.
+        flow: folder of the optical flow; None = the one that the run was trained on.
         format, videos: how to read ``data``.
         device, precision, compiled, batch_size, num_workers: how to compute.
         say: receives each sentence for the user.
@@ -79,50 +97,87 @@ def evaluate(
         The evaluation; it is also written to ``RUN/evaluations``.
 
     Raises:
-        UsageError: an unknown split.
+        UsageError: an unknown split, or runs that cannot be fused.
         AnnotationError: no example is in the split, or a label is none of the run's classes.
-        CheckpointError: the run cannot be loaded.
+        CheckpointError: a run cannot be loaded.
     """
     tell: Say = say or (lambda sentence: None)
-    model = load(run)
-    folder = RunFolder(Path(run))
+    streams = open_streams(run, fuse, fusion=fusion, flow=None if flow is None else str(flow))
+    model, folder = streams[0].model, RunFolder(streams[0].run)
     source = read_source(data, format=format, videos=None if videos is None else Path(videos))
     examples, how = choose_examples(source, folder, split)
     tell(how)
     _check_labels(examples, model)
-    _warn_of_training_videos(examples, folder, split, tell)
-    sampling = with_views(model.config, views)
-    dataset = open_dataset(
-        examples, model.classes, model.config, features=source.features, training=False, sampling=sampling
-    )
-    scores: dict[int, VideoScore] = {}
-    missing: dict[str, str] = {}
-    results = score_videos(
-        model,
-        dataset,
+    samplings = [with_views(stream.model.config, views) for stream in streams]
+    datasets = []
+    for stream, sampling in zip(streams, samplings, strict=True):
+        _warn_of_training_videos(examples, RunFolder(stream.run), split, tell)
+        config, classes = stream.model.config, stream.model.classes
+        datasets.append(
+            open_dataset(examples, classes, config, features=source.features, training=False, sampling=sampling)
+        )
+    results = score_streams(
+        streams,
+        datasets,
         device=device,
         precision=precision,
         compiled=compiled,
         batch_size=batch_size,
         num_workers=num_workers,
     )
+    fused = _Table(examples)
+    own = [_Table(examples) for _ in streams]
     for done, result in enumerate(results, start=1):
-        if isinstance(result, Failure):
-            missing[examples[result.index].video] = result.reason
-        else:
-            scores[result.index] = result
+        fused.add(result.fused)
+        for table, score in zip(own, result.each, strict=True):
+            table.add(score)
         if progress is not None:
             progress(done, len(examples))
-    name = f"{sampling.test_segments}x{sampling.test_crops}"
-    protocol = (
-        f"{split} split, {name} views ({sampling.test_sampler}), {model.config.model.preset}, "
-        f"{model.path.parent.name} weights"
-    )
-    scored = [(examples[i].video, examples[i].labels, score.log_probs) for i, score in scores.items()]
-    report = make_report(scored, model, protocol=protocol, num_missing=len(missing))
-    evaluation = Evaluation(report, missing, scored)
-    _write(folder.path / "evaluations" / f"{split}-{name}", evaluation, model.classes)
+    protocols = [_protocol(split, stream, sampling) for stream, sampling in zip(streams, samplings, strict=True)]
+    stem = f"{split}-{_views(samplings[0])}"
+    if len(streams) == 1:
+        evaluation = Evaluation(fused.report(model, protocols[0]), fused.missing, fused.scored)
+    else:
+        reports = {
+            stream.name: table.report(stream.model, protocol)
+            for stream, table, protocol in zip(streams, own, protocols, strict=True)
+        }
+        named = (f"{s.name} weighs {s.weight:.3g} ({protocol})" for s, protocol in zip(streams, protocols, strict=True))
+        report = fused.report(model, f"fused by probabilities: {'; '.join(named)}")
+        evaluation = Evaluation(report, fused.missing, fused.scored, reports)
+        stem += "-fused"
+    _write(folder.path / "evaluations" / stem, evaluation, model.classes)
     return evaluation
+
+
+class _Table:
+    """The scores of one stream, or of all together, as they come."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._examples = examples
+        self.scored: list[tuple[str, tuple[str, ...], torch.Tensor]] = []
+        self.missing: dict[str, str] = {}
+
+    def add(self, result: VideoScore | Failure) -> None:
+        example = self._examples[result.index]
+        if isinstance(result, Failure):
+            self.missing[example.video] = result.reason
+        else:
+            self.scored.append((example.video, example.labels, result.log_probs))
+
+    def report(self, model: TrainedRecognizer, protocol: str) -> Report:
+        return make_report(self.scored, model, protocol=protocol, num_missing=len(self._examples) - len(self.scored))
+
+
+def _views(sampling: SamplingConfig) -> str:
+    return f"{sampling.test_segments}x{sampling.test_crops}"
+
+
+def _protocol(split: str, stream: Stream, sampling: SamplingConfig) -> str:
+    return (
+        f"{split} split, {_views(sampling)} views ({sampling.test_sampler}), {stream.model.config.model.preset}, "
+        f"{stream.model.path.parent.name} weights"
+    )
 
 
 def make_report(
@@ -131,7 +186,7 @@ def make_report(
     *,
     protocol: str,
     num_missing: int,
-) -> ClassificationReport | VideoMapReport:
+) -> Report:
     """Accuracies, or mean average precision where the model is multi-label (Hollywood2, untrimmed video).
 
     Args:
@@ -203,7 +258,7 @@ def _warn_of_training_videos(examples: list[Example], run: RunFolder, split: str
 
 
 def _write(stem: Path, evaluation: Evaluation, classes: tuple[str, ...]) -> None:
-    value = {**evaluation.report.to_json(), "missing": evaluation.missing}
+    value = {**evaluation.to_json(), "missing": evaluation.missing}
     write_json(stem.with_name(stem.name + ".json"), value)
     rows = [
         (video, ";".join(labels), classes[int(row.argmax())], *(f"{p:.6g}" for p in row.exp().tolist()))
