@@ -169,6 +169,9 @@ def evaluate(
     data: Data,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     views: Views = None,
+    fuse: Annotated[Path | None, typer.Option(help="A second run, as one on flow: average both runs' scores.")] = None,
+    fusion: Annotated[str, typer.Option(help="Weights of RUN and of the fused run.")] = "1:1.5",
+    flow: Annotated[Path | None, typer.Option(help="Folder of the optical flow. [default: the run's]")] = None,
     format: Format = "auto",
     videos: Videos = None,
     device: DeviceOption = "auto",
@@ -185,6 +188,9 @@ def evaluate(
             data,
             split=split,
             views=views,
+            fuse=fuse,
+            fusion=fusion,
+            flow=flow,
             format=format,
             videos=videos,
             device=device,
@@ -194,11 +200,12 @@ def evaluate(
             progress=advance,
         )
     if as_json:
-        print_json(evaluation.report.to_json())
+        print_json(evaluation.to_json())
     else:
-        from actionpool.show.tables import print_evaluation
+        from actionpool.show.tables import print_evaluation, print_streams
 
         print_evaluation(evaluation.report, evaluation.missing)
+        print_streams({**evaluation.streams, "fused": evaluation.report} if evaluation.streams else {})
 
 
 @app.command()

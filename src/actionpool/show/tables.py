@@ -50,6 +50,16 @@ def print_evaluation(report: ClassificationReport | VideoMapReport, missing: Map
     )
 
 
+def print_streams(reports: Mapping[str, ClassificationReport | VideoMapReport]) -> None:
+    """A line a stream: what each of the fused recognisers reaches, and both together."""
+    for name, report in reports.items():
+        if isinstance(report, VideoMapReport):
+            scores = f"mAP {report.mean_precision:.4f}"
+        else:
+            scores = f"top-1 {report.top1:.4f}   mean class accuracy {report.mean_class_accuracy:.4f}"
+        Console().print(Text(f"{name:<8} {scores}   {report.num_missing} missing"))
+
+
 def print_check(report: CheckReport) -> None:
     """What was found, what is broken, what is odd."""
     console = Console()
