@@ -127,3 +127,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         },
     ),
 }
+
+# What a preset is trained by on optical flow, unless a recipe is asked for.
+FLOW_RECIPES: Mapping[str, str] = {"datp": "tsn-flow"}

@@ -21,6 +21,7 @@ from actionpool.errors import ConfigError, DataError
 from actionpool.files import write_json, write_text
 from actionpool.input_transform import resolve_transform
 from actionpool.models.build import backbone_input
+from actionpool.presets import FLOW_RECIPES
 from actionpool.run import RunFolder, command_line
 
 Say = Callable[[str], None]
@@ -133,6 +134,8 @@ def train(
                 "flow": None if flow is None else {"path": str(flow)},
             },
         }  # fmt: skip
+        if recipe is None and flow is not None:
+            recipe = FLOW_RECIPES.get(model)
         config = override(_with_options(preset(model, recipe=recipe), options), settings)
         if weights is not None:
             config = _with_weights(config, str(weights))
