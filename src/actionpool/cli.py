@@ -33,6 +33,7 @@ from actionpool.cli_common import (
 )
 from actionpool.cli_features import extract
 from actionpool.cli_flow import flow
+from actionpool.cli_show import plot, report
 from actionpool.errors import ActionPoolError
 
 app = typer.Typer(
@@ -68,7 +69,7 @@ def check(
     group: Group = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what DATA is: format, videos, classes, splits, what is broken and why. Changes nothing in it."""
+    """Tell what DATA is: format, videos, classes, splits, what is broken and why. Trains nothing, changes no video."""
     from actionpool.data.survey import check as run_check
 
     with progress_bar("probing", as_json) as advance:
@@ -217,6 +218,10 @@ def predict(
     annotate: Annotated[
         bool, typer.Option("--annotate", help="Also write each video with its label burnt in.")
     ] = False,
+    saliency: Annotated[bool, typer.Option("--saliency", help="Grad-CAM, where the network has no attention.")] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also write each video with its saliency and running scores.")
+    ] = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     compiled: Compile = False,
@@ -241,6 +246,8 @@ def predict(
         output,
         views=views,
         annotate=annotate,
+        saliency=saliency,
+        overlay=overlay,
         device=device,
         precision=precision,
         compiled=compiled,
@@ -263,6 +270,8 @@ def predict(
 
 app.command()(extract)
 app.command()(flow)
+app.command()(report)
+app.add_typer(plot)
 
 
 @app.command()

@@ -72,7 +72,9 @@ def check(
     group: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Tell what data is: format, videos, classes, splits, what is broken and why. Nothing in it is changed.
+    """Tell what data is: format, videos, classes, splits, what is broken and why.
+
+    No video is changed; what the probe found is kept in ``.actionpool`` beside the data (or in the user cache).
 
     Args:
         data: a folder, table or list.
