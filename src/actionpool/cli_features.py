@@ -29,7 +29,7 @@ def extract(
     weights: Annotated[Path | None, typer.Option(help="Weights of a named network.")] = None,
     clip_frames: Annotated[int | None, typer.Option(help="Frames of a clip. [default: the network's]")] = None,
     clip_stride: Annotated[int | None, typer.Option(help="Distance between them. [default: 1, or the run's]")] = None,
-    clips_per_segment: Annotated[int, typer.Option(help="Clips that a segment is made of.")] = 1,
+    clips_per_segment: Annotated[int | None, typer.Option(help="Clips of a segment. [default: 1]")] = None,
     segment_seconds: Annotated[float | None, typer.Option(help="Of a segment. [default: as long as its clips]")] = None,
     segments: Annotated[int | None, typer.Option(help="So many equal segments a video instead.")] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Keep (D, t, h, w) a segment instead of pooling.")] = False,

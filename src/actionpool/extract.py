@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,29 @@ from typing import Any, Literal
 
 import torch
 
-from actionpool.checkpoint import load, load_tensors
-from actionpool.config import AveragePoolingConfig, Config, FeaturesBackbone, ModelConfig, TransformConfig, override
+from actionpool.checkpoint import load
+from actionpool.config import (
+    AveragePoolingConfig,
+    Config,
+    FeaturesBackbone,
+    ModelConfig,
+    SamplingConfig,
+    TransformConfig,
+    override,
+)
 from actionpool.data.features import FeatureRecipe, FeatureType
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.sources.base import absolute, is_hidden, is_video_name
 from actionpool.device import Device, Precision, prepare_network, resolve_device, resolve_precision
 from actionpool.errors import ConfigError, UsageError
 from actionpool.extraction import ExtractionResult, Extractor, extract_features, hash_of_weights
+from actionpool.input_transform import resolve_transform
 from actionpool.models.backbones import Backbone
-from actionpool.models.build import build_backbone, build_pooling
+from actionpool.models.build import backbone_input, build_backbone, build_pooling
 from actionpool.models.pooling import Pooling
+from actionpool.models.weights import load_weights
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +40,15 @@ class WindowSettings:
     """What the network is shown of a video.
 
     Attributes:
-        frames_per_clip, frame_stride: of a clip; None = what the network was made for, and 1.
-        clips_per_segment: M.
+        frames_per_clip, frame_stride, clips_per_segment: T, distance, M; None = as the run has them, or for a named
+            network what it was made for, 1 and 1.
         segment_seconds: length of a segment; None = that of its clips.
         num_segments: so many equal segments a video instead.
     """
 
     frames_per_clip: int | None = None
     frame_stride: int | None = None
-    clips_per_segment: int = 1
+    clips_per_segment: int | None = None
     segment_seconds: float | None = None
     num_segments: int | None = None
 
@@ -95,7 +108,7 @@ def extract(
     source = _read(data, format, videos)
     for note in source.notes:
         tell(note)
-    config, network, pooling = _network(str(backbone), weights, settings)
+    config, network, pooling = _network(str(backbone), weights, tuple(settings), tell)
     extractor = make_extractor(
         config,
         network,
@@ -129,7 +142,7 @@ def make_extractor(
     """Make a network ready to extract, and write down its recipe.
 
     Args:
-        config: the ``model`` and ``transform`` sections that describe the network and its input.
+        config: the sections ``model``, ``sampling`` and ``transform`` that describe the network and its input.
         backbone: moved and cast in place.
         pooling: likewise; None keeps the maps.
         windows: what it is shown.
@@ -145,35 +158,38 @@ def make_extractor(
             f"model.backbone '{config.model.backbone.name}' reads {spec.num_channels} channels; extraction decodes RGB "
             "frames of 3"
         )
+    transform = resolve_transform(config.transform, spec)
     on = resolve_device(device)
     how = resolve_precision(precision, on)
     recipe = FeatureRecipe(
-        backbone=config.model.backbone.model_dump(mode="json"),
+        backbone=config.model.backbone.model_dump(mode="json", exclude={"weights"}),
         weights_hash=hash_of_weights(backbone, pooling),
         pooling=None if pooling is None else config.model.pooling.model_dump(mode="json"),
-        frames_per_clip=windows.frames_per_clip or spec.frames_per_clip,
-        frame_stride=windows.frame_stride or 1,
-        clips_per_segment=windows.clips_per_segment,
+        frames_per_clip=windows.frames_per_clip or config.sampling.frames_per_clip,
+        frame_stride=windows.frame_stride or config.sampling.frame_stride,
+        clips_per_segment=windows.clips_per_segment or config.sampling.clips_per_segment,
         segment_seconds=windows.segment_seconds,
         num_segments=windows.num_segments,
         edge=config.sampling.edge,
-        transform=_of_input(config.transform),
+        transform=_of_input(transform),
         dtype=dtype,
         precision=how,
     )
     for module in (backbone, pooling):
         if module is not None:
             prepare_network(module, on, how)
-    return Extractor(backbone, pooling, config.transform, recipe)
+    return Extractor(backbone, pooling, transform, recipe)
 
 
 def _of_input(transform: TransformConfig) -> dict[str, Any]:
     """The part of the transform that a single centre view depends on."""
     values = transform.model_dump(mode="json", include={"short_side", "crop", "mean", "std"})
-    return {"resize": None if transform.short_side else transform.model_dump(mode="json")["resize"], **values}
+    return {"resize": None if transform.resize is None else list(transform.resize), **values}
 
 
-def _network(name: str, weights: str | Path | None, settings: Iterable[str]) -> tuple[Config, Backbone, Pooling]:
+def _network(
+    name: str, weights: str | Path | None, settings: Iterable[str], tell: Say
+) -> tuple[Config, Backbone, Pooling]:
     """The configuration, backbone and pooling that ``--backbone`` names."""
     run = Path(name)
     if run.exists():
@@ -187,40 +203,18 @@ def _network(name: str, weights: str | Path | None, settings: Iterable[str]) -> 
             raise UsageError(f"--backbone: the run {run} was trained on features and has no backbone; name one")
         return config, model.recognizer.backbone, model.recognizer.pooling
     config = override(Config(model=ModelConfig(pooling=AveragePoolingConfig())), [f"model.backbone={name}"])
+    spec = backbone_input(override(config, settings).model.backbone)
+    # What the network was made for, unless told otherwise.
+    sampling = SamplingConfig(frames_per_clip=spec.frames_per_clip, frame_stride=1)
+    config = override(config.model_copy(update={"sampling": sampling}), settings)
+    if weights is not None:
+        config = override(config, [f"model.backbone.weights={json.dumps(str(weights))}"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # without weights: at least the same ones each time
-        backbone = build_backbone(override(config, settings).model.backbone)
-    # What the network was made for, unless told otherwise.
-    config = override(config.model_copy(update={"transform": input_transform(backbone)}), settings)
-    if weights is not None:
-        _load(backbone, Path(weights))
+        backbone = build_backbone(config.model.backbone)
+    loaded = load_weights(backbone, config.model.backbone, allow_pickle=config.train.allow_pickle_weights)
+    tell(loaded or f"Warning: {name} has random weights; name some with --weights.")
     return config, backbone, build_pooling(config.model.pooling, backbone.out_channels)
-
-
-def input_transform(backbone: Backbone) -> TransformConfig:
-    """The test view that a backbone was made for."""
-    spec = backbone.input_spec
-    sized = spec.resize is not None or spec.short_side is not None
-    return TransformConfig(
-        resize=spec.resize,
-        short_side=spec.short_side if sized else round(spec.size * 8 / 7),
-        crop=spec.size,
-        mean=spec.mean,
-        std=spec.std,
-    )
-
-
-def _load(backbone: Backbone, path: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from actionpool.errors import CheckpointError
-
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read as weights ({error}); expected a safetensors file") from None
-    load_tensors(backbone, tensors, path)
 
 
 def _read(data: str | Path, format: str, videos: str | Path | None) -> Source:

@@ -200,7 +200,9 @@ def _check_output(output: Path, recipe: FeatureRecipe) -> None:
 
 def _plan(source: Source, probes: Mapping[Path, ProbeResult], output: Path) -> tuple[dict[Path, str], list[Path]]:
     """Which file holds each video's features, and the videos that have none yet."""
-    own = {example.path: file_name(example.video) for example in reversed(source.examples)}
+    own: dict[Path, str] = {}
+    for example in source.examples:
+        own.setdefault(example.path, file_name(example.video))
     wanted = {name: probes[path].content_hash for path, name in own.items()}
     present: dict[str, str] = {}
     for file in sorted(output.rglob(f"*{SUFFIX}")):
