@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Literal
 
 from actionpool.checkpoint import TrainedRecognizer, load
+from actionpool.config import DFPConfig
 from actionpool.data.datasets import VideoDataset
 from actionpool.data.sources import Example
 from actionpool.data.sources.base import VIDEO_SUFFIXES
+from actionpool.data.view import centre_view
 from actionpool.errors import UsageError
 from actionpool.files import write_csv
+from actionpool.gradcam import SpatialMaps, check_available, grad_cam
 from actionpool.scoring import VideoScore, score_videos, with_views
 from actionpool.values import Failure
-from actionpool.video_prediction import Curves, ModelReference, Segment, VideoPrediction, write_prediction
+from actionpool.video_prediction import Curves, ModelReference, Segment, SpatialView, VideoPrediction, write_prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ def predict(
     *,
     views: str | None = None,
     annotate: bool = False,
+    saliency: bool = False,
+    overlay: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "bf16", "fp32"] = "auto",
     compiled: bool = False,
@@ -58,6 +63,9 @@ def predict(
         output: a folder for the predictions; None writes nothing.
         views: ``CLIPSxCROPS`` a video; None = the run's own.
         annotate: also write each video with its label burnt in.
+        saliency: where the network has no spatial attention of its own, put Grad-CAM in its place.
+        overlay: also write each video with its saliency, its running class scores and a progress mark; implies
+            ``saliency``.
         device, precision, compiled, batch_size, num_workers: how to compute.
         on_result: receives (result, done, total) as they come.
 
@@ -65,7 +73,7 @@ def predict(
         One entry a video, in the order of the sources; a broken video has a reason and stops nothing.
 
     Raises:
-        UsageError: a source does not exist, or there is no video among them.
+        UsageError: a source does not exist, there is no video among them, or Grad-CAM is needed and not installed.
         CheckpointError: the run cannot be loaded.
     """
     model = run if isinstance(run, TrainedRecognizer) else load(run)
@@ -76,6 +84,7 @@ def predict(
         model,
         videos,
         views=views,
+        saliency=saliency or overlay,
         device=device,
         precision=precision,
         compiled=compiled,
@@ -84,16 +93,26 @@ def predict(
     ):
         if folder is not None and result.prediction is not None and curves is not None:
             write_prediction(folder / f"{result.name}.json", result.prediction, curves)
-            if annotate:
-                from actionpool.show.overlay_video import write_annotated
-
-                write_annotated(result.path, result.prediction, folder / f"{result.name}.annotated.mp4")
+            _write_videos(result.path, result.prediction, curves, folder / result.name, annotate, overlay)
         results.append(result)
         if on_result is not None:
             on_result(result, len(results), len(videos))
     if folder is not None:
         _write_summary(folder / "summary.csv", results)
     return results
+
+
+def _write_videos(
+    video: Path, prediction: VideoPrediction, curves: Curves, stem: Path, annotate: bool, overlay: bool
+) -> None:
+    if not (annotate or overlay):
+        return
+    from actionpool.show.overlay_video import write_annotated, write_overlay
+
+    if annotate:
+        write_annotated(video, prediction, stem.with_name(f"{stem.name}.annotated.mp4"))
+    if overlay:
+        write_overlay(video, prediction, curves, stem.with_name(f"{stem.name}.overlay.mp4"))
 
 
 def find_videos(sources: Sequence[str | Path]) -> list[tuple[Path, str]]:
@@ -141,6 +160,7 @@ def _predictions(
     videos: list[tuple[Path, str]],
     *,
     views: str | None,
+    saliency: bool,
     device: Literal["auto", "cpu", "cuda"],
     precision: Literal["auto", "bf16", "fp32"],
     compiled: bool,
@@ -149,14 +169,15 @@ def _predictions(
 ) -> Iterator[tuple[PredictedVideo, Curves | None]]:
     sampling = with_views(model.config, views)
     examples = [Example(video=str(p), path=p, labels=(), interval=None, columns={}) for p, _ in videos]
-    dataset = VideoDataset(
-        examples, model.classes, sampling=sampling, transform=model.config.transform, training=False
-    )
+    dataset = VideoDataset(examples, model.classes, sampling=sampling, transform=model.config.transform, training=False)
     reference = ModelReference(
         preset=model.config.model.preset,
         weights_hash=model.weights_hash,
         views=f"{sampling.test_segments}x{sampling.test_crops}",
+        task=model.config.model.task,
     )
+    has_attention = isinstance(model.config.model.pooling, DFPConfig)
+    explain = _explainer(model, dataset) if saliency and not has_attention else None
     scores = score_videos(
         model,
         dataset,
@@ -171,15 +192,42 @@ def _predictions(
         if isinstance(score, Failure):
             yield PredictedVideo(path, name, None, score.reason), None
         else:
-            prediction = _to_prediction(path, score, model, reference)
+            maps = SpatialMaps(score.spatial, score.temporal)
+            if score.spatial is None and explain is not None:
+                maps = explain(score)
             curves = Curves(
                 segment_logits=score.segment_logits,
                 relevance=score.relevance,
                 weights=score.weights,
-                spatial=score.spatial,
-                temporal=score.temporal,
+                spatial=maps.spatial,
+                temporal=maps.temporal,
             )
+            prediction = _to_prediction(path, score, model, reference)
+            if maps.spatial is not None:
+                source = "attention" if score.spatial is not None else "grad-cam"
+                view = centre_view(model.config.transform, score.info.width, score.info.height)
+                prediction = prediction.model_copy(update={"spatial": SpatialView(source=source, **view._asdict())})
             yield PredictedVideo(path, name, prediction, None), curves
+
+
+def _explainer(model: TrainedRecognizer, dataset: VideoDataset) -> Callable[[VideoScore], SpatialMaps]:
+    """Grad-CAM of each video's most probable class, over the segments and the centre crop that were scored."""
+    check_available()
+    centre = VideoDataset(
+        dataset.examples,
+        model.classes,
+        sampling=dataset.sampling.model_copy(update={"test_crops": 1}),
+        transform=dataset.transform,
+        training=False,
+    )
+
+    def explain(score: VideoScore) -> SpatialMaps:
+        item = centre[score.index]
+        if isinstance(item, Failure):  # it could be read a moment ago
+            return SpatialMaps(None, None)
+        return grad_cam(model.recognizer, item.clips[0], int(score.log_probs.argmax()))
+
+    return explain
 
 
 def _to_prediction(

@@ -55,6 +55,29 @@ class ModelReference(_Entry):
     preset: str
     weights_hash: str
     views: str
+    task: Literal["single-label", "multi-label"] = "single-label"
+
+
+class SpatialView(_Entry):
+    """What ``Curves.spatial`` is, and which part of a frame its maps cover.
+
+    Attributes:
+        source: the network's own attention, or Grad-CAM of the most probable class.
+        left, top, right, bottom: edges of the covered rectangle in fractions of the frame's width and height; below 0
+            or above 1 where the network saw padding beside the frame.
+    """
+
+    source: Literal["attention", "grad-cam"]
+    left: Annotated[FiniteFloat, Field(ge=-100, le=100)]
+    top: Annotated[FiniteFloat, Field(ge=-100, le=100)]
+    right: Annotated[FiniteFloat, Field(ge=-100, le=100)]
+    bottom: Annotated[FiniteFloat, Field(ge=-100, le=100)]
+
+    @model_validator(mode="after")
+    def _has_area(self) -> SpatialView:
+        if self.right <= self.left or self.bottom <= self.top:
+            raise ValueError("the rectangle has no area")
+        return self
 
 
 class VideoPrediction(_Entry):
@@ -70,6 +93,7 @@ class VideoPrediction(_Entry):
         detections: intervals found; empty for a recogniser of trimmed clips.
         truth: known intervals, where the data has them.
         curves: file name of the curves beside the JSON (see ``Curves``); None without.
+        spatial: what the curves' spatial maps are; None where they have none.
         settings: of the localisation, by name.
     """
 
@@ -87,6 +111,7 @@ class VideoPrediction(_Entry):
     detections: tuple[ScoredInterval, ...] = ()
     truth: tuple[LabelledInterval, ...] = ()
     curves: str | None = Field(None, pattern=r"^[^/\\]+\.safetensors$")
+    spatial: SpatialView | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -116,6 +141,13 @@ class Curves(_Entry):
     weights: Tensor
     spatial: Tensor | None = None
     temporal: Tensor | None = None
+
+
+def class_scores(prediction: VideoPrediction, curves: Curves) -> Tensor:
+    """Probabilities of each class in each segment, ``(N, K)``: softmax, or sigmoid where the task is multi-label."""
+    if prediction.model.task == "multi-label":
+        return curves.segment_logits.float().sigmoid()
+    return curves.segment_logits.float().softmax(dim=-1)
 
 
 def write_prediction(path: Path, prediction: VideoPrediction, curves: Curves | None = None) -> None:
@@ -176,4 +208,21 @@ def read_curves(path: Path, prediction: VideoPrediction) -> Curves | None:
             f"{sidecar} has curves of shape {tuple(curves.segment_logits.shape)}, the prediction has {expected[0]} "
             f"segments of {expected[1]} classes; predict again"
         )
+    for name, shape in _shapes(curves, expected[0]).items():
+        if getattr(curves, name).shape != shape:
+            raise DataError(
+                f"{sidecar} has {name} of shape {tuple(getattr(curves, name).shape)}, expected {shape}; predict again"
+            )
     return curves
+
+
+def _shapes(curves: Curves, num_segments: int) -> dict[str, tuple[int, ...]]:
+    """What the shape of each tensor must be, as far as it follows from the others."""
+    shapes: dict[str, tuple[int, ...]] = {"relevance": (num_segments,), "weights": (num_segments,)}
+    if curves.spatial is not None:
+        size = tuple(curves.spatial.shape[1:])
+        shapes["spatial"] = (num_segments, *(size if len(size) == 3 and min(size) > 0 else (1, 1, 1)))
+    if curves.temporal is not None:
+        steps = shapes["spatial"][1] if curves.spatial is not None else max(1, *curves.temporal.shape[1:], 1)
+        shapes["temporal"] = (num_segments, steps)
+    return shapes

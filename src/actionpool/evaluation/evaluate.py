@@ -16,6 +16,7 @@ from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import read_splits
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
 from actionpool.evaluation.classification import ClassificationReport, classification_report
+from actionpool.evaluation.curve_file import VideoCurves, write_curves
 from actionpool.evaluation.video_map import VideoMapReport, video_map
 from actionpool.files import file_hash, write_csv, write_json
 from actionpool.fusion import Stream, open_streams, score_streams
@@ -147,6 +148,11 @@ def evaluate(
         evaluation = Evaluation(report, fused.missing, fused.scored, reports)
         stem += "-fused"
     _write(folder.path / "evaluations" / stem, evaluation, model.classes)
+    if len(streams) == 1:
+        task = model.config.model.task
+        write_curves(
+            folder.path / "evaluations" / f"{stem}.safetensors", fused.curves, multilabel=task == "multi-label"
+        )
     return evaluation
 
 
@@ -157,6 +163,7 @@ class _Table:
         self._examples = examples
         self.scored: list[tuple[str, tuple[str, ...], torch.Tensor]] = []
         self.missing: dict[str, str] = {}
+        self.curves: list[VideoCurves] = []
 
     def add(self, result: VideoScore | Failure) -> None:
         example = self._examples[result.index]
@@ -164,6 +171,16 @@ class _Table:
             self.missing[example.video] = result.reason
         else:
             self.scored.append((example.video, example.labels, result.log_probs))
+            self.curves.append(
+                VideoCurves(
+                    video=example.video,
+                    path=str(example.path).encode("utf-8", "backslashreplace").decode(),
+                    segments_seconds=result.segments_seconds.float(),
+                    segment_logits=result.segment_logits,
+                    relevance=result.relevance,
+                    weights=result.weights,
+                )
+            )
 
     def report(self, model: TrainedRecognizer, protocol: str) -> Report:
         return make_report(self.scored, model, protocol=protocol, num_missing=len(self._examples) - len(self.scored))

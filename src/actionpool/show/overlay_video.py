@@ -1,17 +1,30 @@
-"""The video again, with what was recognised written over it."""
+"""The video again, with what was recognised, when and where drawn over it and beneath it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
-from matplotlib import font_manager
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from actionpool.show.colors import DETECTION, MARK, RELEVANCE, SCORE, plain_text, rgb
+from actionpool.show.moments import Floats, Moments, moments
+from actionpool.show.saliency import HeatPainter, SaliencyTrack
+from actionpool.show.sheet import font_path
+from actionpool.values import VideoInfo
+from actionpool.video.limits import Frame
 from actionpool.video.reader import VideoReader
 from actionpool.video.writer import VideoWriter
-from actionpool.video_prediction import VideoPrediction
+from actionpool.video_prediction import Curves, VideoPrediction
+
+Pixels = NDArray[np.uint8]
+_LEAST_SIDE = 240  # smaller frames are enlarged, or no label would be legible on them
+_MOST_CLASSES = 3
+_GROUND, _WHITE = 24, (230, 230, 230)
 
 
 def write_annotated(video: Path, prediction: VideoPrediction, output: Path) -> None:
@@ -20,35 +33,174 @@ def write_annotated(video: Path, prediction: VideoPrediction, output: Path) -> N
     Raises:
         VideoError: the video cannot be decoded.
     """
-    label, probability = prediction.top(1)[0]
     with VideoReader(video) as reader:
         info = reader.info
-        # Small frames are enlarged, or no label would be legible on them.
-        scale = max(1, -(-240 // min(info.height, info.width)))
+        scale = _enlargement(info)
         size = (info.height * scale, info.width * scale)
-        band, text = label_band(f"{label}  {probability:.0%}", size[1], max(20, size[0] // 12))
+        band = _TopBand(prediction, size)
         with VideoWriter(output, fps=info.fps, size=size, copy_audio_from=video) as writer:
             for frame in reader.iter_frames():
-                pixels = frame.pixels.repeat(scale, axis=0).repeat(scale, axis=1)
-                top = pixels[: len(band)]
-                # The band darkens what lies under it; text stays readable on any background.
-                top[:] = np.where(text[..., None], band, top // 3)
+                pixels = enlarged(frame.pixels, scale)
+                band.paint(pixels)
                 writer.write(pixels, seconds=frame.seconds - info.start_seconds)
 
 
-def label_band(text: str, width: int, height: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A line of text, shrunk until it fits.
+def write_overlay(video: Path, prediction: VideoPrediction, curves: Curves, output: Path) -> None:
+    """Write ``video`` with its label and its saliency, and beneath it the running class scores and a progress mark.
+
+    Frame times and audio are kept. Without spatial maps there is no heat; everything else stays.
+
+    Raises:
+        VideoError: the video cannot be decoded.
+    """
+    with VideoReader(video) as reader:
+        info = reader.info
+        scale = _enlargement(info)
+        height, width = info.height * scale, info.width * scale
+        panel = _Panel(prediction, moments(prediction, curves), height, width)
+        band = _TopBand(prediction, (height, width))
+        track, painter = None, None
+        if curves.spatial is not None and prediction.spatial is not None:
+            track, painter = SaliencyTrack(prediction, curves), HeatPainter(prediction.spatial, height, width)
+        size = (height + panel.height, width)
+        with VideoWriter(output, fps=info.fps, size=size, copy_audio_from=video) as writer:
+            for frame in _ahead(reader):
+                seconds = frame.seconds - info.start_seconds
+                pixels = np.empty((*size, 3), np.uint8)
+                picture = pixels[:height]
+                picture[:] = enlarged(frame.pixels, scale)
+                if track is not None and painter is not None:
+                    painter.paint(picture, track.heat_at(seconds))
+                band.paint(picture)
+                panel.paint(pixels[height:], seconds)
+                writer.write(pixels, seconds=seconds)
+
+
+def _ahead(reader: VideoReader) -> Iterator[Frame]:
+    """All frames; the next one is decoded while the caller works on the one before."""
+    frames = reader.iter_frames()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = pool.submit(next, frames, None)
+            yield frame
+
+
+def _enlargement(info: VideoInfo) -> int:
+    return max(1, -(-_LEAST_SIDE // min(info.height, info.width)))
+
+
+def enlarged(pixels: Pixels, scale: int) -> Pixels:
+    """The frame with each pixel repeated; the frame itself for a scale of 1."""
+    return pixels if scale == 1 else pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+class _TopBand:
+    """The video's label on a darkened strip along the top of each frame."""
+
+    def __init__(self, prediction: VideoPrediction, size: tuple[int, int]) -> None:
+        label, probability = prediction.top(1)[0]
+        height = max(20, size[0] // 14)
+        self._ink = cv2.merge([text_ink(f"{label}  {probability:.0%}", size[1], height)] * 3)
+
+    def paint(self, picture: Pixels) -> None:
+        top = picture[: len(self._ink)]
+        # What lies under the band is darkened; text stays readable on any picture.
+        top[:] = np.maximum(cv2.convertScaleAbs(top, alpha=0.33), self._ink[: len(top)])
+
+
+class _Panel:
+    """The strip beneath the picture: a row for each of the best classes, truth and detections, and the moving mark.
+
+    It is drawn once; a frame only gets the mark and the scores of its moment.
+    """
+
+    def __init__(self, prediction: VideoPrediction, when: Moments, height: int, width: int) -> None:
+        order = np.argsort(-np.asarray(prediction.probabilities), kind="stable")[:_MOST_CLASSES]
+        self._when = when
+        self._row = max(18, min(height, width) // 18)
+        self._left = int(width * 0.28)
+        self._right = width - max(4, self._row // 3)
+        self._end = max(prediction.duration_seconds, float(when.bounds.max()), 1e-3)
+        self._scores = when.scores[:, order]
+        self._thickness = max(1, width // 320)
+        has_bands = bool(prediction.truth or prediction.detections)
+        rows = len(order) + 1 + has_bands
+        self.height = rows * self._row + self._row // 3
+        self._still = np.full((self.height, width, 3), _GROUND, np.uint8)
+        percent = int(self._row * 2.4)
+        self._percent = (self._left - percent, self._left)
+        for number, index in enumerate(order.tolist()):
+            self._name(number, prediction.classes[index], self._left - percent)
+            self._curve(number, when.scores[:, index], rgb(SCORE))
+        highest = float(when.relevance.max())
+        self._name(len(order), "relevance", self._left)
+        self._curve(len(order), when.relevance / highest if highest > 0 else when.relevance, rgb(RELEVANCE))
+        if has_bands:
+            self._bands(len(order) + 1, prediction)
+        self._figures = [text_ink(f"{value}%", percent, self._row, align="right") for value in range(101)]
+
+    def paint(self, target: Pixels, seconds: float) -> None:
+        """Fill ``(height, width, 3)`` for a moment."""
+        target[:] = self._still
+        at = int(np.searchsorted(self._when.bounds[:, 1], seconds, side="right"))
+        at = min(at, len(self._scores) - 1)
+        for number, score in enumerate(self._scores[at]):
+            ink = self._figures[round(100 * min(max(float(score), 0.0), 1.0))]
+            place = target[number * self._row : (number + 1) * self._row, self._percent[0] : self._percent[1]]
+            np.maximum(place, ink[..., None], out=place)
+        mark = self._x(seconds)
+        target[:, mark : mark + self._thickness] = rgb(MARK)
+
+    def _x(self, seconds: float) -> int:
+        last = self._right - self._thickness
+        return min(last, self._left + int(seconds / self._end * (self._right - self._left)))
+
+    def _name(self, number: int, text: str, room: int) -> None:
+        ink = text_ink(text, max(1, room), self._row)
+        self._still[number * self._row : (number + 1) * self._row, : ink.shape[1]] |= ink[..., None]
+
+    def _curve(self, number: int, values: Floats, colour: tuple[int, int, int]) -> None:
+        base = (number + 1) * self._row - max(1, self._row // 8)
+        room = self._row - 2 * max(1, self._row // 8)
+        self._still[base, self._left : self._right] = 90
+        for (start, end), value in zip(self._when.bounds, np.clip(np.nan_to_num(values), 0, 1), strict=True):
+            top = base - round(float(value) * room)
+            self._stretch((top, base), start, end, colour)
+
+    def _bands(self, number: int, prediction: VideoPrediction) -> None:
+        """Above the truth, beneath it the detections, of all classes."""
+        self._name(number, "truth / found", self._left)
+        top, half = number * self._row, self._row // 2
+        for true in prediction.truth:
+            self._stretch((top + 2, top + half), true.start_seconds, true.end_seconds, _WHITE)
+        highest = max((one.score for one in prediction.detections), default=1.0)
+        for one in sorted(prediction.detections, key=lambda one: one.score):
+            share = min(max(one.score / highest, 0.2), 1.0) if highest > 0 else 1.0
+            red, green, blue = (round(_GROUND + share * (part - _GROUND)) for part in rgb(DETECTION))
+            rows = (top + half + 1, top + self._row)
+            self._stretch(rows, one.start_seconds, one.end_seconds, (red, green, blue))
+
+    def _stretch(self, rows: tuple[int, int], start: float, end: float, colour: tuple[int, int, int]) -> None:
+        left = self._x(start)
+        self._still[rows[0] : rows[1], left : max(self._x(end), left + 1)] = colour
+
+
+def text_ink(text: str, width: int, height: int, *, align: str = "left") -> Pixels:
+    """A line of text, shrunk until it fits and cut where that is not enough.
 
     Returns:
-        Pixels ``(height, width, 3)`` and where they carry text ``(height, width)``.
+        ``(height, width)``: 0 without ink, 255 full ink.
     """
-    path = font_manager.findfont("DejaVu Sans")
-    size = max(8, int(height * 0.7))
-    while size > 8 and ImageFont.truetype(path, size).getlength(text) > width - height * 0.6:
+    margin = height * 0.2
+    line, size = plain_text(text), max(8, int(height * 0.66))
+    font = ImageFont.truetype(font_path(), size)
+    while size > 9 and font.getlength(line) > width - 2 * margin:
         size -= 1
+        font = ImageFont.truetype(font_path(), size)
+    while len(line) > 1 and font.getlength(line) > width - 2 * margin:
+        line = plain_text(text, len(line) - 1)
     image = Image.new("L", (width, height))
-    ImageDraw.Draw(image).text(
-        (height * 0.3, height / 2), text, fill=255, font=ImageFont.truetype(path, size), anchor="lm"
-    )
-    ink = np.asarray(image)
-    return np.repeat(ink[..., None], 3, axis=2), ink > 96
+    place = (margin, height / 2) if align == "left" else (width - margin, height / 2)
+    ImageDraw.Draw(image).text(place, line, fill=255, font=font, anchor="lm" if align == "left" else "rm")
+    return np.asarray(image)

@@ -1,0 +1,223 @@
+"""Where the network looks, over the frames: one reader of spatial maps for figures and videos.
+
+A map is shown in multiples of an even share: 1 is what every place would get if the network looked everywhere alike.
+Only what exceeds it is coloured, so that a network without preference leaves its video uncoloured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from actionpool.errors import DataError, UsageError
+from actionpool.show.colors import GREY, MARK, heat_table
+from actionpool.show.moments import Floats, moments, read_with_curves, thumbnails
+from actionpool.show.sheet import Sheet, check_suffix, font_families
+from actionpool.video_prediction import Curves, SpatialView, VideoPrediction
+
+LEAST_TOP = 2.0
+"""The scale reaches at least twice an even share: noise around it is not blown up."""
+
+_STRENGTH, _GAMMA = 0.7, 0.8  # opacity of the strongest heat, and how it grows from none
+
+
+class SaliencyTrack:
+    """The spatial maps of a prediction at any time of its video.
+
+    Each of the t maps of a segment stands for the middle of an equal part of the segment's time; between two maps they
+    are mixed in proportion, before the first and after the last one they are held.
+
+    Args:
+        prediction: of which.
+        curves: with ``spatial``.
+
+    Attributes:
+        view: what the maps are and which rectangle of the frame they cover.
+        top: of the scale, in multiples of an even share: the median of the maps' peaks.
+
+    Raises:
+        DataError: the prediction has no spatial maps.
+    """
+
+    def __init__(self, prediction: VideoPrediction, curves: Curves) -> None:
+        if curves.spatial is None or prediction.spatial is None:
+            raise DataError(
+                f"the prediction of {prediction.video} has no spatial maps: predict again with --saliency (one crop a "
+                "clip: --views Nx1)"
+            )
+        self.view: SpatialView = prediction.spatial
+        maps = np.nan_to_num(curves.spatial.float().numpy())  # (N, t, h, w)
+        num_steps = maps.shape[1]
+        stretches = np.array([(s.start_seconds, s.end_seconds) for s in prediction.segments], np.float64)
+        parts = (np.arange(num_steps) + 0.5) / num_steps
+        times = (stretches[:, :1] + (stretches[:, 1:] - stretches[:, :1]) * parts).ravel()  # (N t,)
+        order = np.argsort(times, kind="stable")
+        self._times = times[order]
+        self._maps = maps.reshape(-1, *maps.shape[2:])[order] * (maps.shape[2] * maps.shape[3])
+        # The usual peak, not the highest: one very sharp map would leave all others clear.
+        self.top = max(LEAST_TOP, float(np.median(self._maps.max(axis=(1, 2)))))
+
+    def at(self, seconds: float) -> NDArray[np.float32]:
+        """The map ``(h, w)`` at a time, in multiples of an even share."""
+        after = int(np.searchsorted(self._times, seconds))
+        if after == 0 or after == len(self._times):
+            return np.asarray(self._maps[min(after, len(self._times) - 1)], np.float32)
+        before, gap = self._times[after - 1], self._times[after] - self._times[after - 1]
+        share = (seconds - before) / gap if gap > 0 else 0.0
+        return np.asarray((1 - share) * self._maps[after - 1] + share * self._maps[after], np.float32)
+
+    def heat_at(self, seconds: float) -> NDArray[np.float32]:
+        """The same on a scale from 0 (an even share, or less) to 1 (``top``)."""
+        return np.asarray(np.clip((self.at(seconds) - 1) / (self.top - 1), 0, 1), np.float32)
+
+
+class HeatPainter:
+    """Draws heat on frames of one size; made once, cheap for each frame.
+
+    Args:
+        view: the rectangle that the maps cover.
+        height, width: of the frames.
+    """
+
+    def __init__(self, view: SpatialView, height: int, width: int) -> None:
+        left, right = round(view.left * width), round(view.right * width)
+        top, bottom = round(view.top * height), round(view.bottom * height)
+        right, bottom = max(right, left + 1), max(bottom, top + 1)
+        # Of the rectangle only what lies in the frame can be painted.
+        self.rows = slice(min(max(top, 0), height), min(max(bottom, 0), height))
+        self.columns = slice(min(max(left, 0), width), min(max(right, 0), width))
+        self._size = (right - left, bottom - top)
+        self._inside = (
+            slice(self.rows.start - top, self.rows.stop - top),
+            slice(self.columns.start - left, self.columns.stop - left),
+        )
+        steps = np.arange(256, dtype=np.float32) / 255
+        # Weak heat is clear: it fades into the picture without an edge.
+        opacity = np.rint(steps**_GAMMA * _STRENGTH * 255).astype(np.uint8)
+        self._colours = np.ascontiguousarray(heat_table()[:, None, :])
+        self._opacity = opacity
+
+    def paint(self, pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> None:
+        """Lay heat ``(h, w)`` in [0, 1] over a frame ``(H, W, 3)``, in place."""
+        target = pixels[self.rows, self.columns]
+        if not target.size or float(heat.max(initial=0.0)) <= 0:
+            return
+        # Colour and opacity are found on a small picture: enlarging them costs less than finding them for each pixel.
+        small = cv2.resize(heat, _small(self._size), interpolation=cv2.INTER_CUBIC)
+        level = np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
+        opacity = cv2.LUT(level, self._opacity)
+        colours = cv2.LUT(cv2.merge([level] * 3), self._colours.reshape(1, 256, 3))
+        size = self._size
+        weight = cv2.merge([255 - opacity] * 3)
+        glow = cv2.multiply(colours, cv2.merge([opacity] * 3), scale=1 / 255)
+        weight = cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR)[self._inside]
+        glow = cv2.resize(glow, size, interpolation=cv2.INTER_LINEAR)[self._inside]
+        target[:] = cv2.add(cv2.multiply(target, weight, scale=1 / 255), glow)
+
+
+def _small(size: tuple[int, int], most: int = 96) -> tuple[int, int]:
+    scale = min(1.0, most / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def plot_saliency(
+    prediction: str | Path, output: str | Path, *, video: str | Path | None = None, max_frames: int = 12
+) -> None:
+    """Draw a grid of frames with what the network attends to on each.
+
+    Args:
+        prediction: a JSON file that ``predict`` wrote.
+        output: the figure; .png, .svg or .pdf.
+        video: where the video lies now; None = where the prediction says.
+        max_frames: one frame a segment, evenly thinned to this many.
+
+    Raises:
+        DataError: the prediction has no spatial maps, or one of the files cannot be read.
+        UsageError: a suffix that is no figure, or a ``max_frames`` below 1.
+    """
+    check_suffix(Path(output))
+    found, curves = read_with_curves(Path(prediction))
+    path = Path(video or found.video)
+    if not path.is_file():
+        raise DataError(f"{path} is not there; say where the video of {prediction} lies with --video")
+    draw_saliency(found, curves, video=path, max_frames=max_frames).save(Path(output))
+
+
+def draw_saliency(prediction: VideoPrediction, curves: Curves, *, video: Path, max_frames: int = 12) -> Sheet:
+    """The figure of ``plot_saliency``, not yet written."""
+    if max_frames < 1:
+        raise UsageError(f"max_frames got {max_frames}; show at least 1 frame")
+    track = SaliencyTrack(prediction, curves)
+    when = moments(prediction, curves)
+    count = min(len(when.centres), max_frames)
+    chosen = np.unique(np.round(np.linspace(0, len(when.centres) - 1, count)).astype(int))
+    if count == 1:
+        chosen = np.array([len(when.centres) // 2])
+    pictures = thumbnails(video, when.centres[chosen].tolist(), short_side=240)
+    sheet, columns, cell = _grid(prediction, len(chosen))
+    best = int(np.argmax(prediction.probabilities))
+    label, probability = prediction.classes[best], prediction.probabilities[best]
+    source = "attention of the network" if track.view.source == "attention" else "Grad-CAM"
+    answer, used = sheet.fit(f"{label} · {probability:.0%}", size=11, room=4.0, weight="bold")
+    sheet.text(Path(prediction.video).name, 0.15, 0.22, size=11, room=sheet.width - used - 0.6)
+    sheet.text(answer, sheet.width - 0.15, 0.22, size=11, align="right", weight="bold")
+    said = f"{source} · {len(chosen)} of {len(prediction.segments)} segments · dashed: what the network sees"
+    sheet.text(said, 0.15, 0.46, size=8, color=GREY, room=sheet.width - 0.3)
+    for number, (index, picture) in enumerate(zip(chosen.tolist(), pictures, strict=True)):
+        row, column = divmod(number, columns)
+        place = (0.15 + column * (cell[0] + 0.1), 0.65 + row * (cell[1] + 0.3))
+        seconds = float(when.centres[index])
+        _cell(sheet, place, cell, picture, track, seconds)
+        score = f"{seconds:.1f} s   {when.scores[index, best]:.0%}"
+        sheet.text(score, place[0] + cell[0] / 2, place[1] + cell[1] + 0.11, size=7.5, align="center", room=cell[0])
+    _scale(sheet, track)
+    return sheet
+
+
+def _grid(prediction: VideoPrediction, count: int) -> tuple[Sheet, int, tuple[float, float]]:
+    """The page, its columns, and the width and height of a picture on it, in inches."""
+    aspect = float(np.clip(prediction.width / prediction.height, 0.3, 4.0))
+    columns = min(count, 6 if aspect < 1 else 4)
+    width = 9.7 / columns - 0.1
+    width = min(width, 2.6, 2.6 * aspect)
+    rows = -(-count // columns)
+    sheet = Sheet(max(6.0, 0.2 + columns * (width + 0.1)), 0.65 + rows * (width / aspect + 0.3) + 0.45)
+    return sheet, columns, (width, width / aspect)
+
+
+def _cell(
+    sheet: Sheet,
+    place: tuple[float, float],
+    size: tuple[float, float],
+    picture: NDArray[np.uint8],
+    track: SaliencyTrack,
+    seconds: float,
+) -> None:
+    pixels = picture.copy()
+    height, width = pixels.shape[:2]
+    HeatPainter(track.view, height, width).paint(pixels, track.heat_at(seconds))
+    axes = sheet.axes(*place, *size)
+    axes.imshow(pixels, aspect="auto", interpolation="antialiased")
+    view = track.view
+    across: Sequence[float] = np.clip([view.left, view.right, view.right, view.left, view.left], 0, 1) * width - 0.5
+    down: Sequence[float] = np.clip([view.top, view.top, view.bottom, view.bottom, view.top], 0, 1) * height - 0.5
+    axes.plot(across, down, color=MARK, linewidth=0.9, linestyle=(0, (3, 3)))
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+
+
+def _scale(sheet: Sheet, track: SaliencyTrack) -> None:
+    """The key: colour to multiples of an even share."""
+    axes = sheet.axes(0.15, sheet.height - 0.36, 1.8, 0.12)
+    ramp: Floats = np.linspace(0, 1, 256)[None, :]
+    # Over mid grey, at the opacity that it has over a picture.
+    opacity = ramp[..., None] ** _GAMMA * _STRENGTH
+    shown = opacity * heat_table()[None] / 255 + (1 - opacity) * 0.6
+    axes.imshow(shown, aspect="auto", extent=(1, track.top, 0, 1))
+    axes.set_xticks([1, (1 + track.top) / 2, track.top], ["1×", f"{(1 + track.top) / 2:.3g}×", f"≥ {track.top:.3g}×"])
+    axes.tick_params(labelsize=7, length=2, pad=1, labelfontfamily=font_families())
+    sheet.text("times an even share; 1× and less is left clear", 2.2, sheet.height - 0.3, size=7.5, color=GREY)
