@@ -84,7 +84,13 @@ def context_of(name, valid=VALID, dtype=torch.float64):
 
 
 everything = pytest.mark.parametrize(
-    ("pooling", "aggregation", "multilabel"), list(itertools.product(POOLINGS, AGGREGATIONS, [False, True]))
+    ("pooling", "aggregation", "multilabel"),
+    [(*pair, False) for pair in itertools.product(POOLINGS, AGGREGATIONS)]
+    + [("dfp", name, True) for name in AGGREGATIONS],
+)
+# Where the two do not see each other: every aggregation once, every pooling several times.
+pairs = pytest.mark.parametrize(
+    ("pooling", "aggregation"), list(zip(itertools.cycle(POOLINGS), AGGREGATIONS, strict=False))
 )
 every_aggregation = pytest.mark.parametrize(
     ("aggregation", "multilabel"), list(itertools.product(AGGREGATIONS, [False, True]))
@@ -113,7 +119,8 @@ def test_padding_and_batch_change_nothing(pooling, aggregation, multilabel):
         torch.testing.assert_close(batch.log_probs.exp().sum(dim=1), torch.ones(3))
 
 
-@everything
+@pairs
+@pytest.mark.parametrize("multilabel", [False, True])
 def test_a_step_lowers_the_loss_and_reaches_every_part(pooling, aggregation, multilabel):
     recognizer = recognizer_of(pooling, aggregation, multilabel=multilabel).train()
     clips, labels = clips_of(), torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
@@ -189,7 +196,7 @@ def test_bfloat16_is_near_float32(aggregation, multilabel):
     torch.testing.assert_close(rounded.weights, exact.weights, rtol=0.03, atol=0.03)
 
 
-@pytest.mark.parametrize(("pooling", "aggregation"), list(itertools.product(POOLINGS, AGGREGATIONS)))
+@pairs
 def test_autocast_is_near_float32(pooling, aggregation):
     recognizer = recognizer_of(pooling, aggregation)
     with torch.no_grad():
@@ -200,8 +207,7 @@ def test_autocast_is_near_float32(pooling, aggregation):
     torch.testing.assert_close(rounded.log_probs.exp(), exact.log_probs.exp(), rtol=0.05, atol=0.05)
 
 
-# Tracing takes a second: every aggregation once and every pooling several times, as the two do not see each other.
-@pytest.mark.parametrize(("pooling", "aggregation"), list(zip(itertools.cycle(POOLINGS), AGGREGATIONS, strict=False)))
+@pairs
 def test_traced_graphs_say_the_same(pooling, aggregation):
     """Padding runs through the network there, so the aggregation alone keeps it out; an export takes any B and N."""
     recognizer = recognizer_of(pooling, aggregation)

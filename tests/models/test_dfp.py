@@ -57,20 +57,20 @@ def test_against_loops(switches, normaliser, position):
 
 @pytest.mark.parametrize("switches", SWITCHES)
 @pytest.mark.parametrize(("normaliser", "position"), SETTINGS)
-@pytest.mark.parametrize("size", [(4, 7, 7), (1, 5, 3), (3, 1, 1), (1, 1, 1)])
-def test_untrained_is_global_average_pooling(switches, normaliser, position, size):
+def test_untrained_is_global_average_pooling(switches, normaliser, position):
     spatial, temporal, channel = switches
     options = {"normaliser": normaliser, "channel_position": position, "reduction": 4}
     pooling = make(
         32, trained=False, dtype=torch.float32, spatial=spatial, temporal=temporal, channel=channel, **options
     )
-    maps = torch.randn(2, 32, *size)
-    output = pooling(maps)
-    torch.testing.assert_close(output.features, AveragePooling(32)(maps).features, rtol=0, atol=1e-6)
-    times, height, width = size
-    torch.testing.assert_close(output.spatial, torch.full((2, *size), 1 / (height * width)))
-    torch.testing.assert_close(output.temporal, torch.full((2, times), 1 / times))
-    torch.testing.assert_close(output.channel, torch.ones(2, 32))
+    for size in ((4, 7, 7), (1, 5, 3), (3, 1, 1), (1, 1, 1)):
+        maps = torch.randn(2, 32, *size)
+        output = pooling(maps)
+        torch.testing.assert_close(output.features, AveragePooling(32)(maps).features, rtol=0, atol=1e-6)
+        times, height, width = size
+        torch.testing.assert_close(output.spatial, torch.full((2, *size), 1 / (height * width)))
+        torch.testing.assert_close(output.temporal, torch.full((2, times), 1 / times))
+        torch.testing.assert_close(output.channel, torch.ones(2, 32))
 
 
 @pytest.mark.parametrize(("normaliser", "position"), SETTINGS)
