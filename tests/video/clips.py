@@ -68,13 +68,17 @@ def encode(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if tone is not None:
-            samples = av.AudioFrame.from_ndarray(
-                np.zeros((2, 44100 * num_frames // fps), np.float32), format="fltp", layout="stereo"
-            )
+            samples = av.AudioFrame.from_ndarray(_chirp(44100 * num_frames // fps), format="fltp", layout="stereo")
             samples.rate = 44100
             container.mux(tone.encode(samples))
             container.mux(tone.encode(None))
     return path
+
+
+def _chirp(num_samples: int) -> NDArray[np.float32]:
+    """A rising tone, two channels: no stretch of it is like another."""
+    time = np.arange(num_samples) / 44100
+    return np.stack([np.sin(2 * np.pi * (200 + 300 * time) * time)] * 2).astype(np.float32)
 
 
 def encode_sound(path: Path) -> Path:
@@ -93,6 +97,7 @@ def remux(source: Path, target: Path, change: Callable[[int, Any], Any]) -> Path
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         stream = old.streams.video[0]
         copy = new.add_stream_from_template(stream)
+        new.start_encoding()
         for ordinal, packet in enumerate(p for p in old.demux(stream) if p.size):
             changed = change(ordinal, packet)
             if changed is not None:

@@ -413,15 +413,7 @@ def test_truncated_mp4_with_its_header_in_front(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 def test_lost_frames_are_counted_not_passed_over(tmp_path: Path, codec: str) -> None:
     whole = encode(tmp_path / "a.mkv", codec, num_frames=30, b_frames=0)
-
-    def spoil(ordinal: int, packet: Any) -> Any:
-        if ordinal != 12:
-            return packet
-        junk = av.Packet(b"\0" * packet.size)
-        junk.pts, junk.dts, junk.time_base = packet.pts, packet.dts, packet.time_base
-        return junk
-
-    path = remux(whole, tmp_path / "spoiled.mkv", spoil)
+    path = _replacing(whole, tmp_path / "spoiled.mkv", 12)
     with VideoReader(path) as video:
         assert video.info.num_frames == 30
         with pytest.raises(
@@ -433,6 +425,67 @@ def test_lost_frames_are_counted_not_passed_over(tmp_path: Path, codec: str) -> 
             list(video.iter_frames())
         # The frames before and in later groups are whole.
         assert [number_in(pixels) for pixels in video.frames_at([3, 25])] == [3, 25]
+
+
+def _replacing(source: Path, target: Path, ordinal: int, content: bytes | None = None) -> Path:
+    """A copy in which one packet holds something else: zeros by default."""
+
+    def change(n: int, packet: Any) -> Any:
+        if n != ordinal:
+            return packet
+        other = av.Packet(b"\0" * packet.size if content is None else content)
+        other.pts, other.dts, other.time_base = packet.pts, packet.dts, packet.time_base
+        return other
+
+    return remux(source, target, change)
+
+
+def test_frames_lost_while_the_order_is_learnt_are_counted_too(tmp_path: Path) -> None:
+    """An AVI with B-frames is indexed by decoding: what does not decode must not shorten the video in silence."""
+    whole = encode(tmp_path / "a.avi", "mpeg4", num_frames=30, b_frames=2)
+    path = _replacing(whole, tmp_path / "spoiled.avi", 13)
+    num_decodable = len(decode_all_that_can_be(path))
+    assert num_decodable < 30
+    assert f"is damaged: {num_decodable} of 30 frames decoded (Invalid data" in _refusal(path)
+
+
+def decode_all_that_can_be(path: Path) -> list[int]:
+    """Numbers of the frames that a decode which passes over errors gives."""
+    numbers = []
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            try:
+                numbers.extend(number_in(frame.to_ndarray(format="rgb24")) for frame in packet.decode())
+            except av.FFmpegError:
+                continue
+    return numbers
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mp4"])
+def test_mpeg4_pictures_that_say_nothing_new_are_no_frames(tmp_path: Path, suffix: str) -> None:
+    whole = encode(tmp_path / f"a.{suffix}", "mpeg4", num_frames=20, b_frames=0, gop_size=6)
+    # A picture header: P, the same second, time 13 of 25, and the bit that says "not coded".
+    path = _replacing(whole, tmp_path / f"repeats.{suffix}", 13, bytes([0, 0, 1, 0xB6, 0b01010110, 0b11001111]))
+    shown = decode_all_that_can_be(path)
+    assert 13 not in shown and len(shown) == 19
+    with VideoReader(path) as video:
+        assert [number_in(pixels) for pixels in video.frames_at(range(19))] == shown
+        assert [number_in(video.frames_at([index])[0]) for index in (14, 2, 18)] == [shown[14], shown[2], shown[18]]
+        assert video.timestamps_seconds[13] - video.timestamps_seconds[12] == pytest.approx(2 / 25)
+
+
+def test_a_file_that_ends_long_before_its_declared_duration(tmp_path: Path) -> None:
+    whole = encode(tmp_path / "a.flv", "libx264", num_frames=150)
+    content = whole.read_bytes()
+    whole.write_bytes(content[: len(content) // 3])
+    assert "is truncated: its frames end after " in _refusal(whole)
+
+
+def test_a_stream_without_packets(tmp_path: Path) -> None:
+    whole = encode(tmp_path / "a.mkv", "libx264", num_frames=5, sound=True)
+    empty = remux(whole, tmp_path / "none.mp4", lambda n, packet: None)
+    message = _refusal(empty)
+    assert "holds no frame: its video stream is empty" in message or "has no video stream" in message
 
 
 def test_indices_and_sizes_out_of_range(tmp_path: Path) -> None:

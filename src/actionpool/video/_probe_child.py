@@ -79,7 +79,7 @@ def _probe(path: Path, limits: DecodeLimits, mode: str, num_threads: int) -> dic
             num_frames = video.info.num_frames
             sampled = picture_indices(num_frames)
             pictures: dict[int, Any] = {}
-            shrink = Shrinker(GRID)
+            shrink = Shrinker(path, GRID)
             for frame_index, frame in video.decoded(range(num_frames) if mode == "full" else sorted(set(sampled))):
                 answer["num_decoded"] += 1
                 if frame_index in sampled:

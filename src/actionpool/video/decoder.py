@@ -27,6 +27,7 @@ _SEEK_BY_PTS = frozenset({"matroska,webm"})
 _SMALL_PICTURE = 320 * 240  # measured: one thread is faster up to here, many are beyond
 # A GIF frame is painted over the ones before it, whatever its packets call a key frame.
 _NO_SEEK_CODECS = frozenset({"gif", "apng", "webp"})
+_UNSPECIFIED_SPACE, _UNSPECIFIED_RANGE = 2, 0
 _READ_ON_PACKETS = 48  # nearer than this, reading on is cheaper than seeking
 
 
@@ -50,10 +51,13 @@ class Turn:
 
 
 class Scaler:
-    """Turns decoded frames into RGB arrays of one size; keeps FFmpeg's scaler from frame to frame."""
+    """Turns decoded frames into RGB arrays of one size; keeps FFmpeg's scalers from frame to frame.
 
-    def __init__(self, height: int, width: int, turn: Turn) -> None:
-        self._turn = turn
+    ``write`` raises VideoError where a frame cannot be converted.
+    """
+
+    def __init__(self, path: Path, height: int, width: int, turn: Turn) -> None:
+        self._path, self._turn = path, turn
         self._height, self._width = (width, height) if turn.transpose else (height, width)
         self._resize, self._pack = VideoReformatter(), VideoReformatter()
 
@@ -61,27 +65,41 @@ class Scaler:
         """Write one frame into ``out``, ``(height, width, 3)`` uint8."""
         if (frame.height, frame.width) != (self._height, self._width):
             # Planar first: FFmpeg's packed RGB output halves the colour resolution of what it scales, and is slower.
-            frame = self._resize.reformat(
-                frame, self._width, self._height, "gbrp", interpolation=Interpolation.AREA, threads=1
-            )
-        frame = self._pack.reformat(frame, format="rgb24", threads=1)
+            frame = _convert(self._path, self._resize, frame, self._height, self._width, "gbrp")
+        frame = _convert(self._path, self._pack, frame, self._height, self._width, "rgb24")
         plane = frame.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: self._height, : self._width * 3]
         out[:] = self._turn.apply(rows.reshape(self._height, self._width, 3))
 
 
 class Shrinker:
-    """Turns decoded frames into tiny square grey pictures."""
+    """Turns decoded frames into tiny square grey pictures; VideoError where that fails."""
 
-    def __init__(self, side: int) -> None:
-        self._side, self._resize = side, VideoReformatter()
+    def __init__(self, path: Path, side: int) -> None:
+        self._path, self._side, self._resize = path, side, VideoReformatter()
 
     def grey(self, frame: Any) -> UInt8Array:
         """``(side, side)`` uint8: each value the average of its part of the picture."""
-        side = self._side
-        small: Any = self._resize.reformat(frame, side, side, "gray", interpolation=Interpolation.AREA, threads=1)
+        small = _convert(self._path, self._resize, frame, self._side, self._side, "gray")
         rows: UInt8Array = np.frombuffer(small.planes[0], np.uint8).reshape(-1, small.planes[0].line_size)
-        return rows[:side, :side].copy()
+        return rows[: self._side, : self._side].copy()
+
+
+def _convert(path: Path, scaler: VideoReformatter, frame: Any, height: int, width: int, pixel_format: str) -> Any:
+    """Resize by area averaging and convert; a colour space that FFmpeg does not know is taken for the usual one."""
+    is_same_size = (frame.height, frame.width) == (height, width)
+    how = Interpolation.BILINEAR if is_same_size else Interpolation.AREA  # at the same size it scales the colours only
+    try:
+        return scaler.reformat(frame, width, height, pixel_format, interpolation=how, threads=1)
+    except av.FFmpegError:
+        frame.colorspace, frame.color_range = _UNSPECIFIED_SPACE, _UNSPECIFIED_RANGE
+    try:
+        return scaler.reformat(frame, width, height, pixel_format, interpolation=how, threads=1)
+    except av.FFmpegError as error:
+        raise VideoError(
+            f"{path}: is damaged: a frame of format {frame.format.name} cannot be converted ({error.strerror}); "
+            "convert the file to H.264"
+        ) from error
 
 
 class Decoder:
@@ -134,6 +152,8 @@ class Decoder:
                     return None
         except av.FFmpegError as error:
             self._note(error)
+            return None
+        except IndexError:  # PyAV at the end of a file in which streams have turned up on the way
             return None
         if self._first is None:
             self._first = _name(packet)

@@ -181,7 +181,7 @@ class VideoReader:
         self.close()
 
     def _scaler(self) -> Scaler:
-        return Scaler(self._height, self._width, self._known.turn)
+        return Scaler(self._path, self._height, self._width, self._known.turn)
 
     def decoded(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """(frame index, FFmpeg's frame) for ascending distinct indices; every one of them, or an error.

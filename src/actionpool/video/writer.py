@@ -151,7 +151,8 @@ class VideoWriter:
         self.audio = stream.codec_context.codec.name
         pictures = sound.streams.video[:1]
         shift = (pictures[0].start_time or 0) * pictures[0].time_base if pictures else Fraction(0)
-        return _sound_packets(sound, stream, copy, shift)
+        # Sound codecs need a packet before the first one that is heard; MP4 alone can hold it before time 0.
+        return _sound_packets(sound, stream, copy, shift, keep_one_before="movflags" in self._recipe.options)
 
     def write(self, pixels: UInt8Array, *, seconds: float | None = None) -> None:
         """Append one frame.
@@ -217,11 +218,13 @@ class VideoWriter:
             self._encode(None)
 
 
-def _sound_packets(sound: Any, stream: Any, copy: Any, shift: Fraction) -> Iterator[tuple[Fraction, Any]]:
+def _sound_packets(
+    sound: Any, stream: Any, copy: Any, shift: Fraction, *, keep_one_before: bool
+) -> Iterator[tuple[Fraction, Any]]:
     """(start in seconds, packet addressed to ``copy``) for sound that starts at or after ``shift``."""
     offset = round(shift / stream.time_base)
     for packet in sound.demux(stream):
-        if packet.dts is None or packet.dts < offset:
+        if packet.dts is None or packet.dts < offset - (packet.duration or 0) * keep_one_before:
             continue
         packet.dts -= offset
         packet.pts = packet.dts if packet.pts is None else packet.pts - offset
