@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from actionpool.cli_ablation import ablate
 from actionpool.cli_common import (
     Compile,
     Data,
@@ -21,9 +22,11 @@ from actionpool.cli_common import (
     Run,
     Settings,
     SplitColumn,
+    Untrimmed,
     Videos,
     Views,
     is_interactive,
+    kind_of,
     plain,
     print_error,
     print_json,
@@ -63,6 +66,7 @@ def check(
     data: Data,
     format: Format = "auto",
     videos: Videos = None,
+    untrimmed: Untrimmed = None,
     split_column: SplitColumn = None,
     folds: Folds = None,
     fold: Fold = None,
@@ -77,6 +81,7 @@ def check(
             data,
             format=format,
             videos=videos,
+            kind=kind_of(untrimmed),
             split_column=split_column,
             folds=folds,
             fold=fold,
@@ -116,6 +121,7 @@ def train(
     precision: PrecisionOption = "auto",
     format: Format = "auto",
     videos: Videos = None,
+    untrimmed: Untrimmed = None,
     split_column: SplitColumn = None,
     folds: Folds = None,
     fold: Fold = None,
@@ -144,6 +150,7 @@ def train(
         precision=precision,
         format=format,
         videos=videos,
+        kind=kind_of(untrimmed),
         split_column=split_column,
         folds=folds,
         fold=fold,
@@ -270,6 +277,7 @@ def predict(
 
 app.command()(extract)
 app.command()(flow)
+app.command()(ablate)
 app.command()(report)
 app.add_typer(plot)
 

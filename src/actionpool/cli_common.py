@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Data = Annotated[Path, typer.Argument(help="A folder of clips per class, a CSV or JSONL table, or official lists.")]
 Run = Annotated[Path, typer.Argument(help="A folder that 'actionpool train -o' made.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the standard output, nothing else.")]
+Untrimmed = Annotated[
+    bool | None,
+    typer.Option("--untrimmed/--trimmed", help="Labels hold somewhere inside, or for all of it. [default: inferred]"),
+]
 Videos = Annotated[Path | None, typer.Option(help="Where the videos of a list lie, if not beside it.")]
 Format = Annotated[str, typer.Option(help="Format of the data; 'auto' detects it and says which.")]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
@@ -73,3 +77,8 @@ def progress_bar(what: str, as_json: bool) -> Iterator[Any]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def kind_of(untrimmed: bool | None) -> Literal["auto", "trimmed", "untrimmed"]:
+    """What ``--untrimmed/--trimmed`` means."""
+    return "auto" if untrimmed is None else "untrimmed" if untrimmed else "trimmed"

@@ -14,7 +14,9 @@ from actionpool.cli_common import (
     Json,
     PrecisionOption,
     Settings,
+    Untrimmed,
     Videos,
+    kind_of,
     print_json,
     print_line,
     progress_bar,
@@ -40,6 +42,7 @@ def extract(
     precision: PrecisionOption = "auto",
     format: Format = "auto",
     videos: Videos = None,
+    untrimmed: Untrimmed = None,
     as_json: Json = False,
 ) -> None:
     """Compute features of DATA once; the folder is then data for check, train and eval."""
@@ -64,6 +67,7 @@ def extract(
             settings=settings or (),
             format=format,
             videos=videos,
+            kind=kind_of(untrimmed),
             batch_size=batch_size,
             device=device,
             precision=precision,

@@ -140,6 +140,9 @@ class DataConfig(Strict):
     path: str = ""
     format: str = "auto"
     videos: str | None = Field(None, description="where the videos of a list lie, if not beside it")
+    kind: Literal["auto", "trimmed", "untrimmed"] = Field(
+        "auto", description="trimmed: a label holds for all of an example; untrimmed: somewhere inside; auto: inferred"
+    )
     flow: Annotated[FlowConfig | None, BeforeValidator(_flow_folder)] = Field(
         None, description="read optical flow instead of RGB"
     )

@@ -22,7 +22,7 @@ from actionpool.config import (
 )
 from actionpool.data.features import FeatureRecipe, FeatureType
 from actionpool.data.sources import Example, Source, read_source
-from actionpool.data.sources.base import absolute, is_hidden, is_video_name
+from actionpool.data.sources.base import Kind, absolute, is_hidden, is_video_name
 from actionpool.device import Device, Precision, prepare_network, resolve_device, resolve_precision
 from actionpool.errors import ConfigError, UsageError
 from actionpool.extraction import ExtractionResult, Extractor, extract_features, hash_of_weights
@@ -73,6 +73,7 @@ def extract(
     settings: Iterable[str] = (),
     format: str = "auto",
     videos: str | Path | None = None,
+    kind: Literal["auto", "trimmed", "untrimmed"] = "auto",
     batch_size: int = 8,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -91,7 +92,7 @@ def extract(
         maps: keep ``(D, t, h, w)`` a segment instead of pooling it.
         dtype: of the stored numbers.
         settings: ``dotted.key=value`` over the configuration: ``model.backbone.*``, ``transform.*``.
-        format, videos: how to read the data.
+        format, videos, kind: how to read the data.
         batch_size, device, precision, num_threads: how to compute.
         on_result: receives (video, done, total).
         say: receives sentences for the user.
@@ -105,7 +106,7 @@ def extract(
         >>> extract("clips", "features", backbone="runs/first")  # doctest: +SKIP
     """
     tell = say or (lambda sentence: None)
-    source = _read(data, format, videos)
+    source = _read(data, format, videos, None if kind == "auto" else kind)
     for note in source.notes:
         tell(note)
     config, network, pooling = _network(str(backbone), weights, tuple(settings), tell)
@@ -217,7 +218,7 @@ def _network(
     return config, backbone, build_pooling(config.model.pooling, backbone.out_channels)
 
 
-def _read(data: str | Path, format: str, videos: str | Path | None) -> Source:
+def _read(data: str | Path, format: str, videos: str | Path | None, kind: Kind | None) -> Source:
     """The labelled videos, or unlabelled ones where there are only videos."""
     path = absolute(data)
     found: list[Path] = []
@@ -228,8 +229,7 @@ def _read(data: str | Path, format: str, videos: str | Path | None) -> Source:
             entries = [entry for entry in sorted(path.iterdir()) if not is_hidden(entry.name)]
             found = entries if all(is_video_name(entry.name) and entry.is_file() for entry in entries) else []
     if not found:
-        return read_source(path, format=format, videos=None if videos is None else Path(videos))
+        return read_source(path, format=format, videos=None if videos is None else Path(videos), kind=kind)
     examples = tuple(Example(entry.name, entry, (), None, {}) for entry in found)
     note = "nothing but videos: they have no labels, and the features are good for prediction only"
-    kind: Literal["untrimmed"] = "untrimmed"
-    return Source("videos", found[0].parent, examples, (), (note,), kind)
+    return Source("videos", found[0].parent, examples, (), (note,), kind or "untrimmed")

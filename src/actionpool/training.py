@@ -77,6 +77,7 @@ def train(
     precision: Literal["auto", "bf16", "fp32"] | None = None,
     format: str | None = None,
     videos: str | Path | None = None,
+    kind: Literal["auto", "trimmed", "untrimmed"] | None = None,
     split_column: str | None = None,
     folds: int | None = None,
     fold: int | None = None,
@@ -99,7 +100,7 @@ def train(
         freeze: ``"all"`` of the backbone, or a range of its stages such as ``"stem..stage3"``, held fixed.
         freeze_bn: batch norms held fixed.
         epochs, batch_size, seed, device, precision: over the preset's.
-        format, videos, split_column, folds, fold, group: how to read and split the data.
+        format, videos, kind, split_column, folds, fold, group: how to read and split the data.
         flow: a folder that ``compute_flow`` wrote: learn from motion in the place of colour.
         settings: ``dotted.key=value`` over everything else.
         resume: continue the run in ``output`` with its own configuration, to the same end as if never stopped.
@@ -130,7 +131,7 @@ def train(
             },
             "data": {
                 "path": str(data), "format": format, "videos": None if videos is None else str(videos),
-                "split_column": split_column, "folds": folds, "fold": fold, "group": group,
+                "kind": kind, "split_column": split_column, "folds": folds, "fold": fold, "group": group,
                 "flow": None if flow is None else {"path": str(flow)},
             },
         }  # fmt: skip
@@ -143,7 +144,7 @@ def train(
             config, sentence = adapt_to_flow(config, config.data.flow)
             tell(sentence)
     prepared = prepare_data(config, run, resume=resume, tell=tell)
-    config = _settle(config, prepared, tell)
+    config = settle(config, prepared, tell)
     if prepared.features is not None and not resume:
         adapted, sentence = adapt_to_features(config.model, prepared.features.row_shape)
         config = config.model_copy(update={"model": adapted})
@@ -247,7 +248,7 @@ def _with_weights(config: Config, weights: str) -> Config:
     return config.model_copy(update={"model": model})
 
 
-def _settle(config: Config, prepared: PreparedData, tell: Say) -> Config:
+def settle(config: Config, prepared: PreparedData, tell: Say) -> Config:
     """Fill in what was left open, so that the written configuration says what was done."""
     if prepared.features is None:
         transform = resolve_transform(config.transform, backbone_input(config.model.backbone))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from actionpool.config import DataConfig
 from actionpool.data.catalog import Catalog
@@ -48,7 +49,10 @@ def survey(
         UsageError: an unknown format, column or fold.
     """
     source = read_source(
-        config.path, format=config.format, videos=None if config.videos is None else Path(config.videos)
+        config.path,
+        format=config.format,
+        videos=None if config.videos is None else Path(config.videos),
+        kind=None if config.kind == "auto" else config.kind,
     )
     with Catalog.beside(source.root) if source.features is None else FeatureProbes(source) as prober:
         probes = prober.probe(dict.fromkeys(example.path for example in source.examples), on_progress=progress)
@@ -66,6 +70,7 @@ def check(
     *,
     format: str = "auto",
     videos: str | Path | None = None,
+    kind: Literal["auto", "trimmed", "untrimmed"] = "auto",
     split_column: str | None = None,
     folds: int | None = None,
     fold: int | None = None,
@@ -80,6 +85,7 @@ def check(
         data: a folder, table or list.
         format: of the data; ``"auto"`` detects it.
         videos: where the videos of a list lie, if not beside it.
+        kind: whether a label holds for all of an example or for something inside; ``"auto"`` infers it.
         split_column, folds, fold, group: as for ``train``.
         progress: receives (done, total) files.
 
@@ -95,6 +101,7 @@ def check(
         path=str(data),
         format=format,
         videos=None if videos is None else str(videos),
+        kind=kind,
         split_column=split_column,
         folds=folds,
         fold=fold,
@@ -118,6 +125,7 @@ def _plan(source: Source, config: DataConfig, probes: Mapping[Path, ProbeResult]
             unusable=[path for path, result in probes.items() if result.reason is not None],
         )
     except DataError:
-        if config != DataConfig(path=config.path, format=config.format, videos=config.videos, flow=config.flow):
+        asked = config.model_copy(update={"kind": "auto", "flow": None})
+        if asked != DataConfig(path=config.path, format=config.format, videos=config.videos):
             raise  # a split that was asked for
         return None  # the report makes the attempt again and tells why it fails

@@ -105,7 +105,10 @@ def evaluate(
     tell: Say = say or (lambda sentence: None)
     streams = open_streams(run, fuse, fusion=fusion, flow=None if flow is None else str(flow))
     model, folder = streams[0].model, RunFolder(streams[0].run)
-    source = read_source(data, format=format, videos=None if videos is None else Path(videos))
+    kind = model.config.data.kind
+    source = read_source(
+        data, format=format, videos=None if videos is None else Path(videos), kind=None if kind == "auto" else kind
+    )
     examples, how = choose_examples(source, folder, split)
     tell(how)
     _check_labels(examples, model)

@@ -8,10 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from actionpool.data.sources import features, folder, hmdb51, kinetics, listfile, table, ucf101
+from actionpool.data.sources import (
+    activitynet,
+    features,
+    folder,
+    hmdb51,
+    hollywood2,
+    kinetics,
+    listfile,
+    table,
+    thumos14,
+    ucf101,
+)
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
     Example,
+    Kind,
     Source,
     absolute,
     exists,
@@ -20,6 +32,7 @@ from actionpool.data.sources.base import (
     is_link,
     is_video_name,
 )
+from actionpool.data.sources.kinds import of_kind
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
 
 __all__ = ["FORMATS", "Example", "Source", "read_source"]
@@ -37,6 +50,13 @@ READERS: dict[str, Reader] = {
     "ucf101": Reader("classInd.txt, trainlist0N.txt, testlist0N.txt", ucf101.detect, ucf101.read),
     "hmdb51": Reader("<class>_test_split<N>.txt", hmdb51.detect, hmdb51.read),
     "kinetics-csv": Reader("CSV label,youtube_id,time_start,time_end,split", kinetics.detect, kinetics.read),
+    "thumos14": Reader("<Class>_{val,test}.txt with lines 'video start end'", thumos14.detect, thumos14.read),
+    "hollywood2": Reader("<class>_{train,test}.txt with lines 'name 1'", hollywood2.detect, hollywood2.read),
+    "activitynet-json": Reader(
+        'JSON {"database": {id: {"subset", "annotations": [{"segment", "label"}]}}}',
+        activitynet.detect,
+        activitynet.read,
+    ),
     "list": Reader(
         "lines 'path label' (integers from 0), or train.csv/val.csv/test.csv of such lines",
         listfile.detect,
@@ -54,13 +74,16 @@ FORMATS = tuple(READERS)
 """Names that ``read_source`` takes, "auto" apart."""
 
 
-def read_source(data: str | Path, *, format: str = "auto", videos: Path | None = None) -> Source:
+def read_source(
+    data: str | Path, *, format: str = "auto", videos: Path | None = None, kind: Kind | None = None
+) -> Source:
     """Reads the labels of a set of videos, in whatever format they come.
 
     Args:
         data: a folder or a label file.
         format: one of ``FORMATS``, or "auto" to detect it; the first note says what was decided and why.
         videos: where the files of a list or table lie, if not beside it.
+        kind: "trimmed" or "untrimmed"; None = inferred from the labels, and said with the reason.
 
     Returns:
         The source. Files may be missing (the probe quarantines them); a note counts them.
@@ -92,7 +115,8 @@ def read_source(data: str | Path, *, format: str = "auto", videos: Path | None =
         raise AnnotationError(f"cannot read {error.filename or path}: {error.strerror}; check permissions") from error
     # Features need no videos: what is missing of them is a problem of each video, told by the check.
     about_files = () if source.features is not None else (*_missing_note(source), *_outside_note(source))
-    return replace(source, notes=(f"read as {name}: {reason}", *source.notes, *about_files))
+    source = replace(source, notes=(f"read as {name}: {reason}", *source.notes, *about_files))
+    return source if name == "features" and kind is None else of_kind(source, kind)
 
 
 def _detect(data: Path) -> tuple[str, str]:
@@ -105,7 +129,7 @@ def _detect(data: Path) -> tuple[str, str]:
     many = "folder" in reasons and folder.num_class_folders(data) > 1
     tiers: tuple[tuple[str, ...], ...] = (
         ("features",),
-        ("ucf101", "hmdb51", "kinetics-csv"),
+        ("ucf101", "hmdb51", "kinetics-csv", "thumos14", "hollywood2", "activitynet-json"),
         tuple(
             name
             for name in ("list", *table.SUFFIXES)

@@ -321,6 +321,7 @@ class VideoIndex:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.listing = list_videos(folder, folder)
+        self.paths = frozenset(self.listing.videos)
         self.used: set[str] = set()
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
