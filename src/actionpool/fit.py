@@ -71,7 +71,7 @@ def fit(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     num_processes = settings.num_devices * settings.num_nodes
     with warnings.catch_warnings():
-        _ignore_advice()
+        ignore_advice()
         trainer = L.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=settings.num_devices,
@@ -392,7 +392,7 @@ def _mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _ignore_advice() -> None:
+def ignore_advice() -> None:
     """Lightning's hints on worker counts and logging intervals are for its own users, not for ours."""
     for pattern in (
         ".*does not have many workers.*",
