@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/actionpool demo -o demo-run
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
