@@ -117,9 +117,12 @@ def _published_config(network: str) -> Any:
             + (f"Near: {', '.join(near)}. " if near else "")
             + "timm.list_models() lists them all; of the Inception family use inception_v3"
         )
-    published = timm.get_pretrained_cfg(network)
+    base, _, tag = network.partition(".")
+    published = timm.get_pretrained_cfg(base)
+    if tag:
+        published = timm.get_pretrained_cfg(network) if network in timm.list_pretrained(base) else None
     if published is None:
-        tagged = ", ".join(timm.list_pretrained(network.partition(".")[0])) or "none"
+        tagged = ", ".join(timm.list_pretrained(base)) or "none"
         raise ConfigError(f"model.backbone.network got '{network}'; with published weights timm has {tagged}")
     return published
 
