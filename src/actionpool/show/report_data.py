@@ -122,7 +122,7 @@ def history(metrics: Sequence[Sequence[str]]) -> dict[str, list[float]]:
 
 
 def read_scores(folder: Path) -> list[Scores]:
-    """The evaluations of single videos in ``RUN/evaluations``; the test split comes first.
+    """The evaluations of single videos in ``RUN/evaluations``; the test split comes first, and what has curves.
 
     Raises:
         DataError: one of them is damaged.
@@ -138,7 +138,7 @@ def read_scores(folder: Path) -> list[Scores]:
         classes = tuple(rows[0][3:])
         videos = tuple(_scored(row, classes, is_multilabel) for row in rows[1:] if len(row) == len(rows[0]))
         found.append(Scores(path.stem, result, classes, videos, curves, is_multilabel))
-    return sorted(found, key=lambda scores: (not scores.name.startswith("test"), scores.name))
+    return sorted(found, key=lambda scores: (not scores.name.startswith("test"), not scores.curves, scores.name))
 
 
 def _scored(row: Sequence[str], classes: Sequence[str], is_multilabel: bool) -> ScoredVideo:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -109,7 +110,8 @@ class Sheet:
         suffix = check_suffix(path)
         # Without a date and with fixed names inside, the same figure is the same file.
         metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}[suffix]
-        with atomic_path(path) as temporary, _no_glyph_warnings():
+        fixed = matplotlib.rc_context({"svg.hashsalt": "actionpool"})
+        with atomic_path(path) as temporary, _no_glyph_warnings(), fixed:
             self.figure.savefig(temporary, format=suffix[1:], metadata=metadata)
 
 
