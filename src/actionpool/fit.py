@@ -398,6 +398,7 @@ def ignore_advice() -> None:
         ".*does not have many workers.*",
         ".*Total length of `list` across ranks is zero.*",
         ".*smaller than the logging interval.*",
+        ".*in eval mode at the start of training.*",  # frozen norms are
         ".*`training_step` returned `None`.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*Checkpoint directory.*exists and is not empty.*",
