@@ -12,6 +12,7 @@ from actionpool.errors import ActionPoolError
 from actionpool.evaluation.evaluate import evaluate
 from actionpool.prediction import predict
 from actionpool.run import RunFolder
+from actionpool.show.report import write_report
 from actionpool.training import train
 
 _CLIPS_PER_CLASS = 48
@@ -38,7 +39,7 @@ def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False
         progress: show a progress bar while training.
 
     Returns:
-        ``output, num_clips, chance, top1, seconds``.
+        ``output, num_clips, chance, top1, seconds, report``.
 
     Raises:
         UsageError: ``output`` holds something.
@@ -62,11 +63,13 @@ def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False
             raise ActionPoolError(f"the demo's own clip {result.path} could not be read: {result.reason}")
         label, probability = result.prediction.top(1)[0]
         say(f"  {result.path.parent.name}/{result.path.name}: {label} {probability:.0%}")
+    say(f"$ actionpool report {run}")
+    report = write_report(run)
     chance = 1 / len(MOTIONS)
     seconds = time.monotonic() - began
     say(
         f"Top-1 on {evaluation.report.num_videos} held-out clips: {evaluation.score:.2f}, chance {chance:.2f}. "
-        f"{seconds:.0f} s in all. Look at {output / 'predictions'}."
+        f"{seconds:.0f} s in all. Look at {output / 'predictions'}, and open {report} in a browser."
     )
     if evaluation.score < 2 * chance:
         raise ActionPoolError(
@@ -79,4 +82,5 @@ def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False
         "chance": chance,
         "top1": evaluation.score,
         "seconds": round(seconds, 1),
+        "report": str(report),
     }
