@@ -16,6 +16,8 @@ from actionpool.cli_common import (
     Fold,
     Folds,
     Format,
+    Fuse,
+    Fusion,
     Group,
     Json,
     PrecisionOption,
@@ -34,7 +36,7 @@ from actionpool.cli_common import (
     progress_bar,
     sayer,
 )
-from actionpool.cli_features import extract
+from actionpool.cli_features import extract, splice
 from actionpool.cli_flow import flow
 from actionpool.cli_show import plot, report
 from actionpool.errors import ActionPoolError
@@ -177,8 +179,8 @@ def evaluate(
     data: Data,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     views: Views = None,
-    fuse: Annotated[Path | None, typer.Option(help="A second run, as one on flow: average both runs' scores.")] = None,
-    fusion: Annotated[str, typer.Option(help="Weights of RUN and of the fused run.")] = "1:1.5",
+    fuse: Fuse = None,
+    fusion: Fusion = "1:1.5",
     flow: Annotated[Path | None, typer.Option(help="Folder of the optical flow. [default: the run's]")] = None,
     format: Format = "auto",
     videos: Videos = None,
@@ -222,6 +224,8 @@ def predict(
     sources: Annotated[list[str], typer.Argument(help="Videos, folders, or patterns such as 'clips/*.mp4'.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the predictions.")],
     views: Views = None,
+    fuse: Fuse = None,
+    fusion: Fusion = "1:1.5",
     annotate: Annotated[
         bool, typer.Option("--annotate", help="Also write each video with its label burnt in.")
     ] = False,
@@ -252,6 +256,8 @@ def predict(
         sources,
         output,
         views=views,
+        fuse=fuse,
+        fusion=fusion,
         annotate=annotate,
         saliency=saliency,
         overlay=overlay,
@@ -276,6 +282,7 @@ def predict(
 
 
 app.command()(extract)
+app.command()(splice)
 app.command()(flow)
 app.command()(ablate)
 app.command()(report)

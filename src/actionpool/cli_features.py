@@ -1,4 +1,4 @@
-"""The verbs that make data out of videos: features."""
+"""The verbs that make data out of videos: features, and untrimmed videos."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import typer
 from actionpool.cli_common import (
     Data,
     DeviceOption,
+    Fold,
+    Folds,
     Format,
+    Group,
     Json,
     PrecisionOption,
     Settings,
+    SplitColumn,
     Untrimmed,
     Videos,
     kind_of,
@@ -22,6 +26,7 @@ from actionpool.cli_common import (
     progress_bar,
     sayer,
 )
+from actionpool.errors import UsageError
 
 
 def extract(
@@ -85,3 +90,70 @@ def extract(
         )
     if len(result.quarantined) == result.num_videos:
         raise typer.Exit(3)
+
+
+def splice(
+    clips: Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
+    num_videos: Annotated[int, typer.Option("--videos", min=1, help="How many, over train, val and test.")],
+    actions_per_video: Annotated[str, typer.Option(help="MIN:MAX actions.")] = "1:3",
+    background: Annotated[
+        str | None, typer.Option(help="A class, or a folder of videos, between the actions. [default: held frames]")
+    ] = None,
+    background_seconds: Annotated[str, typer.Option(help="MIN:MAX of each stretch between actions.")] = "1:3",
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH. [default: the clips' commonest]")] = None,
+    fps: Annotated[float | None, typer.Option(min=1, help="Frames per second. [default: the clips' median]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all chance.")] = 0,
+    format: Format = "auto",
+    split_column: SplitColumn = None,
+    folds: Folds = None,
+    fold: Fold = None,
+    group: Group = None,
+    as_json: Json = False,
+) -> None:
+    """Make untrimmed videos out of CLIPS, with exact truth in ActivityNet JSON; no clip is in two parts."""
+    from actionpool.config import DataConfig
+    from actionpool.splice import splice as run_splice
+
+    low, high = parse_pair(actions_per_video, ":", "--actions-per-video", "MIN:MAX, as in 1:3")
+    shortest, longest = parse_pair(background_seconds, ":", "--background-seconds", "MIN:MAX, as in 1:3")
+    frame_size = None if size is None else parse_pair(size, "x", "--size", "HEIGHTxWIDTH, as in 240x320")
+    with progress_bar("splicing", as_json) as advance:
+        result = run_splice(
+            clips,
+            output,
+            num_videos=num_videos,
+            actions_per_video=(int(low), int(high)),
+            background=background,
+            background_seconds=(shortest, longest),
+            size=None if frame_size is None else (int(frame_size[0]), int(frame_size[1])),
+            fps=fps,
+            seed=seed,
+            data=DataConfig(format=format, split_column=split_column, folds=folds, fold=fold, group=group),
+            progress=advance,
+            say=sayer(as_json),
+        )
+    if as_json:
+        print_json(result.to_json())
+        return
+    for video, reason in result.failed.items():
+        print_line(f"Not written: {video}: {reason}")
+    parts = ", ".join(f"{count} {split}" for split, count in result.num_videos.items())
+    print_line(
+        f"{parts} videos with {result.num_actions} actions, {result.seconds / 60:.1f} minutes, in {result.folder}."
+    )
+
+
+def parse_pair(text: str, mark: str, option: str, form: str) -> tuple[float, float]:
+    """Two numbers out of ``MIN:MAX``.
+
+    Raises:
+        UsageError: the text is of another form.
+    """
+    first, found, second = text.partition(mark)
+    try:
+        if found:
+            return float(first), float(second)
+    except ValueError:
+        pass
+    raise UsageError(f"{option} got '{text}'; write {form}")

@@ -37,6 +37,24 @@ def frame_range(timestamps_seconds: NDArray[np.float64], interval: Interval | No
     return first, max(stop, first + 1)
 
 
+def nearest_frames(shown_seconds: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The frames whose times are nearest to some instants; of two equally near ones the earlier.
+
+    Args:
+        shown_seconds: ``(F,)`` when each frame appears, ascending.
+        seconds: ``(S,)``.
+
+    Returns:
+        ``(S,)`` frame indices.
+
+    Example:
+        >>> nearest_frames(np.array([0.0, 0.04, 0.08]), np.array([0.0, 0.019, 0.05, 9.0])).tolist()
+        [0, 0, 1, 2]
+    """
+    middles = (shown_seconds[1:] + shown_seconds[:-1]) / 2
+    return np.searchsorted(middles, seconds).astype(np.int64)
+
+
 def segment_seconds(edges_seconds: NDArray[np.float64], num_segments: int) -> NDArray[np.float64]:
     """The stretch of time that each of N equal parts (in frames) covers.
 
