@@ -1,0 +1,157 @@
+"""Is one set of detections better than another, or was it these videos? A paired bootstrap over videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from actionpool.errors import UsageError, did_you_mean
+from actionpool.evaluation.detection import Case, Flags, average_precision, match, mean_over_classes, prepare
+from actionpool.evaluation.detection_tables import GroundTruth, Indices, Predictions
+from actionpool.evaluation.protocols import Average, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two sets of detections on the same videos.
+
+    Attributes:
+        protocol: name.
+        metric: which of the protocol's averages.
+        first, second: the two scores on all videos.
+        difference: second minus first.
+        low, high: the confidence interval of the difference.
+        confidence: of that interval.
+        p_value: two-sided: how rarely a difference at least as clear of 0 would come from redrawing the videos alone.
+            At least ``2 / (num_resamples + 1)``.
+        num_videos: that were redrawn.
+        num_resamples, seed: of the bootstrap.
+    """
+
+    protocol: str
+    metric: str
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    confidence: float
+    p_value: float
+    num_videos: int
+    num_resamples: int
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def text(self) -> str:
+        return (
+            f"{self.protocol}  {self.metric}: {100 * self.first:.2f}% and {100 * self.second:.2f}%, difference "
+            f"{100 * self.difference:+.2f} points, {100 * self.confidence:g}% interval [{100 * self.low:+.2f}, "
+            f"{100 * self.high:+.2f}], p = {self.p_value:.2g} ({self.num_videos} videos redrawn {self.num_resamples} "
+            f"times, seed {self.seed})\n"
+        )
+
+
+def compare(
+    first: Predictions,
+    second: Predictions,
+    truth: GroundTruth,
+    protocol: Protocol,
+    *,
+    average: str | None = None,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Compare two sets of detections by redrawing the videos, the same draw for both.
+
+    A draw takes as many videos as there are, with replacement; a video that is drawn twice is two videos. What a
+    detection matches does not depend on the draw, so it is found once. Classes without an instance in a draw are left
+    out of its mean, as ever.
+
+    Args:
+        first, second: what is compared; videos that one of them lacks count as missed there.
+        truth: of the protocol's videos.
+        protocol: see `find_protocol`.
+        average: one of the protocol's averages by name; None = its first.
+        num_resamples: draws.
+        confidence: of the interval, e.g. 0.95.
+        seed: of the draws.
+        progress: receives (done, all) draws.
+
+    Raises:
+        UsageError: the average is unknown, or a number is out of range.
+        AnnotationError: as `score_detections`.
+    """
+    chosen = _average(protocol, average)
+    if num_resamples < 100 or not 0 < confidence < 1:
+        raise UsageError(
+            f"a bootstrap needs 100 draws or more and a confidence in (0, 1), got {num_resamples} and {confidence}"
+        )
+    tious = tuple(protocol.tious[index] for index in chosen.of(protocol.tious))
+    sides = [_Side(prepare(predictions, truth, protocol), tious) for predictions in (first, second)]
+    num_videos = len(sides[0].case.videos)
+    once = np.ones(num_videos, np.int64)
+    scores = [side.score(once) for side in sides]
+    random = np.random.default_rng(seed)
+    differences = np.empty(num_resamples)
+    for draw in range(num_resamples):
+        times = np.bincount(random.integers(num_videos, size=num_videos), minlength=num_videos)
+        differences[draw] = sides[1].score(times) - sides[0].score(times)
+        if progress is not None:
+            progress(draw + 1, num_resamples)
+    differences = differences[~np.isnan(differences)]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(differences, [tail, 1 - tail])
+    below, above = int((differences <= 0).sum()), int((differences >= 0).sum())
+    return Comparison(
+        protocol=protocol.name,
+        metric=chosen.name,
+        first=scores[0],
+        second=scores[1],
+        difference=scores[1] - scores[0],
+        low=float(low),
+        high=float(high),
+        confidence=confidence,
+        p_value=min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1)),
+        num_videos=num_videos,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+
+
+class _Side:
+    """One set of detections, matched once."""
+
+    def __init__(self, case: Case, tious: tuple[float, ...]) -> None:
+        self.case = case
+        self.hit: Flags = match(case, tious).hit
+        self.counted: Flags = self.hit | ~case.ignorable[:, None]
+
+    def score(self, times: Indices) -> float:
+        """Mean average precision with each video ``times`` ``(V,)`` times; NaN where no instance is left."""
+        case = self.case
+        rows = np.repeat(np.arange(len(case.rows)), times[case.video])
+        num_truth = np.bincount(case.truth_label, weights=times[case.truth_video], minlength=len(case.classes))
+        if not num_truth.any():
+            return float("nan")
+        precision = average_precision(
+            case.label[rows],
+            self.hit[rows],
+            self.counted[rows],
+            num_truth,
+            interpolated=case.protocol.precision == "interpolated",
+        )
+        return float(mean_over_classes(precision).mean())
+
+
+def _average(protocol: Protocol, name: str | None) -> Average:
+    by_name = {average.name: average for average in protocol.averages}
+    if name is not None and name not in by_name:
+        raise UsageError(f"protocol '{protocol.name}' has no average '{name}'. {did_you_mean(name, by_name)}")
+    return by_name[name] if name is not None else protocol.averages[0]

@@ -1,0 +1,369 @@
+"""Mean average precision of detections, by named protocols: columns in, a report out.
+
+Nothing is approximated. The work that the official scorers do in nested loops is done here on all pairs at once; what
+remains sequential, a detection taking an instance from the later ones, runs once for all thresholds on bit sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actionpool.errors import AnnotationError
+from actionpool.evaluation.detection_report import Coverage, DetectionReport
+from actionpool.evaluation.detection_tables import Floats, GroundTruth, Indices, Predictions, indices_in
+from actionpool.evaluation.protocols import Protocol
+
+Flags = NDArray[np.bool_]
+
+_PAIRS_AT_ONCE = 1 << 22
+
+
+def temporal_iou(first: Floats, second: Floats) -> Floats:
+    """Temporal intersection over union of intervals, by broadcasting.
+
+    An interval without length overlaps nothing: 0, also with itself.
+
+    >>> temporal_iou(np.array([[0.0, 2.0]]), np.array([[1.0, 3.0]]))
+    array([0.33333333])
+
+    Args:
+        first: ``(..., 2)`` start and end, start <= end.
+        second: ``(..., 2)``.
+
+    Returns:
+        ``(...)`` in [0, 1].
+    """
+    inside = np.minimum(first[..., 1], second[..., 1]) - np.maximum(first[..., 0], second[..., 0])
+    inside = np.maximum(inside, 0.0)
+    union = (first[..., 1] - first[..., 0]) + (second[..., 1] - second[..., 0]) - inside
+    return np.asarray(np.divide(inside, union, out=np.zeros_like(inside), where=union > 0), np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """What is scored: detections and instances of the same videos and classes, after the protocol's rules.
+
+    Detections are ordered by class, then by falling score, then as they came.
+
+    Attributes:
+        protocol: that made it.
+        videos, classes: names; only classes with an instance.
+        rows: ``(P,)`` of each detection in the ``Predictions`` that it came from.
+        video, label: ``(P,)`` into ``videos`` and ``classes``.
+        segments: ``(P, 2)``, rounded where the protocol rounds.
+        scores: ``(P,)``.
+        ignorable: ``(P,)`` a detection that is not counted false, since it overlaps an Ambiguous span.
+        truth_video, truth_label, truth_segments: the same for the G instances.
+        coverage: of the videos.
+        unknown_labels: class name to the number of detections left out because no instance has it.
+    """
+
+    protocol: Protocol
+    videos: tuple[str, ...]
+    classes: tuple[str, ...]
+    rows: Indices
+    video: Indices
+    label: Indices
+    segments: Floats
+    scores: Floats
+    ignorable: Flags
+    truth_video: Indices
+    truth_label: Indices
+    truth_segments: Floats
+    coverage: Coverage
+    unknown_labels: dict[str, int]
+
+    @property
+    def num_truth(self) -> Indices:
+        """``(K,)`` instances of each class."""
+        return np.bincount(self.truth_label, minlength=len(self.classes))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matches:
+    """Which detections are right, at each of T thresholds.
+
+    Attributes:
+        hit: ``(P, T)`` the detection took an instance.
+        found: ``(G, T)`` the instance was taken.
+    """
+
+    hit: Flags
+    found: Flags
+
+
+def score_detections(predictions: Predictions, truth: GroundTruth, protocol: Protocol) -> DetectionReport:
+    """Score detections.
+
+    Args:
+        predictions: of any tool.
+        truth: the protocol's set.
+        protocol: see `find_protocol`.
+
+    Returns:
+        The report, which says the protocol's name with every number.
+
+    Raises:
+        AnnotationError: the ground truth is not the protocol's: another number of videos, no instance, or no Ambiguous
+            spans where the protocol needs them.
+    """
+    case = prepare(predictions, truth, protocol)
+    matches = match(case)
+    precision = class_precision(case, matches)
+    return _report(case, matches, precision)
+
+
+def prepare(predictions: Predictions, truth: GroundTruth, protocol: Protocol) -> Case:
+    """Bring detections and instances together by the protocol's rules."""
+    kept = indices_in(truth.videos, list(protocol.exclusions)) < 0  # over the videos of the truth
+    videos = tuple(video for video, keep in zip(truth.videos, kept, strict=True) if keep)
+    _check_set(truth, protocol, videos)
+    new_index = np.where(kept, np.cumsum(kept) - 1, -1)
+    truth_video = new_index[truth.video_index]
+    counted = truth_video >= 0
+    used = np.unique(truth.label_index[counted])
+    if not len(used):
+        raise AnnotationError(
+            f"the ground truth has no instance in the {len(videos)} videos of protocol '{protocol.name}'; "
+            "check its split, and that it is the file with times"
+        )
+    classes = tuple(truth.labels[index] for index in used)
+    truth_label = np.searchsorted(used, truth.label_index)
+
+    named = indices_in(predictions.videos, videos)
+    known_class = {name: index for index, name in enumerate(classes)}
+    class_of = np.array([known_class.get(name, -1) for name in predictions.labels], np.int64).reshape(-1)
+    video = named[predictions.video_index]
+    label = class_of[predictions.label_index]
+    inside = (video >= 0) & (label >= 0)
+    if protocol.ambiguous != "false":
+        ambiguous = _overlaps_ambiguous(predictions, truth, new_index, video, protocol)
+    else:
+        ambiguous = np.zeros(len(video), np.bool_)
+    if protocol.ambiguous == "dropped":
+        inside &= ~ambiguous
+    rows = np.flatnonzero(inside)
+    rows = rows[np.lexsort((-predictions.scores[rows], label[rows]))]  # stable: file order on equal scores
+    return Case(
+        protocol,
+        videos,
+        classes,
+        rows,
+        video[rows],
+        label[rows],
+        _rounded(predictions.segments_seconds[rows], protocol),
+        predictions.scores[rows],
+        ambiguous[rows],
+        truth_video[counted],
+        truth_label[counted],
+        _rounded(truth.segments_seconds[counted], protocol),
+        _coverage(predictions, named, videos, protocol),
+        {
+            predictions.labels[index]: int(((predictions.label_index == index) & (video >= 0)).sum())
+            for index in np.flatnonzero(class_of < 0)
+        },
+    )
+
+
+def match(case: Case, tious: tuple[float, ...] | None = None) -> Matches:
+    """Let each detection, best score first, take an instance of its class and video that reaches the threshold.
+
+    Which one, where several are left, is the protocol's ``matching``; of equally good ones the first in file order.
+
+    Args:
+        case: from `prepare`.
+        tious: other thresholds than the protocol's, ascending.
+    """
+    thresholds = np.array(case.protocol.tious if tious is None else tious)
+    # One empty part first, so that there is something to join where nothing overlaps.
+    detections, instances, overlaps = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    for detection, instance, overlap in pairs(case, same_class=True):
+        near = overlap >= thresholds[0]
+        detections.append(detection[near])
+        instances.append(instance[near])
+        overlaps.append(overlap[near])
+    detection, instance, overlap = np.concatenate(detections), np.concatenate(instances), np.concatenate(overlaps)
+    # Positions follow the score within a class, and classes do not meet: position order is the order of choice.
+    if case.protocol.matching == "best":
+        order = np.lexsort((instance, -overlap, detection))
+    else:
+        order = np.lexsort((instance, detection))
+    reached = np.searchsorted(thresholds, overlap[order], side="right")
+    everything = (1 << len(thresholds)) - 1
+    waiting = [everything] * len(case.rows)  # bit t: still without an instance at threshold t
+    free = [everything] * len(case.truth_video)
+    choices = zip(detection[order].tolist(), instance[order].tolist(), reached.tolist(), strict=True)
+    for one, other, count in choices:
+        taken = waiting[one] & free[other] & ((1 << count) - 1)
+        if taken:
+            waiting[one] ^= taken
+            free[other] ^= taken
+    return Matches(~_bits(waiting, len(thresholds)), ~_bits(free, len(thresholds)))
+
+
+def pairs(case: Case, *, same_class: bool) -> Iterator[tuple[Indices, Indices, Floats]]:
+    """Every detection with every instance of its video (and class), in parts: positions of both, and their overlap.
+
+    Args:
+        case: from `prepare`.
+        same_class: only instances of the detection's class; else only those of the others.
+    """
+    num_classes = len(case.classes)
+    if same_class:
+        key = case.video * num_classes + case.label
+        truth_key = case.truth_video * num_classes + case.truth_label
+    else:
+        key, truth_key = case.video, case.truth_video
+    by_key = np.argsort(truth_key, kind="stable")
+    sorted_key = truth_key[by_key]
+    first = np.searchsorted(sorted_key, key, side="left")
+    counts = np.searchsorted(sorted_key, key, side="right") - first
+    ends = np.cumsum(counts)
+    start = 0
+    while start < len(key):
+        base = int(ends[start - 1]) if start else 0
+        stop = max(int(np.searchsorted(ends, base + _PAIRS_AT_ONCE, side="right")), start + 1)
+        part = np.repeat(np.arange(start, stop), counts[start:stop])
+        offsets = np.arange(len(part)) - np.repeat(ends[start:stop] - counts[start:stop] - base, counts[start:stop])
+        other = by_key[first[part] + offsets]
+        if not same_class:
+            different = case.label[part] != case.truth_label[other]
+            part, other = part[different], other[different]
+        yield part, other, temporal_iou(case.segments[part], case.truth_segments[other])
+        start = stop
+
+
+def class_precision(case: Case, matches: Matches) -> Floats:
+    """``(K, T)`` average precision of each class at each threshold."""
+    counted = matches.hit | ~case.ignorable[:, None]
+    return average_precision(
+        case.label, matches.hit, counted, case.num_truth, interpolated=case.protocol.precision == "interpolated"
+    )
+
+
+def average_precision(
+    label: Indices, hit: Flags, counted: Flags, num_truth: Indices | Floats, *, interpolated: bool
+) -> Floats:
+    """Average precision of each class from detections in order.
+
+    Args:
+        label: ``(P,)`` class of each detection, ascending; within a class by falling score.
+        hit: ``(P, T)`` right.
+        counted: ``(P, T)`` right or wrong; the rest is ignored.
+        num_truth: ``(K,)`` instances.
+        interpolated: at each recall take the best precision at that recall or later (Pascal VOC since 2010).
+
+    Returns:
+        ``(K, T)``; NaN for a class without an instance.
+    """
+    bounds = np.searchsorted(label, np.arange(len(num_truth) + 1))
+    before = bounds[label]  # where the class of each detection begins
+    right = _sums_from(hit, before)
+    precision = right / np.maximum(_sums_from(counted, before), 1)
+    if interpolated:
+        for start, stop in pairwise(bounds.tolist()):
+            backwards = precision[start:stop][::-1]
+            np.maximum.accumulate(backwards, axis=0, out=backwards)
+    areas = np.vstack([np.zeros(hit.shape[1]), np.cumsum(precision * hit, axis=0)])
+    result = areas[bounds[1:]] - areas[bounds[:-1]]
+    total = np.asarray(num_truth, np.float64)
+    result[total > 0] /= total[total > 0, None]
+    result[total == 0] = np.nan
+    return np.asarray(result, np.float64)
+
+
+def _sums_from(flags: Flags, before: Indices) -> Floats:
+    """``(P, T)`` how many are set from the beginning of the class on, this one included."""
+    sums = np.vstack([np.zeros(flags.shape[1]), np.cumsum(flags, axis=0, dtype=np.float64)])
+    return np.asarray(sums[1:] - sums[before], np.float64)
+
+
+def mean_over_classes(precision: Floats) -> Floats:
+    """``(T,)`` mean over the classes that have an instance, of ``(K, T)``."""
+    present = ~np.isnan(precision[:, 0])
+    return np.asarray(precision[present].mean(axis=0), np.float64)
+
+
+def num_tied(case: Case) -> int:
+    """How many detections share their score with another one of their class."""
+    order = np.lexsort((case.scores, case.label))
+    same = (np.diff(case.scores[order]) == 0) & (np.diff(case.label[order]) == 0)
+    return int((np.append(same, False) | np.insert(same, 0, False)).sum()) if len(order) else 0
+
+
+def _check_set(truth: GroundTruth, protocol: Protocol, videos: tuple[str, ...]) -> None:
+    if protocol.num_videos is not None and len(videos) != protocol.num_videos:
+        raise AnnotationError(
+            f"protocol '{protocol.name}' is about {protocol.num_videos} videos, the ground truth has {len(videos)} of "
+            f"{len(truth.videos)} after its exclusions; use the protocol of that list, the official files, or "
+            "'own-thumos' for your own choice"
+        )
+    if protocol.ambiguous != "false" and not truth.knows_ambiguous:
+        raise AnnotationError(
+            f"protocol '{protocol.name}' needs the Ambiguous spans, which this ground truth does not have; read the "
+            "folder of the official files, or give Ambiguous_test.txt as well"
+        )
+
+
+def _overlaps_ambiguous(
+    predictions: Predictions, truth: GroundTruth, new_index: Indices, video: Indices, protocol: Protocol
+) -> Flags:
+    """Whether each detection overlaps an Ambiguous span of its video by any length."""
+    spans = _rounded(truth.ambiguous_seconds, protocol)
+    where = new_index[truth.ambiguous_video_index]
+    segments = _rounded(predictions.segments_seconds, protocol)
+    result = np.zeros(len(video), np.bool_)
+    for index in np.unique(where[where >= 0]):
+        rows = np.flatnonzero(video == index)
+        overlap = temporal_iou(segments[rows, None], spans[None, where == index])
+        result[rows] = (overlap > 0).any(axis=1)
+    return result
+
+
+def _rounded(segments: Floats, protocol: Protocol) -> Floats:
+    """Whole grid steps where the protocol counts in them; halves go to the even step, as Python's ``round``."""
+    if protocol.grid_per_second is None:
+        return segments
+    return np.rint(segments * protocol.grid_per_second)
+
+
+def _coverage(predictions: Predictions, named: Indices, videos: tuple[str, ...], protocol: Protocol) -> Coverage:
+    scored = np.zeros(len(videos), np.bool_)
+    scored[named[named >= 0]] = True
+    left_out = indices_in(predictions.videos, list(protocol.exclusions)) >= 0
+    unknown = (named < 0) & ~left_out
+    return Coverage(
+        num_videos=len(videos),
+        num_scored=int(scored.sum()),
+        missing=tuple(video for video, found in zip(videos, scored, strict=True) if not found),
+        unknown=tuple(video for video, strange in zip(predictions.videos, unknown, strict=True) if strange),
+        num_unknown_detections=int(unknown[predictions.video_index].sum()),
+        left_out=dict(protocol.exclusions),
+        official_num_videos=protocol.official_num_videos,
+    )
+
+
+def _bits(values: list[int], count: int) -> Flags:
+    packed = np.array(values, np.int64).reshape(-1, 1)
+    return np.asarray((packed >> np.arange(count)) & 1 == 1)
+
+
+def _report(case: Case, matches: Matches, precision: Floats) -> DetectionReport:
+    mean = mean_over_classes(precision)
+    return DetectionReport(
+        protocol=case.protocol,
+        mean_precision=tuple(float(value) for value in mean),
+        averages={a.name: float(mean[a.of(case.protocol.tious)].mean()) for a in case.protocol.averages},
+        per_class={name: tuple(row) for name, row in zip(case.classes, precision.tolist(), strict=True)},
+        num_instances=len(case.truth_video),
+        num_detections=len(case.rows),
+        num_tied=num_tied(case),
+        num_ignored=int((case.ignorable & ~matches.hit[:, 0]).sum()),
+        unknown_labels=case.unknown_labels,
+        coverage=case.coverage,
+    )

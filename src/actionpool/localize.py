@@ -1,0 +1,331 @@
+"""From segment scores to intervals: pure arithmetic in double precision, step by step as in docs/protocols.md.
+
+The viewer does the same in JavaScript and must get the same numbers to the last digit: every sum here has a stated
+order, and there is no exponential, root or library routine whose last digit is left open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from actionpool.errors import ConfigError, DataError, did_you_mean
+from actionpool.values import Detection, Interval
+
+Floats = NDArray[np.float64]
+
+
+class LocalizeSettings(BaseModel):
+    """Every knob of `localize`. Frozen; an unknown name is an error.
+
+    Attributes:
+        class_threshold: classes with a greater video probability are looked for.
+        always_best_class: look for the most probable class even where none exceeds the threshold.
+        source: "product" of class score and relevance, or class score with relevance as a "gate".
+        relevance_scale: "maximum" divides relevance by its largest value (relevance that sums to 1 over the segments is
+            small); "as-is" does not.
+        gate_threshold: with source "gate", the class score of a segment of smaller (scaled) relevance is 0.
+        cells_per_segment: of the finer grid, on which the curve is interpolated linearly.
+        thresholds: where the curve is cut; each gives candidates.
+        threshold_scale: "range" measures thresholds from the curve's least (0) to its greatest value (1), "maximum"
+            from 0 to its greatest value, "absolute" in the curve's own units.
+        merge_gap_seconds: candidates of one threshold that lie closer than this are joined.
+        outer_margin: length of the surroundings on either side, as a part of the candidate's length.
+        video_score_weight: of the class's video probability in a detection's score.
+        min_length_seconds, max_length_seconds: other candidates are dropped; None = any length.
+        nms: non-maximum suppression within a class: "hard" drops what overlaps a better detection by more than
+            ``nms_tiou``, "soft" multiplies its score by 1 - tIoU, "none" does neither.
+        nms_tiou: see ``nms``.
+        min_score: detections of this score or less are dropped.
+        max_detections: of a video, the best ones.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    class_threshold: float = Field(0.1, ge=0, le=1)
+    always_best_class: bool = False
+    source: Literal["product", "gate"] = "product"
+    relevance_scale: Literal["maximum", "as-is"] = "maximum"
+    gate_threshold: float = Field(0.5, ge=0, le=1)
+    cells_per_segment: int = Field(8, ge=1, le=1000)
+    thresholds: tuple[float, ...] = Field((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), min_length=1, max_length=100)
+    threshold_scale: Literal["range", "maximum", "absolute"] = "range"
+    merge_gap_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
+    outer_margin: float = Field(0.25, ge=0, le=10)
+    video_score_weight: float = Field(1.0, ge=0, le=100)
+    min_length_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
+    max_length_seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
+    nms: Literal["hard", "soft", "none"] = "hard"
+    nms_tiou: float = Field(0.5, ge=0, le=1)
+    min_score: float = Field(0.0, ge=0, allow_inf_nan=False)
+    max_detections: int = Field(200, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LocalizeSettings:
+        if not all(0 <= threshold <= 1 for threshold in self.thresholds):
+            raise ValueError(f"thresholds {self.thresholds} are not all in [0, 1]")
+        if self.max_length_seconds is not None and self.max_length_seconds < self.min_length_seconds:
+            raise ValueError(
+                f"max_length_seconds {self.max_length_seconds} is below min_length_seconds {self.min_length_seconds}"
+            )
+        return self
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> LocalizeSettings:
+        """Settings from names and values, the rest by default.
+
+        Raises:
+            ConfigError: a name is unknown (with the nearest known one) or a value does not fit.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            item = error.errors()[0]
+            name = ".".join(str(part) for part in item["loc"])
+            if item["type"] == "extra_forbidden":
+                raise ConfigError(
+                    f"'{name}' is no setting of localize. {did_you_mean(name, cls.model_fields)}"
+                ) from None
+            raise ConfigError(f"localize: {name or 'settings'}: {item['msg']}, got {item['input']!r}") from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """A curve in C cells of time.
+
+    Attributes:
+        edges_seconds: ``(C + 1,)`` ascending.
+        values: ``(C,)``.
+        sums: ``(C + 1,)`` integral of the values up to each edge, added from the left.
+    """
+
+    edges_seconds: Floats
+    values: Floats
+    sums: Floats
+
+    def integral(self, seconds: Floats) -> Floats:
+        """Up to each of some times, which are held inside the grid."""
+        held = np.minimum(np.maximum(seconds, self.edges_seconds[0]), self.edges_seconds[-1])
+        cell = np.searchsorted(self.edges_seconds, held, side="right") - 1
+        cell = np.minimum(cell, len(self.values) - 1)
+        return np.asarray(self.sums[cell] + self.values[cell] * (held - self.edges_seconds[cell]), np.float64)
+
+
+def localize(
+    class_scores: ArrayLike,
+    relevance: ArrayLike,
+    video_probabilities: ArrayLike,
+    segments_seconds: ArrayLike,
+    classes: Sequence[str],
+    settings: LocalizeSettings | None = None,
+) -> list[Detection]:
+    """Find when each class happens in a video.
+
+    >>> scores = [[0.1], [0.9], [0.9], [0.1]]
+    >>> segments = [[0, 1], [1, 2], [2, 3], [3, 4]]
+    >>> found = localize(scores, [1, 1, 1, 1], [0.9], segments, ["jump"])
+    >>> found[0].label, found[0].interval
+    ('jump', Interval(start_seconds=0.75, end_seconds=3.25))
+
+    Args:
+        class_scores: ``(N, K)`` probability of each class in each segment.
+        relevance: ``(N,)`` class-agnostic, >= 0.
+        video_probabilities: ``(K,)`` of the classes in the video.
+        segments_seconds: ``(N, 2)`` start and end of each segment, in order of time; of any lengths, with gaps or
+            overlaps.
+        classes: K names.
+        settings: the knobs.
+
+    Returns:
+        Detections by falling score; the same for the same input, always.
+
+    Raises:
+        DataError: an array has another shape, holds a number that cannot be one, or the segments are not in order.
+    """
+    knobs = settings or LocalizeSettings()
+    scores, relevances, probabilities, segments = _checked(
+        class_scores, relevance, video_probabilities, segments_seconds, classes
+    )
+    if not len(segments):
+        return []
+    found: list[tuple[float, int, float, float]] = []
+    for index in _classes_to_find(probabilities, knobs):
+        curve = _curve(scores[:, index], relevances, knobs)
+        grid = make_grid(curve, segments, knobs.cells_per_segment)
+        candidates = _candidates(grid, knobs)
+        contrast = _contrast(grid, candidates, knobs.outer_margin)
+        kept = _suppress(candidates, contrast + knobs.video_score_weight * probabilities[index], knobs)
+        found += [(score, index, start, end) for start, end, score in kept]
+    found.sort(key=lambda one: (-one[0], *one[1:]))
+    return [
+        Detection(Interval(start, end), classes[index], score)
+        for score, index, start, end in found[: knobs.max_detections]
+    ]
+
+
+def make_grid(curve: Floats, segments: Floats, cells_per_segment: int) -> Grid:
+    """Interpolate a curve between the middles of its segments.
+
+    Args:
+        curve: ``(N,)`` a value a segment.
+        segments: ``(N, 2)`` seconds, ordered.
+        cells_per_segment: U.
+
+    Returns:
+        A grid of N * U cells; where neighbours leave a gap or overlap, they meet in its middle.
+    """
+    middles = (segments[:, 0] + segments[:, 1]) / 2
+    bounds = np.concatenate([segments[:1, 0], (segments[:-1, 1] + segments[1:, 0]) / 2, segments[-1:, 1]])
+    parts = np.arange(cells_per_segment) / cells_per_segment
+    inner = bounds[:-1, None] + (bounds[1:] - bounds[:-1])[:, None] * parts  # (N, U)
+    edges = np.append(inner.ravel(), bounds[-1])
+    times = (edges[:-1] + edges[1:]) / 2
+    if len(curve) == 1:
+        values = np.full(len(times), curve[0])
+    else:
+        left = np.clip(np.searchsorted(middles, times, side="right") - 1, 0, len(curve) - 2)
+        share = (times - middles[left]) / (middles[left + 1] - middles[left])
+        share = np.minimum(np.maximum(share, 0.0), 1.0)  # constant before the first middle and after the last
+        values = curve[left] + (curve[left + 1] - curve[left]) * share
+    sums = np.concatenate([[0.0], np.cumsum(values * (edges[1:] - edges[:-1]))])
+    return Grid(edges, values, sums)
+
+
+def _checked(
+    class_scores: ArrayLike,
+    relevance: ArrayLike,
+    video_probabilities: ArrayLike,
+    segments_seconds: ArrayLike,
+    classes: Sequence[str],
+) -> tuple[Floats, Floats, Floats, Floats]:
+    segments = np.asarray(segments_seconds, np.float64).reshape(-1, 2)
+    shapes = {
+        "class_scores": (class_scores, (len(segments), len(classes))),
+        "relevance": (relevance, (len(segments),)),
+        "video_probabilities": (video_probabilities, (len(classes),)),
+    }
+    arrays = []
+    for name, (values, shape) in shapes.items():
+        array = np.asarray(values, np.float64)
+        if array.shape != shape:
+            raise DataError(
+                f"{name} has the shape {array.shape}, expected {shape} for {len(segments)} segments and {len(classes)} "
+                "classes"
+            )
+        wrong = array[~((array >= 0) & (array <= 1 + 1e-6))]
+        if len(wrong):
+            raise DataError(f"{name} holds {wrong[0]}, expected numbers in [0, 1]; give probabilities, not logits")
+        arrays.append(array)
+    if not np.isfinite(segments).all() or (segments < 0).any():
+        raise DataError("segments_seconds holds a number that is negative or not finite; seconds count from the start")
+    ends = np.concatenate([segments[:1, 0], (segments[:-1, 1] + segments[1:, 0]) / 2, segments[-1:, 1]])
+    wrong_order = np.flatnonzero((np.diff(ends) <= 0) | (segments[:, 1] <= segments[:, 0]))
+    middles = segments.sum(axis=1)
+    if len(wrong_order) or (np.diff(middles) <= 0).any():
+        index = int(wrong_order[0]) if len(wrong_order) else int(np.flatnonzero(np.diff(middles) <= 0)[0]) + 1
+        raise DataError(
+            f"segment {index} spans [{segments[index, 0]:g}, {segments[index, 1]:g}) s, which does not follow the one "
+            "before it; give segments with a length, in order of time, valid ones only"
+        )
+    return arrays[0], arrays[1], arrays[2], segments
+
+
+def _classes_to_find(probabilities: Floats, knobs: LocalizeSettings) -> list[int]:
+    found = [int(index) for index in np.flatnonzero(probabilities > knobs.class_threshold)]
+    if not found and knobs.always_best_class and len(probabilities):
+        found = [int(probabilities.argmax())]
+    return found
+
+
+def _curve(scores: Floats, relevance: Floats, knobs: LocalizeSettings) -> Floats:
+    largest = relevance.max()
+    if knobs.relevance_scale == "maximum" and largest > 0:
+        relevance = relevance / largest
+    if knobs.source == "product":
+        return scores * relevance
+    return np.where(relevance >= knobs.gate_threshold, scores, 0.0)
+
+
+def _candidates(grid: Grid, knobs: LocalizeSettings) -> Floats:
+    """``(J, 2)`` start and end of each candidate, each once, by threshold and then by time."""
+    least, greatest = float(grid.values.min()), float(grid.values.max())
+    if greatest <= 0:
+        return np.zeros((0, 2))
+    found: dict[tuple[float, float], None] = {}
+    for threshold in knobs.thresholds:
+        if knobs.threshold_scale == "range":
+            cut = least + threshold * (greatest - least)
+        elif knobs.threshold_scale == "maximum":
+            cut = threshold * greatest
+        else:
+            cut = threshold
+        for start, end in _joined(_runs(grid, cut), knobs.merge_gap_seconds):
+            length = end - start
+            longest = knobs.max_length_seconds
+            if length >= knobs.min_length_seconds and (longest is None or length <= longest):
+                found[start, end] = None
+    return np.array(list(found), np.float64).reshape(-1, 2)
+
+
+def _runs(grid: Grid, cut: float) -> list[tuple[float, float]]:
+    """Stretches of neighbouring cells that reach the cut."""
+    above = np.concatenate([[False], grid.values >= cut, [False]])
+    changes = np.flatnonzero(above[1:] != above[:-1])
+    bounds = grid.edges_seconds[changes].reshape(-1, 2)
+    return [(start, end) for start, end in bounds.tolist()]
+
+
+def _joined(runs: list[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+    joined: list[tuple[float, float]] = []
+    for start, end in runs:
+        if joined and start - joined[-1][1] < gap:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _contrast(grid: Grid, candidates: Floats, margin: float) -> Floats:
+    """``(J,)`` mean of the curve inside minus its mean in the surroundings, which end where the video does.
+
+    Without surroundings (the candidate is the whole video) their mean is 0.
+    """
+    start, end = candidates[:, 0], candidates[:, 1]
+    length = end - start
+    first = np.maximum(start - margin * length, grid.edges_seconds[0])
+    last = np.minimum(end + margin * length, grid.edges_seconds[-1])
+    at_start, at_end = grid.integral(start), grid.integral(end)
+    around = (at_start - grid.integral(first)) + (grid.integral(last) - at_end)
+    around_length = (start - first) + (last - end)
+    outer = np.divide(around, around_length, out=np.zeros_like(around), where=around_length > 0)
+    return np.asarray((at_end - at_start) / length - outer, np.float64)
+
+
+def _suppress(candidates: Floats, scores: Floats, knobs: LocalizeSettings) -> list[tuple[float, float, float]]:
+    """Detections of one class as (start, end, score), best first; equal scores by start, then end."""
+    order = np.lexsort((candidates[:, 1], candidates[:, 0], -scores))
+    rest, scores = candidates[order], scores[order]
+    positive = scores > knobs.min_score
+    rest, scores = rest[positive], scores[positive]
+    kept: list[tuple[float, float, float]] = []
+    while len(rest) and len(kept) < knobs.max_detections:
+        best = int(scores.argmax())  # the first of equal ones
+        kept.append((float(rest[best, 0]), float(rest[best, 1]), float(scores[best])))
+        inside = np.minimum(rest[:, 1], rest[best, 1]) - np.maximum(rest[:, 0], rest[best, 0])
+        inside = np.maximum(inside, 0.0)
+        union = (rest[:, 1] - rest[:, 0]) + (rest[best, 1] - rest[best, 0]) - inside
+        tiou = inside / union
+        stays = np.arange(len(rest)) != best
+        near = tiou > knobs.nms_tiou
+        if knobs.nms == "hard":
+            stays &= ~near
+        elif knobs.nms == "soft":
+            scores = np.where(near, scores * (1.0 - tiou), scores)
+            stays &= scores > knobs.min_score
+        rest, scores = rest[stays], scores[stays]
+    return kept

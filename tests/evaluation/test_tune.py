@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from actionpool.errors import ConfigError, DataError, UsageError
+from actionpool.evaluation.detection_tables import GroundTruth
+from actionpool.evaluation.protocols import find_protocol
+from actionpool.evaluation.tune import DEFAULT_GRID, VideoScores, tune
+from actionpool.localize import LocalizeSettings
+from actionpool.values import Instance, Interval
+
+OWN = find_protocol("own-thumos")
+
+
+def validation(num_videos=4):
+    """Actions of 10 s with a dip of 2 s in the middle that is no end: a merge gap of more than that is right."""
+    rng = np.random.default_rng(0)
+    scores, truth = [], {}
+    for index in range(num_videos):
+        start = int(rng.integers(5, 20))
+        curve = np.full(40, 0.05)
+        curve[start : start + 10] = 0.9
+        curve[start + 4 : start + 6] = 0.1
+        segments = np.stack([np.arange(40.0), np.arange(1, 41.0)], axis=1)
+        scores.append(VideoScores(f"v{index}", curve[:, None], np.ones(40), np.array([0.9]), segments))
+        truth[f"v{index}"] = [Instance(Interval(start, start + 10), "run")]
+    return scores, GroundTruth.from_instances(truth)
+
+
+def test_finds_the_setting_that_matters():
+    scores, truth = validation()
+    grid = {"outer_margin": (0.25,), "merge_gap_seconds": (0.0, 1.0, 3.0, 60.0), "nms_tiou": (0.2, 0.5)}
+    start = LocalizeSettings(thresholds=(0.5,))
+    seen = []
+    found = tune(grid, scores, ["run"], truth, OWN, split="validation", start=start, progress=seen.append)
+    assert found.settings.merge_gap_seconds == 3.0 and found.settings.nms_tiou == 0.5  # no effect: kept
+    assert found.score > 0.95 > found.start_score
+    assert list(found.trials) == seen and max(trial.score for trial in seen) == found.score
+    assert json.loads(json.dumps(found.to_json()))["settings"]["merge_gap_seconds"] == 3.0
+    again = tune(grid, scores, ["run"], truth, OWN, split="val", start=start)
+    assert again.settings == found.settings
+
+
+def test_default_grid_is_accepted():
+    for name, values in DEFAULT_GRID.items():
+        for value in values:
+            LocalizeSettings.parse({name: value})
+
+
+@pytest.mark.parametrize("split", ["test", "testing", "Test"])
+def test_never_on_the_test_set(split):
+    scores, truth = validation(1)
+    with pytest.raises(UsageError, match=f"asked to fit settings on split '{split}'"):
+        tune({"nms_tiou": (0.5,)}, scores, ["run"], truth, OWN, split=split)
+    with pytest.raises(UsageError, match="by protocol 'thumos14-213'"):
+        tune({"nms_tiou": (0.5,)}, scores, ["run"], truth, find_protocol("thumos14-213"), split="val")
+
+
+def test_wrong_requests():
+    scores, truth = validation(1)
+    with pytest.raises(ConfigError, match=r"'nms_iou' is no setting of localize. Did you mean 'nms_tiou'"):
+        tune({"nms_iou": (0.5,)}, scores, ["run"], truth, OWN, split="val")
+    with pytest.raises(ConfigError, match="nms_tiou: Input should be less than or equal to 1, got 5"):
+        tune({"nms_tiou": (5,)}, scores, ["run"], truth, OWN, split="val")
+    with pytest.raises(UsageError, match="nothing to fit: 0 settings"):
+        tune({}, scores, ["run"], truth, OWN, split="val")
+    with pytest.raises(DataError, match="a video is there twice"):
+        tune({"nms_tiou": (0.5,)}, [*scores, *scores], ["run"], truth, OWN, split="val")
