@@ -19,6 +19,7 @@ from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.evaluation.evaluate import evaluate
 from actionpool.flow_extraction import compute_flow
 from actionpool.fusion import fuse_log_probs, open_streams, parse_weights
+from actionpool.prediction import predict
 from actionpool.training import train
 from actionpool.video.writer import VideoWriter
 
@@ -140,6 +141,32 @@ def test_two_runs_of_one_kind(runs, clips):
     both = evaluate(runs[0], clips, fuse=runs[0], fusion="1:3", num_workers=0)
     assert list(both.streams) == ["rgb", "rgb-2"]
     assert both.report.top1 == both.streams["rgb"].top1
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_predict_computes_the_flow_it_needs_and_equals_eval(runs, clips, tmp_path, fused):
+    shutil.copytree(clips / "up", tmp_path / "new")  # no flow was ever computed of these
+    run, options = (runs[0], {"fuse": runs[1], "fusion": "2:1"}) if fused else (runs[1], {})
+    evaluation = evaluate(run, clips, num_workers=0, **options)
+    videos = [tmp_path / "new" / video.removeprefix("up/") for video, _, _ in evaluation.scored if "up/" in video]
+    assert videos
+    results = predict(run, videos, num_workers=0, **options)
+    rows = [row for video, _, row in evaluation.scored if "up/" in video]
+    for result, row in zip(results, rows, strict=True):
+        assert result.prediction.probabilities == pytest.approx(row.exp().tolist(), abs=1e-6)
+        assert result.prediction.model.preset == ("datp + datp" if fused else "datp")
+        if fused:
+            assert result.prediction.settings["fusion"] == pytest.approx({"rgb": 2 / 3, "flow": 1 / 3})
+
+
+def test_predicting_what_cannot_be_read_by_two_streams(runs, clips, tmp_path):
+    shutil.copy(clips / "up" / "0.mp4", tmp_path)
+    (tmp_path / "bad.mp4").write_text("no video")
+    good, bad = predict(runs[0], tmp_path, fuse=runs[1], num_workers=0)
+    assert good.prediction is not None
+    assert bad.prediction is None
+    assert bad.reason.startswith("rgb: ")
+    assert "; flow: " in bad.reason
 
 
 def test_a_video_missing_in_one_stream_is_missing(runs, clips, flow, tmp_path):

@@ -26,6 +26,8 @@ Format = Annotated[str, typer.Option(help="Format of the data; 'auto' detects it
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
 PrecisionOption = Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="auto: bf16 where it is fast.")]
 Views = Annotated[str | None, typer.Option(help="CLIPSxCROPS a video, as in 10x1 or 10x3. [default: the run's]")]
+Fuse = Annotated[Path | None, typer.Option(help="A second run, as one on flow: average both runs' probabilities.")]
+Fusion = Annotated[str, typer.Option(help="Weights of RUN and of the fused run.")]
 Compile = Annotated[bool, typer.Option("--compile", help="torch.compile first; pays off after some hundred videos.")]
 SplitColumn = Annotated[str | None, typer.Option(help="Column of train, val or test; official lists: split1..3.")]
 Folds = Annotated[int | None, typer.Option(help="Cross-validation: so many folds (as many as groups: leave one out).")]

@@ -53,13 +53,17 @@ class StreamScores:
 
 
 def open_streams(
-    run: str | Path, fuse: str | Path | None = None, *, fusion: str = "1:1.5", flow: str | None = None
+    run: str | Path | TrainedRecognizer,
+    fuse: str | Path | None = None,
+    *,
+    fusion: str = "1:1.5",
+    flow: str | None = None,
 ) -> tuple[Stream, ...]:
     """Load a run, and the one that it is fused with.
 
     Args:
-        run: a run folder.
-        fuse: another one; None = the first alone.
+        run: a run folder, or what ``load`` returned.
+        fuse: another run; None = the first alone.
         fusion: the weights of the two, as in ``"1:1.5"``.
         flow: where the fields of a flow stream are, instead of where it was trained on; "" computes them while
             videos are read.
@@ -68,10 +72,13 @@ def open_streams(
         UsageError: the runs know other classes or tasks, the weights cannot be read, or no stream reads flow.
         CheckpointError: a run cannot be loaded.
     """
-    runs = [Path(run)] if fuse is None else [Path(run), Path(fuse)]
-    weights = (1.0,) if fuse is None else parse_weights(fusion)
-    models = [load(path) for path in runs]
+    first = run if isinstance(run, TrainedRecognizer) else load(run)
+    runs = [first.path if isinstance(run, TrainedRecognizer) else Path(run)]
+    models, weights = [first], [1.0]
     if fuse is not None:
+        runs.append(Path(fuse))
+        models.append(load(fuse))
+        weights = [*parse_weights(fusion)]
         _check_alike(runs, models)
     if flow is not None:
         models = _with_flow(models, flow)

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from actionpool.checkpoint import TrainedRecognizer, load
-from actionpool.config import DFPConfig
+from actionpool.checkpoint import TrainedRecognizer
+from actionpool.config import DFPConfig, SamplingConfig
 from actionpool.data.datasets import VideoDataset
+from actionpool.data.feature_dataset import FeatureDataset, open_dataset
+from actionpool.data.flow_dataset import reading_flow_from
 from actionpool.data.sources import Example
 from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.data.view import centre_view
 from actionpool.errors import UsageError
 from actionpool.files import write_csv
+from actionpool.fusion import Stream, open_streams, score_streams
 from actionpool.gradcam import SpatialMaps, check_available, grad_cam
-from actionpool.scoring import VideoScore, score_videos, with_views
+from actionpool.scoring import VideoScore, with_views
 from actionpool.values import Failure
 from actionpool.video_prediction import Curves, ModelReference, Segment, SpatialView, VideoPrediction, write_prediction
 
@@ -45,6 +48,8 @@ def predict(
     output: str | Path | None = None,
     *,
     views: str | None = None,
+    fuse: str | Path | None = None,
+    fusion: str = "1:1.5",
     annotate: bool = False,
     saliency: bool = False,
     overlay: bool = False,
@@ -55,13 +60,16 @@ def predict(
     num_workers: int | None = None,
     on_result: Callable[[PredictedVideo, int, int], None] | None = None,
 ) -> list[PredictedVideo]:
-    """Recognise the actions of videos.
+    """Recognise the actions of videos. A run that reads optical flow computes what it needs of it.
 
     Args:
         run: a run folder, or what ``load`` returned.
         sources: files, folders (searched for videos) or glob patterns.
         output: a folder for the predictions; None writes nothing.
         views: ``CLIPSxCROPS`` a video; None = the run's own.
+        fuse: a second run of the same classes, as one on optical flow: the two runs' probabilities are averaged. Curves
+            and maps are those of ``run``.
+        fusion: weights of ``run`` and ``fuse``.
         annotate: also write each video with its label burnt in.
         saliency: where the network has no spatial attention of its own, put Grad-CAM in its place.
         overlay: also write each video with its saliency, its running class scores and a progress mark; implies
@@ -73,15 +81,16 @@ def predict(
         One entry a video, in the order of the sources; a broken video has a reason and stops nothing.
 
     Raises:
-        UsageError: a source does not exist, there is no video among them, or Grad-CAM is needed and not installed.
-        CheckpointError: the run cannot be loaded.
+        UsageError: a source does not exist, there is no video among them, runs that cannot be fused, or Grad-CAM is
+            needed and not installed.
+        CheckpointError: a run cannot be loaded.
     """
-    model = run if isinstance(run, TrainedRecognizer) else load(run)
+    streams = open_streams(run, fuse, fusion=fusion)
     videos = find_videos([sources] if isinstance(sources, str | Path) else sources)
     folder = None if output is None else Path(output)
     results = []
     for result, curves in _predictions(
-        model,
+        streams,
         videos,
         views=views,
         saliency=saliency or overlay,
@@ -156,7 +165,7 @@ def _is_video(path: Path) -> bool:
 
 
 def _predictions(
-    model: TrainedRecognizer,
+    streams: Sequence[Stream],
     videos: list[tuple[Path, str]],
     *,
     views: str | None,
@@ -167,27 +176,31 @@ def _predictions(
     batch_size: int,
     num_workers: int | None,
 ) -> Iterator[tuple[PredictedVideo, Curves | None]]:
-    sampling = with_views(model.config, views)
+    model = streams[0].model
     examples = [Example(video=str(p), path=p, labels=(), interval=None, columns={}) for p, _ in videos]
-    dataset = VideoDataset(examples, model.classes, sampling=sampling, transform=model.config.transform, training=False)
+    samplings = [with_views(stream.model.config, views) for stream in streams]
+    datasets = [_dataset(s.model, examples, sampling) for s, sampling in zip(streams, samplings, strict=True)]
     reference = ModelReference(
-        preset=model.config.model.preset,
-        weights_hash=model.weights_hash,
-        views=f"{sampling.test_segments}x{sampling.test_crops}",
+        preset=" + ".join(stream.model.config.model.preset for stream in streams),
+        weights_hash="+".join(stream.model.weights_hash for stream in streams),
+        views=f"{samplings[0].test_segments}x{samplings[0].test_crops}",
         task=model.config.model.task,
     )
+    settings: dict[str, object] = (
+        {"fusion": {stream.name: stream.weight for stream in streams}} if len(streams) > 1 else {}
+    )
     has_attention = isinstance(model.config.model.pooling, DFPConfig)
-    explain = _explainer(model, dataset) if saliency and not has_attention else None
-    scores = score_videos(
-        model,
-        dataset,
+    explain = _explainer(model, examples, samplings[0]) if saliency and not has_attention else None
+    scores = score_streams(
+        streams,
+        datasets,
         device=device,
         precision=precision,
         compiled=compiled,
         batch_size=batch_size,
         num_workers=num_workers,
     )
-    for score in scores:
+    for score in (result.fused for result in scores):
         path, name = videos[score.index]
         if isinstance(score, Failure):
             yield PredictedVideo(path, name, None, score.reason), None
@@ -202,7 +215,7 @@ def _predictions(
                 spatial=maps.spatial,
                 temporal=maps.temporal,
             )
-            prediction = _to_prediction(path, score, model, reference)
+            prediction = _to_prediction(path, score, model, reference, settings)
             if maps.spatial is not None:
                 source = "attention" if score.spatial is not None else "grad-cam"
                 view = centre_view(model.config.transform, score.info.width, score.info.height)
@@ -210,16 +223,20 @@ def _predictions(
             yield PredictedVideo(path, name, prediction, None), curves
 
 
-def _explainer(model: TrainedRecognizer, dataset: VideoDataset) -> Callable[[VideoScore], SpatialMaps]:
+def _dataset(
+    model: TrainedRecognizer, examples: Sequence[Example], sampling: SamplingConfig
+) -> VideoDataset | FeatureDataset:
+    """New videos as a run reads them; nobody has computed their flow before."""
+    config = reading_flow_from(model.config, "")
+    return open_dataset(examples, model.classes, config, features=None, training=False, sampling=sampling)
+
+
+def _explainer(
+    model: TrainedRecognizer, examples: Sequence[Example], sampling: SamplingConfig
+) -> Callable[[VideoScore], SpatialMaps]:
     """Grad-CAM of each video's most probable class, over the segments and the centre crop that were scored."""
     check_available()
-    centre = VideoDataset(
-        dataset.examples,
-        model.classes,
-        sampling=dataset.sampling.model_copy(update={"test_crops": 1}),
-        transform=dataset.transform,
-        training=False,
-    )
+    centre = _dataset(model, examples, sampling.model_copy(update={"test_crops": 1}))
 
     def explain(score: VideoScore) -> SpatialMaps:
         item = centre[score.index]
@@ -231,7 +248,7 @@ def _explainer(model: TrainedRecognizer, dataset: VideoDataset) -> Callable[[Vid
 
 
 def _to_prediction(
-    path: Path, score: VideoScore, model: TrainedRecognizer, reference: ModelReference
+    path: Path, score: VideoScore, model: TrainedRecognizer, reference: ModelReference, settings: dict[str, object]
 ) -> VideoPrediction:
     return VideoPrediction(
         # A name that is not valid UTF-8 cannot be written to JSON; its bytes are shown escaped.
@@ -245,6 +262,7 @@ def _to_prediction(
         classes=model.classes,
         probabilities=tuple(score.log_probs.exp().clamp(0, 1).tolist()),
         segments=tuple(Segment(start_seconds=start, end_seconds=end) for start, end in score.segments_seconds.tolist()),
+        settings=settings,
     )
 
 
