@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import pytest
 import torch
 from torchvision.models import video
+from torchvision.models.video import mvit
 
 from actionpool.errors import ConfigError
 from actionpool.models.backbones import video_backbone
@@ -52,8 +52,10 @@ def pair(request, monkeypatch):
     # Drawing truncated normals takes most of the building.
     monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, std: tensor.data.normal_(0, std))
     if request.param == "mvit_v2_s":
-        small = functools.partial(video.mvit_v2_s, spatial_size=(32, 32), temporal_size=8)
-        monkeypatch.setattr(video, "mvit_v2_s", small)
+        build = mvit._mvit
+        monkeypatch.setattr(
+            mvit, "_mvit", lambda **options: build(**{**options, "spatial_size": (32, 32), "temporal_size": 8})
+        )
     torch.manual_seed(0)
     backbone = video_backbone(request.param).eval()
     if request.param == "mvit_v2_s":

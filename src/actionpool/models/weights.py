@@ -160,11 +160,13 @@ def _from_timm(network: str, name: str) -> tuple[Mapping[str, Tensor], str]:
     from huggingface_hub import hf_hub_download
 
     base = network.partition(".")[0]
-    wanted = network if name == "default" else f"{base}.{name}"
-    known = timm.list_pretrained(base)
-    published = timm.get_pretrained_cfg(wanted, allow_unregistered=False) if known else None
+    tags = [entry.partition(".")[2] for entry in timm.list_pretrained(base)]
+    published = None
+    if name == "default":
+        published = timm.get_pretrained_cfg(network) if tags else None
+    elif name in tags:
+        published = timm.get_pretrained_cfg(f"{base}.{name}")
     if published is None or published.hf_hub_id is None:
-        tags = [entry.partition(".")[2] for entry in known]
         raise ConfigError(
             f"model.backbone.weights got '{name}', which is neither a file nor weights of {base}. "
             f"{did_you_mean(name, ['default', *tags])}"

@@ -1,0 +1,179 @@
+"""Every preset: what it is, one step of training, and graphs that torch can capture."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from actionpool.config import PRESETS, RECIPES, override, parse_config, preset
+from actionpool.errors import ConfigError
+from actionpool.fit import make_optimizer
+from actionpool.input_transform import resolve_transform
+from actionpool.losses import video_nll
+from actionpool.models.build import backbone_input, build_backbone, build_recognizer
+from actionpool.models.freezing import freeze
+from actionpool.presets import merged
+
+# Small enough for a second a step; the layers are the published ones.
+SMALL = {
+    "gated-c3d": ["model.backbone.width=0.125", "model.pooling.widths=[32]"],
+    "gated-c3d-simple": ["model.pooling.widths=[32]"],
+    "dfp-vsam": [],
+    "datp": ["model.backbone.network=resnet18"],
+}
+SHAPES = {"datp": (1, 64, 64), "dfp-vsam": (8, 32, 32)}
+
+
+def small(name):
+    torch.manual_seed(0)
+    config = override(preset(name), SMALL[name])
+    clips = torch.randn(2, 3, 1, 3, *SHAPES.get(name, (8, 48, 48)))
+    valid = torch.tensor([[True, True, True], [True, True, False]])
+    return config, build_recognizer(config.model, 4), clips, valid
+
+
+def test_there_is_a_small_one_of_each():
+    assert set(SMALL) == set(PRESETS)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_one_step_of_its_own_recipe_lowers_the_loss(name):
+    config, network, clips, valid = small(name)
+    freeze(network.backbone, stages=config.train.freeze, norms=config.train.freeze_bn)
+    network.dropout.p = 0.0
+    optimizer = make_optimizer(config.train.model_copy(update={"learning_rate": 1e-4}), network)
+    labels = torch.eye(4)[[1, 2]]
+    network.train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    before = {key: parameter.detach().clone() for key, parameter in network.named_parameters()}
+    first = video_nll(network(clips, valid).log_probs, labels)
+    first.backward()
+    optimizer.step()
+    with torch.no_grad():
+        second = video_nll(network(clips, valid).log_probs, labels)
+    assert float(second) < float(first.detach())
+    moved = {
+        key.split(".")[0] for key, parameter in network.named_parameters() if not torch.equal(parameter, before[key])
+    }
+    assert "aggregation" in moved
+    assert ("backbone" in moved) == (config.train.freeze is None)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_torch_compile_and_export_capture_the_whole_graph(name):
+    _, network, clips, valid = small(name)
+    network.eval()
+    with torch.no_grad():
+        expected = network(clips, valid)
+        captured = torch.compile(network, fullgraph=True, backend="eager")(clips, valid)
+        exported = torch.export.export(network, (clips, valid)).module()(clips, valid)
+    torch.compiler.reset()
+    for found in (captured, exported):
+        # Padded segments run through a captured graph, and still change nothing.
+        for field in ("log_probs", "relevance", "weights"):
+            torch.testing.assert_close(getattr(found, field), getattr(expected, field), rtol=1e-4, atol=1e-5)
+
+
+def test_the_compositions():
+    parts = {
+        name: (model.backbone.name, model.pooling.name, model.aggregation.name)
+        for name in PRESETS
+        for model in [preset(name).model]
+    }
+    assert parts == {
+        "gated-c3d": ("gated-c3d", "grid-mlp", "mean"),
+        "gated-c3d-simple": ("gated-c3d-simple", "grid-mlp", "mean"),
+        "dfp-vsam": ("i3d", "dfp", "vsam"),
+        "datp": ("tsn", "average", "datp"),
+    }
+    assert all(preset(name).model.preset == name for name in PRESETS)
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_recipe_lies_over_every_preset(name, recipe):
+    config = preset(name, recipe=recipe)
+    assert config.model.backbone == preset(name).model.backbone
+    for section, values in RECIPES[recipe].items():
+        for key, value in values.items():
+            assert getattr(getattr(config, section), key) == value
+
+
+def test_tsns_published_recipe():
+    config = preset("gated-c3d", recipe="tsn")
+    train, sampling = config.train, config.sampling
+    assert (train.optimizer, train.momentum, train.weight_decay, train.gradient_clip) == ("sgd", 0.9, 5e-4, 40)
+    assert (train.freeze_bn, config.model.dropout) == ("all-but-first", 0.8)
+    assert (sampling.train_segments, sampling.test_segments, sampling.test_crops) == (3, 25, 10)
+    assert config.transform.scale_jitter == (1, 0.875, 0.75, 0.66)
+    flow = preset("gated-c3d", recipe="tsn-flow")
+    assert (flow.train.gradient_clip, flow.model.dropout, flow.train.momentum) == (20, 0.7, 0.9)
+
+
+def test_unknown_recipe():
+    with pytest.raises(ConfigError, match=r"--recipe got 'tns', which is no recipe. Did you mean 'tsn'\?"):
+        preset("datp", recipe="tns")
+
+
+def test_layers_over_one_another():
+    below = {"a": {"name": "x", "k": 1, "l": 2}, "b": {"c": 1}}
+    assert merged(below, {"a": {"l": 3}, "b": {"d": 2}}) == {"a": {"name": "x", "k": 1, "l": 3}, "b": {"c": 1, "d": 2}}
+    assert merged(below, {"a": {"name": "y"}})["a"] == {"name": "y"}
+    assert below["a"]["l"] == 2
+
+
+# --- the transform follows the backbone ------------------------------------------------------------------------------
+
+
+def transform_of(*settings):
+    config = override(preset("gated-c3d"), settings)
+    return resolve_transform(config.transform, backbone_input(config.model.backbone))
+
+
+def test_a_changed_backbone_brings_its_own_input():
+    transform = transform_of("model.backbone=r3d_18")
+    assert (transform.resize, transform.short_side, transform.crop) == ((128, 171), None, 112)
+    assert (transform.mean, transform.std) == ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+    transform = transform_of("model.backbone=i3d")
+    assert (transform.resize, transform.short_side, transform.crop, transform.mean) == (None, 256, 224, (0.5,) * 3)
+    transform = transform_of("model.backbone=tsn", "model.backbone.normalisation=symmetric")
+    assert (transform.short_side, transform.crop, transform.std) == (256, 224, (0.5,) * 3)
+
+
+def test_what_is_set_stays():
+    transform = transform_of("model.backbone=i3d", "transform.mean=[0.1,0.2,0.3]", "transform.resize=[90,100]")
+    assert (transform.mean, transform.resize, transform.short_side) == ((0.1, 0.2, 0.3), (90, 100), None)
+    assert (transform.crop, transform.std) == (224, (0.5,) * 3)
+    assert transform_of("transform.resize=null").resize is None
+    transform = transform_of("transform.short_side=120")
+    assert (transform.resize, transform.short_side) == (None, 120)
+
+
+def test_another_crop_takes_the_frame_with_it():
+    assert transform_of("transform.crop=56").resize == (64, 86)
+    assert transform_of("model.backbone=i3d", "transform.crop=112").short_side == 128
+
+
+@pytest.mark.parametrize("settings", [[], ["model.backbone=s3d"], ["model.backbone=tsn"], ["transform.resize=null"]])
+def test_settled_once_is_settled_for_good(settings):
+    transform = transform_of(*settings)
+    spec = backbone_input(override(preset("gated-c3d"), settings).model.backbone)
+    assert resolve_transform(transform, spec) == transform
+    assert resolve_transform(transform, backbone_input(preset("dfp-vsam").model.backbone)) == transform
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "gated-c3d"},
+        {"name": "i3d", "num_channels": 2},
+        {"name": "swin3d_t"},
+        {"name": "tsn", "network": "resnet18", "num_channels": 10},
+        {"name": "features", "channels": 7},
+    ],
+)
+def test_the_input_is_known_without_building(values):
+    config = parse_config({"model": {"backbone": values}}).model.backbone
+    assert backbone_input(config) == build_backbone(config).input_spec
