@@ -179,20 +179,23 @@ def plan_runs(index: FrameIndex, frame_indices: Iterable[int], *, only_from_star
     Returns:
         Disjoint runs in file order.
     """
+    frames = np.fromiter(frame_indices, np.int64)
+    # Plain lists: numpy's scalars would take most of the time that planning takes.
+    ordinals, ranks = index.packet_of_frame[frames].tolist(), index.frame_ranks[frames].tolist()
     spans: list[tuple[int, int, int]] = []
-    for frame_index in frame_indices:
-        ordinal = int(index.packet_of_frame[frame_index])
+    for frame_index, ordinal, rank in zip(frames.tolist(), ordinals, ranks, strict=True):
         at = 0 if only_from_start else bisect_right(index.key_packets, ordinal) - 1
-        while at > 0 and index.key_ranks[at] > index.frame_ranks[frame_index]:
+        while at > 0 and index.key_ranks[at] > rank:
             at -= 1
         spans.append((index.key_packets[at], ordinal, frame_index))
     spans.sort()
     runs: list[Run] = []
     for start, ordinal, frame_index in spans:
-        if runs and start <= runs[-1].stop:
-            last = runs[-1]
+        last = runs[-1] if runs else None
+        if last is not None and start <= last.stop:
             last.wanted[ordinal] = frame_index
-            runs[-1] = Run(last.start, max(last.stop, ordinal + 1), last.wanted)
+            if ordinal >= last.stop:
+                runs[-1] = Run(last.start, ordinal + 1, last.wanted)
         else:
             runs.append(Run(start, ordinal + 1, {ordinal: frame_index}))
     return runs

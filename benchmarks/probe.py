@@ -1,0 +1,67 @@
+"""What probing costs: seconds a file, against a plain PyAV decode of every frame by the same processes.
+
+    python benchmarks/probe.py FOLDER [--workers 2] [--repeats 5]
+
+The plain decode runs in a pool of as many processes, started before the clock. Aim for full mode: below 1.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import av
+
+from actionpool.video.probe import probe_videos
+
+SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".m4v", ".mpg", ".ts", ".flv", ".wmv"}
+
+
+def decode(num_threads: int, path: Path) -> int:
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = num_threads
+            return sum(1 for _ in container.decode(stream))
+    except (av.FFmpegError, IndexError):
+        return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    paths = sorted(path for path in arguments.folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    num_bytes = sum(path.stat().st_size for path in paths)
+    seconds: dict[str, list[float]] = {"plain": [], "full": [], "sampled": []}
+    unusable = 0
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        one = partial(decode, max(1, (os.cpu_count() or 1) // arguments.workers))
+        num_frames = sum(pool.map(one, paths))  # also starts the processes and fills the file cache
+        for _ in range(arguments.repeats):
+            start = time.perf_counter()
+            list(pool.map(one, paths))
+            seconds["plain"].append(time.perf_counter() - start)
+            for mode in ("full", "sampled"):
+                start = time.perf_counter()
+                results = list(probe_videos(paths, num_workers=arguments.workers, mode=mode))
+                seconds[mode].append(time.perf_counter() - start)
+                unusable = sum(result.reason is not None for result in results)
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()}, {arguments.workers} workers")
+    print(f"{len(paths)} files, {num_bytes / 2**20:.1f} MiB, {num_frames} frames, {unusable} unusable")
+    base = statistics.median(seconds["plain"])
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        print(f"  {name:8s} {median:7.2f} s   {median / len(paths) * 1e3:7.1f} ms a file   ratio {median / base:5.2f}")
+
+
+if __name__ == "__main__":
+    main()
