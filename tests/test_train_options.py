@@ -63,6 +63,7 @@ def test_freezing_random_weights_is_told(motion_clips, tmp_path):
 def test_options_that_do_not_fit(options, error, sentence, motion_clips, tmp_path):
     with pytest.raises(error, match=sentence):
         train(motion_clips, tmp_path / "run", epochs=1, settings=TINY, **options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_features_have_no_weights(motion_clips, tmp_path):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from actionpool.config import Config, load_config, override, parse_config, preset, to_yaml
+from actionpool.config import Config, FeaturesBackbone, load_config, override, parse_config, preset, to_yaml
 from actionpool.data.datasets import default_num_workers
 from actionpool.data.feature_dataset import adapt_to_features
 from actionpool.data.feature_sets import FeatureSet
@@ -20,7 +20,9 @@ from actionpool.data.survey import Survey, survey
 from actionpool.errors import ConfigError, DataError
 from actionpool.files import write_json, write_text
 from actionpool.input_transform import resolve_transform
-from actionpool.models.build import backbone_input
+from actionpool.models.build import backbone_input, build_backbone
+from actionpool.models.freezing import frozen_stages
+from actionpool.models.weights import load_weights
 from actionpool.presets import FLOW_RECIPES
 from actionpool.run import RunFolder, command_line
 
@@ -143,6 +145,7 @@ def train(
         if config.data.flow is not None:
             config, sentence = adapt_to_flow(config, config.data.flow)
             tell(sentence)
+        _check_beginning(config)
     prepared = prepare_data(config, run, resume=resume, tell=tell)
     config = settle(config, prepared, tell)
     if prepared.features is not None and not resume:
@@ -246,6 +249,16 @@ def _with_weights(config: Config, weights: str) -> Config:
         raise ConfigError(f"--weights {weights}: the backbone '{backbone.name}' has none; leave the option out")
     model = config.model.model_copy(update={"backbone": backbone.model_copy(update={"weights": weights})})
     return config.model_copy(update={"model": model})
+
+
+def _check_beginning(config: Config) -> None:
+    """Meet what is wrong with the weights or the stages to freeze before anything is written."""
+    part, settings = config.model.backbone, config.train
+    if isinstance(part, FeaturesBackbone) or (part.weights is None and settings.freeze is None):
+        return
+    backbone = build_backbone(part)
+    frozen_stages(backbone, settings.freeze)
+    load_weights(backbone, part, allow_pickle=settings.allow_pickle_weights)
 
 
 def settle(config: Config, prepared: PreparedData, tell: Say) -> Config:
