@@ -59,6 +59,22 @@ def test_eval_prints_the_protocol_with_the_numbers(cli, tiny_run, motion_clips):
     assert "mean class accuracy" in out
 
 
+def test_eval_scores_the_detections_of_others(cli, shared_data):
+    folder = shared_data / "reference_map"
+    files = ("--predictions", folder / "thumos14_pred_jitter.json", "--ground-truth", folder / "thumos14_gt.json")
+    code, out, _ = cli("eval", *files, "--protocol", "own-thumos", "--split", "test", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["protocol"] == "own-thumos"
+    assert report["averages"]["mAP .1:.9"] == pytest.approx(0.436720, abs=1e-6)
+    code, out, _ = cli("eval", *files, "--protocol", "own-thumos", "--split", "test")
+    assert "own-thumos  mAP .1:.9: 43.67%" in out
+    assert "wrong label" in out
+    code, _, err = cli("eval", *files)
+    assert code == 2
+    assert "needs --ground-truth FILE and --protocol NAME" in err
+
+
 def test_predict_json(cli, tiny_run, motion_clips, tmp_path):
     code, out, _ = cli("predict", tiny_run, motion_clips / "rise", "-o", tmp_path / "out", "--json")
     assert code == 0

@@ -39,7 +39,7 @@ from actionpool.cli_common import (
 from actionpool.cli_features import extract, splice
 from actionpool.cli_flow import flow
 from actionpool.cli_show import plot, report
-from actionpool.errors import ActionPoolError
+from actionpool.errors import ActionPoolError, UsageError
 
 app = typer.Typer(
     name="actionpool",
@@ -175,9 +175,9 @@ def train(
 
 @app.command(name="eval")
 def evaluate(
-    run: Run,
-    data: Data,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    run: Annotated[Path | None, typer.Argument(help="A folder that 'actionpool train -o' made.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="The data to score on.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test. [default: test]")] = None,
     views: Views = None,
     fuse: Fuse = None,
     fusion: Fusion = "1:1.5",
@@ -187,16 +187,42 @@ def evaluate(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     compiled: Compile = False,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Score these detections instead of a run: ActivityNet JSON or CSV, anyone's.")
+    ] = None,
+    ground_truth: Annotated[Path | None, typer.Option(help="Their truth: ActivityNet JSON, THUMOS14, CSV.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="How to score them, by name: thumos14-213, anet1.2-val ...")
+    ] = None,
+    against: Annotated[Path | None, typer.Option(help="A second file of detections, compared by bootstrap.")] = None,
+    ambiguous: Annotated[Path | None, typer.Option(help="THUMOS14's Ambiguous_test.txt.")] = None,
+    exclude: Annotated[Path | None, typer.Option(help="JSON list of videos to leave out, with reasons.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score RUN on a split of DATA; a video that cannot be read is reported as missing."""
+    """Score RUN on a split of DATA, or a file of detections against its truth; missing videos are reported."""
+    if predictions is not None:
+        from actionpool.cli_detection import score_file
+
+        score_file(
+            predictions,
+            ground_truth,
+            protocol,
+            against=against,
+            split=split,
+            ambiguous=ambiguous,
+            exclude=exclude,
+            as_json=as_json,
+        )
+        return
+    if run is None or data is None:
+        raise UsageError("eval needs RUN and DATA, or --predictions, --ground-truth and --protocol")
     from actionpool.evaluation.evaluate import evaluate as run_evaluate
 
     with progress_bar("scoring", as_json) as advance:
         evaluation = run_evaluate(
             run,
             data,
-            split=split,
+            split=split or "test",
             views=views,
             fuse=fuse,
             fusion=fusion,

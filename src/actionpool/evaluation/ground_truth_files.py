@@ -127,6 +127,6 @@ def _table(path: Path, part: str | None) -> TruthRows:
 
 def _check_parts(path: Path, parts: list[str], part: str | None) -> None:
     if part is None and len(parts) > 1:
-        raise AnnotationError(f"{path} has several parts, {first_few(parts)}; say which one to score")
+        raise AnnotationError(f"{path} has several parts, {first_few(parts)}; say which one to score (--split)")
     if part is not None and part not in parts:
         raise AnnotationError(f"{path} has no part '{part}'. {did_you_mean(part, parts)}")
