@@ -96,7 +96,7 @@ def test_classes_of_the_truth_are_never_left_out_and_the_rest_is_told():
     )
     found = [text for text, _ in texts_of(draw_timeline(prediction, curves, video=None, max_classes=3))]
     assert classes[least] in found
-    assert "5 segments · 17 less probable classes not shown" in found
+    assert "5 segments · 17 more classes not shown" in found
     assert sum(name in found for name in classes) == 3
 
 

@@ -135,7 +135,7 @@ def _header(sheet: Sheet, prediction: VideoPrediction, *, num_left_out: int, ban
     room = legend.get_window_extent(sheet.canvas.get_renderer()).x0 / sheet.figure.dpi - 0.35  # type: ignore[no-untyped-call,unused-ignore]
     said = f"{len(prediction.segments)} segments"
     if num_left_out:
-        said += f" · {num_left_out} less probable {'class' if num_left_out == 1 else 'classes'} not shown"
+        said += f" · {num_left_out} more {'class' if num_left_out == 1 else 'classes'} not shown"
     sheet.text(said, 0.15, 0.46, size=8, color=GREY, room=room)
 
 
