@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from actionpool.data.sources import read_source as read_source
     from actionpool.errors import ActionPoolError as ActionPoolError
     from actionpool.evaluation.evaluate import evaluate as evaluate
+    from actionpool.flow_extraction import compute_flow as compute_flow
     from actionpool.models.build import build_recognizer as build_recognizer
     from actionpool.models.recognizer import Recognizer as Recognizer
     from actionpool.prediction import predict as predict
@@ -50,6 +51,7 @@ _HOME = {
     "VideoWriter": "video.writer",
     "build_recognizer": "models.build",
     "check": "data.survey",
+    "compute_flow": "flow_extraction",
     "evaluate": "evaluation.evaluate",
     "load": "checkpoint",
     "predict": "prediction",
