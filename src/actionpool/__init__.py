@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from actionpool.checkpoint import load as load
     from actionpool.config import Config as Config
     from actionpool.config import preset as preset
-    from actionpool.data.survey import check as check
     from actionpool.data.sources import read_source as read_source
+    from actionpool.data.survey import check as check
     from actionpool.errors import ActionPoolError as ActionPoolError
     from actionpool.evaluation.evaluate import evaluate as evaluate
     from actionpool.flow_extraction import compute_flow as compute_flow
@@ -60,7 +60,7 @@ _HOME = {
     "train": "training",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 __version__ = "0.1.0"
 
 
