@@ -97,6 +97,19 @@ def test_the_last_field_repeats_and_one_frame_has_no_motion():
     assert (only == NO_MOTION).all()
 
 
+def test_pictures_are_taken_one_by_one():
+    """However long the video is, memory holds two pictures: the third is not asked for before a field was taken."""
+    taken = []
+
+    def pictures():
+        for number in range(6):
+            taken.append(number)
+            yield texture(32, 32, number)
+
+    for number, _ in enumerate(flow_fields(pictures(), RECIPE)):
+        assert len(taken) == min(number + 2, 6)
+
+
 def test_a_flat_picture_does_not_move():
     flat = np.full((40, 50), 90, np.uint8)
     assert all((field == NO_MOTION).all() for field in flow_fields([flat, flat, flat], RECIPE))
