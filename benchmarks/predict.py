@@ -1,0 +1,104 @@
+"""Does ``predict`` overlap decoding with the network, and does its memory stay flat?
+
+    python benchmarks/predict.py [--videos 24] [--repeats 3]
+
+Generates 320 x 240 H.264 clips of 10 s, then times, interleaved in one process: decoding alone (the loader that
+``predict`` uses, nothing computed), the network alone (on batches decoded before), and both together. Prints medians
+and ``together / max(alone)``: 1.0 is perfect overlap. The bound on a machine whose cores both sides fill is the sum of
+their processor time over the cores, which is printed as well. Then the peak memory for a quarter and for all of the
+videos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from actionpool.checkpoint import load, save_checkpoint
+from actionpool.config import preset
+from actionpool.data.datasets import VideoDataset, default_num_workers, make_loader
+from actionpool.data.sources import Example
+from actionpool.data.synthetic import MOTIONS, write_motion_clips
+from actionpool.device import num_cores, prepare_for_inference, resolve_precision
+from actionpool.models.build import build_recognizer
+from actionpool.prediction import predict
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--videos", type=int, default=24)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    print(f"{num_cores()} cores, torch {torch.__version__}, load {os.getloadavg()[0]:.2f}")
+    with tempfile.TemporaryDirectory() as folder:
+        clips, run = Path(folder) / "clips", Path(folder) / "run"
+        write_motion_clips(clips, clips_per_class=arguments.videos // 4, num_frames=250, size=(240, 320))
+        config = preset("gated-c3d")
+        save_checkpoint(run / "last", build_recognizer(config.model, 4), config, tuple(MOTIONS), {})
+        compare(run, sorted(clips.rglob("*.mp4")), arguments.repeats)
+
+
+def compare(run: Path, videos: list[Path], repeats: int) -> None:
+    model = load(run)
+    precision = resolve_precision("auto", torch.device("cpu"))
+    network = prepare_for_inference(model.recognizer, torch.device("cpu"), precision)
+    dtype = next(model.recognizer.backbone.parameters()).dtype
+    examples = [Example(str(path), path, (), None, {}) for path in videos]
+    dataset = VideoDataset(
+        examples, model.classes, sampling=model.config.sampling, transform=model.config.transform, training=False
+    )
+
+    def loader():
+        return make_loader(dataset, batch_size=4, num_workers=default_num_workers())
+
+    batches = list(loader())
+    times: dict[str, list[float]] = {"decode": [], "network": [], "together": []}
+    cpu: dict[str, list[float]] = {"decode": [], "network": []}
+    for _ in range(repeats):
+        for name in times:
+            before, cpu_before = time.perf_counter(), cpu_seconds()
+            if name == "decode":
+                for _batch in loader():
+                    pass
+            elif name == "network":
+                with torch.inference_mode():
+                    for batch in batches:
+                        network(batch.clips.to(dtype), batch.valid)
+            else:
+                predict(load(run), videos)
+            times[name].append(time.perf_counter() - before)
+            if name in cpu:
+                cpu[name].append(cpu_seconds() - cpu_before)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name, value in medians.items():
+        print(
+            f"{name:<10} {value:6.2f} s   {len(videos) / value:6.2f} videos/s   {sorted(round(t, 2) for t in times[name])}"
+        )
+    alone = max(medians["decode"], medians["network"])
+    bound = sum(statistics.median(values) for values in cpu.values()) / num_cores()
+    print(f"together / slower of the two alone: {medians['together'] / alone:.2f}")
+    print(f"processor time of both / cores:     {bound:.2f} s, together takes {medians['together'] / bound:.2f} of it")
+    for count in (len(videos) // 4, len(videos)):
+        predict(load(run), videos[:count])
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        print(f"peak memory after {count:>3} videos: {peak:.0f} MiB, largest worker {workers:.0f} MiB")
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of the loader's processes that have ended."""
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    )
+
+
+if __name__ == "__main__":
+    main()
