@@ -78,9 +78,7 @@ def compare(run: Path, videos: list[Path], repeats: int) -> None:
                 cpu[name].append(cpu_seconds() - cpu_before)
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, value in medians.items():
-        print(
-            f"{name:<10} {value:6.2f} s   {len(videos) / value:6.2f} videos/s   {sorted(round(t, 2) for t in times[name])}"
-        )
+        print(f"{name:<10} {value:6.2f} s   {len(videos) / value:6.2f} videos/s   {[round(t, 2) for t in times[name]]}")
     alone = max(medians["decode"], medians["network"])
     bound = sum(statistics.median(values) for values in cpu.values()) / num_cores()
     print(f"together / slower of the two alone: {medians['together'] / alone:.2f}")
