@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -243,6 +244,17 @@ def test_missing_and_outdated_flow_are_failures_with_a_reason(flow, tmp_path):
     assert set(without_flow(config, [example(flow), data.examples[0]])) == {"v.mp4"}
     assert without_flow(config, [example(flow)]) == {}
     assert without_flow(FlowConfig(), [data.examples[0]]) == {}
+
+
+def test_a_file_of_another_recipe_in_the_folder_is_a_failure(flow, tmp_path):
+    shutil.copytree(flow / "flow", tmp_path / "flow")
+    shutil.copy2(flow / "v.mp4", tmp_path)
+    target = FlowFolder(tmp_path / "flow").file_of("v.mp4")
+    write_flow(tmp_path / "v.mp4", target, FlowRecipe(short_side=32), content_hash=file_hash(tmp_path / "v.mp4"))
+    failure = dataset(tmp_path)[0]
+    assert isinstance(failure, Failure)
+    assert "is of another recipe (short_side: 32, not None)" in failure.reason
+    assert set(without_flow(FlowConfig(path=str(tmp_path / "flow")), [example(tmp_path)])) == {"v.mp4"}
 
 
 def test_a_folder_of_another_recipe_is_refused(flow, tmp_path):

@@ -79,7 +79,7 @@ class FlowDataset(VideoDataset):
         if self.folder is None:
             with ComputedFlow(example.path, self.recipe, num_threads=self.num_threads) as computed:
                 return self._stacks(computed, example, rng)
-        return self._stacks(stored_flow(self.folder, example), example, rng)
+        return self._stacks(stored_flow(self.folder, self.recipe, example), example, rng)
 
     def _stacks(self, flow: StoredFlow | ComputedFlow, example: Example, rng: np.random.Generator) -> Read:
         times = flow.timestamps_seconds
@@ -103,13 +103,16 @@ class FlowDataset(VideoDataset):
         return motion * torch.tensor([target[1] / width, target[0] / height]).view(2, 1, 1)
 
 
-def stored_flow(folder: FlowFolder, example: Example) -> StoredFlow:
+def stored_flow(folder: FlowFolder, recipe: FlowRecipe, example: Example) -> StoredFlow:
     """The flow of an example's video.
 
     Raises:
         VideoError: there is none, or it is of another version of the video, or of another recipe.
     """
     flow = open_flow(folder.file_of(example.video))
+    differing = flow.header.recipe.differences(recipe)
+    if differing:
+        raise VideoError(f"{flow.path} is of another recipe ({'; '.join(differing)}); run 'actionpool flow' again")
     flow.check_video(example.path)
     return flow
 
@@ -119,9 +122,10 @@ def without_flow(flow: FlowConfig, examples: Iterable[Example]) -> dict[str, str
     reasons: dict[str, str] = {}
     if not flow.path:
         return reasons
+    folder, recipe = FlowFolder(Path(flow.path)), _recipe(flow)
     for example in examples:
         try:
-            stored_flow(FlowFolder(Path(flow.path)), example)
+            stored_flow(folder, recipe, example)
         except VideoError as error:
             reasons[example.video] = str(error)
     return reasons
