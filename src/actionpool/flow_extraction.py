@@ -103,6 +103,8 @@ def compute_flow(
     recipe = FlowRecipe(preset=preset, short_side=short_side)
     folder = FlowFolder(Path(output))
     source = read_source(data, format=format, videos=None if videos is None else Path(videos))
+    if source.features is not None:
+        raise UsageError(f"{data} holds features, not videos; flow is computed of the videos themselves")
     paths = {example.video: example.path for example in source.examples}
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
