@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-# The longest first, one with a gap, the shortest.
-VALID = torch.tensor([[True] * 5, [True, False, True, True, False], [True, False, False, False, False]])
+# All of them, a gap and an end, and one alone behind a beginning.
+VALID = torch.tensor([[True] * 5, [True, False, True, True, False], [False, False, True, False, False]])
 
 
 def move(module, seed=0, scale=0.5):

@@ -88,6 +88,16 @@ def test_topk_sends_no_gradient_to_segments_that_no_class_chose():
         assert (output.weights[0, n] > 0) == (n in chosen)
 
 
+@pytest.mark.parametrize("options", [{"k": 2}, {"ratio": 0.5}])
+def test_topk_never_chooses_padding_however_low_the_rest_scores(options):
+    aggregation = made(TopKAggregation, 6, 4, **options)
+    torch.nn.init.constant_(aggregation.classifier.bias, -1e6)
+    valid = torch.tensor([[False, False, True, True, True]])
+    output = aggregation(videos(6, valid), valid)
+    torch.testing.assert_close(output.weights[0, 2:].sum(), torch.tensor(1.0, dtype=torch.float64))
+    torch.testing.assert_close(output.relevance.sum(), torch.tensor(2.0, dtype=torch.float64))
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [({"k": 0}, "got k=0; give at least 1"), ({"ratio": 0.0}, r"got ratio=0.0; give a share .* in \(0, 1\]")],

@@ -83,6 +83,39 @@ def context_of(name, valid=VALID, dtype=torch.float64):
     return videos(4, valid, seed=2, dtype=dtype) if name == "datp-stage" else None
 
 
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"name": "dfp", "spatial": False}, lambda m: m.spatial_score is None and m.temporal_score and m.channel_gate),
+        ({"name": "dfp", "temporal": False}, lambda m: m.temporal_score is None and m.spatial_score and m.channel_gate),
+        ({"name": "dfp", "channel": False}, lambda m: m.channel_gate is None and m.spatial_score and m.temporal_score),
+        ({"name": "dfp", "normaliser": "sigmoid"}, lambda m: m.normaliser == "sigmoid"),
+        ({"name": "dfp", "channel_position": "first"}, lambda m: m.channel_position == "first"),
+        ({"name": "dfp", "reduction": 2}, lambda m: m.temporal_score.hidden.out_features == 32),
+        ({"name": "mean", "of": "logits"}, lambda m: m.of == "logits"),
+        ({"name": "max"}, lambda m: m.k == 1),
+        ({"name": "topk", "k": 3}, lambda m: m.k == 3),
+        ({"name": "topk", "ratio": 0.5}, lambda m: m.ratio == 0.5),
+        ({"name": "attention", "hidden": 5}, lambda m: m.relevance_score.hidden.out_features == 5),
+        ({"name": "vsam", "hidden": 5}, lambda m: m.relevance_score.hidden.out_features == 5),
+        ({"name": "vsam", "normaliser": "sigmoid"}, lambda m: m.normaliser == "sigmoid"),
+        ({"name": "vsam", "variant": "two-way"}, lambda m: m.which is not None),
+        ({"name": "datp", "weight_model": "beta"}, lambda m: m.weight_model == "beta"),
+        ({"name": "datp", "weight_model": "mixture", "num_components": 5}, lambda m: m.num_components == 5),
+        ({"name": "datp", "pool": "logits"}, lambda m: m.pool == "logits"),
+        ({"name": "datp", "hidden": 5}, lambda m: m.parameter_network.first.out_features == 5),
+        ({"name": "datp", "features_from": "stem"}, lambda m: m.parameter_network.convolutions[0].in_channels == 4),
+    ],
+)
+def test_every_setting_reaches_its_module(settings, found):
+    if settings["name"] == "dfp":
+        module = build_pooling(TypeAdapter(PoolingConfig).validate_python(settings), 64)
+    else:
+        config = TypeAdapter(AggregationConfig).validate_python(settings)
+        module = build_aggregation(config, CHANNELS, CLASSES, multilabel=False, backbone=TinyBackbone())
+    assert found(module)
+
+
 everything = pytest.mark.parametrize(
     ("pooling", "aggregation", "multilabel"),
     [(*pair, False) for pair in itertools.product(POOLINGS, AGGREGATIONS)]

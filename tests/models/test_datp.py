@@ -184,6 +184,20 @@ def test_the_gradient_of_a_segment_is_its_responsibility_for_the_right_class(wei
         torch.testing.assert_close(seen["log_p"].grad[video], expected)
 
 
+@pytest.mark.parametrize("weight_model", ["direct", "gaussian", "mixture", "beta"])
+def test_gradcheck_where_curves_are_sharp(weight_model):
+    aggregation = trained(weight_model)
+    features = videos(6).nan_to_num(0.0).requires_grad_()
+    names = [name for name, _ in aggregation.named_parameters()]
+
+    def pool(features, *parameters):
+        replaced = dict(zip(names, parameters, strict=True))
+        output = torch.func.functional_call(aggregation, replaced, (features, VALID))
+        return output.log_probs, output.weights
+
+    assert torch.autograd.gradcheck(pool, (features, *aggregation.parameters()), fast_mode=True)
+
+
 @pytest.mark.parametrize("weight_model", ["gaussian", "mixture", "beta"])
 def test_a_model_of_time_depends_on_the_order(weight_model):
     aggregation = trained(weight_model)

@@ -73,6 +73,13 @@ def test_untrained_is_global_average_pooling(switches, normaliser, position):
         torch.testing.assert_close(output.channel, torch.ones(2, 32))
 
 
+@pytest.mark.parametrize(("channels", "reduction", "hidden"), [(1024, 16, 64), (64, 16, 8), (64, 4, 16)])
+def test_hidden_layers_are_narrow(channels, reduction, hidden):
+    pooling = DiscriminativeFeaturePooling(channels, reduction=reduction)
+    count = sum(parameter.numel() for parameter in pooling.parameters())
+    assert count == (channels + 1) + (channels * hidden + hidden + 1) + (2 * channels * hidden + channels)
+
+
 @pytest.mark.parametrize(("normaliser", "position"), SETTINGS)
 def test_every_part_learns_from_the_first_step(normaliser, position):
     pooling = make(16, trained=False, normaliser=normaliser, channel_position=position)

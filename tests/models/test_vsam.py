@@ -67,11 +67,13 @@ def test_extreme_scores_stay_finite(variant, multilabel, normaliser):
         VSAMAggregation, 6, 4, multilabel=multilabel, variant=variant, normaliser=normaliser, dtype=torch.float32
     )
     with torch.no_grad():
-        aggregation.relevance_score.score.weight.fill_(-30)
-    features = (1000 * videos(6, dtype=torch.float32)).requires_grad_()
+        # Every valid score is -1e6: nothing that stands for "left out" may come near it.
+        aggregation.relevance_score.hidden.weight.fill_(1)
+        aggregation.relevance_score.score.weight.fill_(-1e6 / 256)
+    features = (1000 * videos(6, dtype=torch.float32).abs()).requires_grad_()
     output = aggregation(features, VALID)
     assert torch.isfinite(output.log_probs).all()
-    torch.testing.assert_close(output.weights.sum(dim=1), torch.ones(3))
+    torch.testing.assert_close(output.weights, VALID / VALID.sum(dim=1, keepdim=True))
     output.log_probs.sum().backward()
     assert torch.isfinite(features.grad).all()
     assert all(torch.isfinite(parameter.grad).all() for parameter in aggregation.parameters())
