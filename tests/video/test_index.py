@@ -61,6 +61,7 @@ def test_hidden_packets_are_no_frames_but_may_be_starts() -> None:
         ([(0, 0, True, True), (2, 1, False, True), (1, 2, False, True)], True, True),
         ([(0, 0, True, True), (1, 1, False, True), (2, 2, False, True)], False, True),
         ([(0, 0, True, True), (1, 1, False, True), (2, 2, False, True)], True, False),  # decoding times in disguise
+        ([(0, -2, True, True), (1, -1, False, True), (2, 0, False, True)], True, True),  # B-frames allowed, none used
         ([(0, 0, True, True), (None, 1, False, True), (1, 2, False, True)], False, False),
         ([(0, 0, True, True), (1, 1, False, True), (1, 2, False, True)], False, False),
         ([(0, 0, False, True), (1, 1, True, True)], False, False),  # no key frame first

@@ -84,8 +84,8 @@ class Run:
 def can_order_by_pts(table: PacketTable, *, reorders: bool) -> bool:
     """True where the packets' own timestamps settle the presentation order.
 
-    ``reorders``: the decoder says that frames leave it in another order than they enter. Timestamps that ascend all
-    the same are then decoding times in disguise, as muxers write them that know no others.
+    ``reorders``: the decoder says that frames leave it in another order than they enter. Presentation times that equal
+    the decoding times throughout are then those in disguise, as muxers write them that know no others.
 
     False also where a timestamp is missing or used twice, where the first packet is no key frame, or where frames are
     shown before the first key frame although they follow it in the file: what a decoder makes of those, only decoding
@@ -96,7 +96,7 @@ def can_order_by_pts(table: PacketTable, *, reorders: bool) -> bool:
     pts = np.frombuffer(table.pts, np.int64)
     if not _are_names(pts):
         return False
-    if reorders and len(pts) > 2 and bool((np.diff(pts) > 0).all()):
+    if reorders and len(pts) > 2 and bool((pts == np.frombuffer(table.dts, np.int64)).all()):
         return False
     shown = np.frombuffer(table.is_shown, np.int8).astype(bool)
     return not bool((pts[shown] < pts[0]).any())
