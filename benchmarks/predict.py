@@ -26,8 +26,10 @@ from actionpool.config import preset
 from actionpool.data.datasets import VideoDataset, default_num_workers, make_loader
 from actionpool.data.sources import Example
 from actionpool.data.synthetic import MOTIONS, write_motion_clips
-from actionpool.device import num_cores, prepare_for_inference, resolve_precision
-from actionpool.models.build import build_recognizer
+from actionpool.device import prepare_for_inference, resolve_precision
+from actionpool.input_transform import resolve_transform
+from actionpool.machine import num_cores
+from actionpool.models.build import backbone_input, build_recognizer
 from actionpool.prediction import predict
 
 
@@ -41,6 +43,8 @@ def main() -> None:
         clips, run = Path(folder) / "clips", Path(folder) / "run"
         write_motion_clips(clips, clips_per_class=arguments.videos // 4, num_frames=250, size=(240, 320))
         config = preset("gated-c3d")
+        spec = backbone_input(config.model.backbone)
+        config = config.model_copy(update={"transform": resolve_transform(config.transform, spec)})
         save_checkpoint(run / "last", build_recognizer(config.model, 4), config, tuple(MOTIONS), {})
         compare(run, sorted(clips.rglob("*.mp4")), arguments.repeats)
 
@@ -72,7 +76,7 @@ def compare(run: Path, videos: list[Path], repeats: int) -> None:
                     for batch in batches:
                         network(batch.clips.to(dtype), batch.valid)
             else:
-                predict(load(run), videos)
+                predict(model, videos)
             times[name].append(time.perf_counter() - before)
             if name in cpu:
                 cpu[name].append(cpu_seconds() - cpu_before)
