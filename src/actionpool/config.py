@@ -143,6 +143,9 @@ class DataConfig(Strict):
     kind: Literal["auto", "trimmed", "untrimmed"] = Field(
         "auto", description="trimmed: a label holds for all of an example; untrimmed: somewhere inside; auto: inferred"
     )
+    feature_timing: str | None = Field(
+        None, description="FPS/STRIDE[/WINDOW] in frames of a feature pack's rows, as in 25/16; none: inferred"
+    )
     flow: Annotated[FlowConfig | None, BeforeValidator(_flow_folder)] = Field(
         None, description="read optical flow instead of RGB"
     )

@@ -80,6 +80,7 @@ def train(
     format: str | None = None,
     videos: str | Path | None = None,
     kind: Literal["auto", "trimmed", "untrimmed"] | None = None,
+    feature_timing: str | None = None,
     split_column: str | None = None,
     folds: int | None = None,
     fold: int | None = None,
@@ -102,7 +103,7 @@ def train(
         freeze: ``"all"`` of the backbone, or a range of its stages such as ``"stem..stage3"``, held fixed.
         freeze_bn: batch norms held fixed.
         epochs, batch_size, seed, device, precision: over the preset's.
-        format, videos, kind, split_column, folds, fold, group: how to read and split the data.
+        format, videos, kind, feature_timing, split_column, folds, fold, group: how to read and split the data.
         flow: a folder that ``compute_flow`` wrote: learn from motion in the place of colour.
         settings: ``dotted.key=value`` over everything else.
         resume: continue the run in ``output`` with its own configuration, to the same end as if never stopped.
@@ -133,7 +134,8 @@ def train(
             },
             "data": {
                 "path": str(data), "format": format, "videos": None if videos is None else str(videos),
-                "kind": kind, "split_column": split_column, "folds": folds, "fold": fold, "group": group,
+                "kind": kind, "feature_timing": feature_timing,
+                "split_column": split_column, "folds": folds, "fold": fold, "group": group,
                 "flow": None if flow is None else {"path": str(flow)},
             },
         }  # fmt: skip
@@ -292,11 +294,13 @@ def _write_data(run: RunFolder, found: Survey, num_examples: Mapping[str, int]) 
         for position, example in enumerate(found.source.examples)
         if plan is not None and found.probes[example.path].content_hash
     }
+    recipe = None if found.source.features is None else found.source.features.recipe
     value = {
         "format": found.source.format,
         "classes": list(found.source.classes),
         "how_split": "" if plan is None else plan.how,
         "num_examples": dict(num_examples),
         "content_hashes": hashes,
+        "feature_recipe": recipe.model_dump(mode="json") if recipe is not None else None,
     }
     write_json(run.data, value)

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from actionpool.config import FeatureRowsConfig, FeaturesBackbone, GatedC3DBackbone, ModelConfig, parse_config
+from actionpool.config import Config, FeatureRowsConfig, FeaturesBackbone, GatedC3DBackbone, ModelConfig, parse_config
 from actionpool.data.datasets import ClipKey, collate, make_loader
-from actionpool.data.feature_dataset import FeatureDataset, adapt_to_features
+from actionpool.data.feature_dataset import FeatureDataset, adapt_to_features, check_recipe, open_dataset
 from actionpool.data.feature_sets import FeatureSet, from_file, keep_one_shape, rows_inside
 from actionpool.data.features import open_features
 from actionpool.data.sampling import one_of_each_part
 from actionpool.data.sources import Example
-from actionpool.errors import ConfigError
+from actionpool.errors import ConfigError, UsageError
 from actionpool.models.build import build_recognizer
 from actionpool.values import Failure, Interval
-from data.test_features import seconds, write
+from data.test_features import RECIPE, seconds, write
 
 
 @pytest.fixture
@@ -178,6 +178,28 @@ def test_a_model_is_adapted_to_features():
         adapt_to_features(ModelConfig(backbone=FeaturesBackbone(channels=3)), (5,))
     with pytest.raises(ConfigError, match="'features' of unknown width"):
         build_recognizer(parse_config({"model": {"backbone": "features"}}).model, 2)
+
+
+def test_a_model_gets_what_it_was_trained_on(feature_set):
+    reads_features = Config(model=ModelConfig(backbone=FeaturesBackbone(channels=2), pooling={"name": "average"}))
+    assert len(open_dataset(examples("v0"), "ab", reads_features, features=feature_set, training=False)) == 1
+    with pytest.raises(UsageError, match="reads features of 2 channels, and the data are videos; extract their"):
+        open_dataset(examples("v0"), "ab", reads_features, features=None, training=False)
+    with pytest.raises(UsageError, match=r"reads videos \(gated-c3d\), and the data are features"):
+        open_dataset(examples("v0"), "ab", Config(), features=feature_set, training=False)
+    wide = Config(model=ModelConfig(backbone=FeaturesBackbone(channels=3), pooling={"name": "average"}))
+    with pytest.raises(UsageError, match="reads features of 3 channels, the data have 2"):
+        open_dataset(examples("v0"), "ab", wide, features=feature_set, training=False)
+
+
+def test_a_score_needs_the_recipe_of_the_training(feature_set):
+    known = FeatureSet(feature_set.videos, {}, RECIPE)
+    trained_on = RECIPE.model_dump(mode="json")
+    check_recipe(trained_on, known)
+    check_recipe(None, known)  # a run on a pack of others does not know its recipe
+    check_recipe(trained_on, feature_set)
+    with pytest.raises(UsageError, match="another recipe than those of the training .frame_stride: 1, not 2"):
+        check_recipe(trained_on | {"frame_stride": 2}, known)
 
 
 def test_one_shape_is_kept(tmp_path, feature_set):

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from actionpool.config import (
     AveragePoolingConfig,
+    BackboneConfig,
     Config,
     FeatureRowsConfig,
     FeaturesBackbone,
@@ -23,7 +24,7 @@ from actionpool.data.datasets import ClipKey, Item, VideoDataset
 from actionpool.data.feature_sets import FeatureSet, edges_of, rows_inside
 from actionpool.data.flow_dataset import FlowDataset
 from actionpool.data.sources import Example
-from actionpool.errors import ConfigError, DataError
+from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.timeline import segment_seconds
 from actionpool.values import Failure
 
@@ -130,7 +131,11 @@ def open_dataset(
         sampling: instead of the configuration's, for videos.
         seed: of all chance.
         num_threads: decoder threads of one video reader.
+
+    Raises:
+        UsageError: the model reads videos and the source has features, or the other way round, or of another width.
     """
+    _check_input(config.model.backbone, features)
     if features is not None:
         return FeatureDataset(examples, classes, features=features, rows=config.features, training=training, seed=seed)
     if config.data.flow is not None:
@@ -153,6 +158,49 @@ def open_dataset(
         seed=seed,
         num_threads=num_threads,
     )
+
+
+def _check_input(backbone: BackboneConfig, features: FeatureSet | None) -> None:
+    if not isinstance(backbone, FeaturesBackbone):
+        if features is not None:
+            raise UsageError(
+                f"this model reads videos ({backbone.name}), and the data are features; give it the videos, or train a "
+                "model on features"
+            )
+        return
+    if features is None:
+        raise UsageError(
+            f"this model reads features of {backbone.channels} channels, and the data are videos; extract their "
+            "features by the recipe of the training (actionpool extract), and give it those"
+        )
+    if features.row_shape[0] != backbone.channels:
+        raise UsageError(
+            f"this model reads features of {backbone.channels} channels, the data have {features.row_shape[0]}; "
+            "extract them by the recipe of the training"
+        )
+
+
+def check_recipe(trained_on: object, features: FeatureSet | None) -> None:
+    """Hold that features are of the recipe that a run was trained on.
+
+    Args:
+        trained_on: the recipe as ``data.json`` has it; None where the run does not know it (packs of others).
+        features: that are to be scored.
+
+    Raises:
+        UsageError: they are not; the message names what differs.
+    """
+    if features is None or features.recipe is None or not isinstance(trained_on, dict):
+        return
+    recipe = features.recipe.model_dump(mode="json")
+    differing = [
+        f"{name}: {recipe[name]}, not {trained_on.get(name)}" for name in recipe if recipe[name] != trained_on.get(name)
+    ]
+    if differing:
+        raise UsageError(
+            f"these features were computed by another recipe than those of the training ({'; '.join(differing)}); a "
+            "score on them would mean nothing: extract them by the same recipe"
+        )
 
 
 def adapt_to_features(model: ModelConfig, row_shape: tuple[int, ...]) -> tuple[ModelConfig, str]:

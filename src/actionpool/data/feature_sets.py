@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from actionpool.values import VideoInfo
 if TYPE_CHECKING:
     from actionpool.data.sources.base import Example
 
-Container = Literal["safetensors", "npy", "npz", "h5", "raw"]
+Container = Literal["safetensors", "npy", "npz", "h5", "raw", "text", "memory"]
 Floats = NDArray[np.floating]
 
 
@@ -32,12 +32,15 @@ class StoredArray:
 
     Attributes:
         path: of the file.
-        container: how to read it; "raw" is numbers at an offset, as inside a pickled object array.
+        container: how to read it; "raw" is numbers at an offset, as inside a pickled object array, "text" the same
+            written as UTF-8 of Latin-1 text (as some pickles do), "memory" a small one that was read already.
         shape: as stored: ``(N, D)``, ``(N, D, t, h, w)``, or ``(D, N)`` where ``is_transposed``.
         dtype: NumPy's name, with the byte order.
         key: of the array in a file of several.
-        offset: in bytes, for "raw".
-        is_fortran: column-major, for "raw".
+        offset: in bytes, for "raw" and "text".
+        num_bytes: that are stored, for "text".
+        is_fortran: column-major, for "raw", "text" and "memory".
+        data: for "memory".
         is_transposed: rows are the second axis.
     """
 
@@ -47,7 +50,9 @@ class StoredArray:
     dtype: str
     key: str = ""
     offset: int = 0
+    num_bytes: int = 0
     is_fortran: bool = False
+    data: bytes = b""
     is_transposed: bool = False
 
     @property
@@ -57,6 +62,10 @@ class StoredArray:
     @property
     def num_rows(self) -> int:
         return self.shape[1] if self.is_transposed else self.shape[0]
+
+    @property
+    def _order(self) -> Literal["C", "F"]:
+        return "F" if self.is_fortran else "C"
 
     def rows(self, start: int, stop: int) -> Floats:
         """Rows ``start`` to ``stop``; where the container allows it only these are read.
@@ -92,8 +101,14 @@ class StoredArray:
             case "npy":
                 array = np.load(self.path, mmap_mode="r", allow_pickle=False)
             case "raw":
-                order: Literal["C", "F"] = "F" if self.is_fortran else "C"
-                array = np.memmap(self.path, np.dtype(self.dtype), "r", self.offset, self.shape, order)
+                array = np.memmap(self.path, np.dtype(self.dtype), "r", self.offset, self.shape, self._order)
+            case "text":
+                with self.path.open("rb") as text:
+                    text.seek(self.offset)
+                    raw = text.read(self.num_bytes).decode("utf-8").encode("latin-1")
+                array = np.frombuffer(raw, np.dtype(self.dtype)).reshape(self.shape, order=self._order)
+            case "memory":
+                array = np.frombuffer(self.data, np.dtype(self.dtype)).reshape(self.shape, order=self._order)
         return array.shape, np.array(array[picked])
 
 
@@ -219,7 +234,7 @@ def rows_inside(segments_seconds: NDArray[np.float64], start_seconds: float, end
     return nearest, nearest + 1
 
 
-def require_h5py(path: Path) -> object:
+def require_h5py(path: Path) -> Any:
     """The module that reads HDF5.
 
     Raises:

@@ -215,7 +215,7 @@ def _played(deck: _Deck, num_frames: int, fps: Fraction, rng: np.random.Generato
         clip = deck.deal(1)[0]
         available = max(1, round(clip.duration_seconds * fps))
         shown = min(available, num_frames)
-        skip = float(rng.integers(0, available - shown + 1) / fps)
+        skip = float(int(rng.integers(0, available - shown + 1)) / fps)
         pieces.append(Piece(clip, shown, skip_seconds=skip))
         num_frames -= shown
     return pieces

@@ -53,6 +53,7 @@ def survey(
         format=config.format,
         videos=None if config.videos is None else Path(config.videos),
         kind=None if config.kind == "auto" else config.kind,
+        feature_timing=config.feature_timing,
     )
     with Catalog.beside(source.root) if source.features is None else FeatureProbes(source) as prober:
         probes = prober.probe(dict.fromkeys(example.path for example in source.examples), on_progress=progress)
@@ -71,6 +72,7 @@ def check(
     format: str = "auto",
     videos: str | Path | None = None,
     kind: Literal["auto", "trimmed", "untrimmed"] = "auto",
+    feature_timing: str | None = None,
     split_column: str | None = None,
     folds: int | None = None,
     fold: int | None = None,
@@ -86,6 +88,7 @@ def check(
         format: of the data; ``"auto"`` detects it.
         videos: where the videos of a list lie, if not beside it.
         kind: whether a label holds for all of an example or for something inside; ``"auto"`` infers it.
+        feature_timing: ``FPS/STRIDE[/WINDOW]`` of a feature pack's rows; None infers it.
         split_column, folds, fold, group: as for ``train``.
         progress: receives (done, total) files.
 
@@ -102,6 +105,7 @@ def check(
         format=format,
         videos=None if videos is None else str(videos),
         kind=kind,
+        feature_timing=feature_timing,
         split_column=split_column,
         folds=folds,
         fold=fold,
@@ -125,7 +129,7 @@ def _plan(source: Source, config: DataConfig, probes: Mapping[Path, ProbeResult]
             unusable=[path for path, result in probes.items() if result.reason is not None],
         )
     except DataError:
-        asked = config.model_copy(update={"kind": "auto", "flow": None})
+        asked = config.model_copy(update={"kind": "auto", "flow": None, "feature_timing": None})
         if asked != DataConfig(path=config.path, format=config.format, videos=config.videos):
             raise  # a split that was asked for
         return None  # the report makes the attempt again and tells why it fails

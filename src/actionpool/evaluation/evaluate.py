@@ -11,7 +11,7 @@ import torch
 
 from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config import SamplingConfig
-from actionpool.data.feature_dataset import open_dataset
+from actionpool.data.feature_dataset import check_recipe, open_dataset
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import read_splits
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
@@ -107,8 +107,14 @@ def evaluate(
     model, folder = streams[0].model, RunFolder(streams[0].run)
     kind = model.config.data.kind
     source = read_source(
-        data, format=format, videos=None if videos is None else Path(videos), kind=None if kind == "auto" else kind
+        data,
+        format=format,
+        videos=None if videos is None else Path(videos),
+        kind=None if kind == "auto" else kind,
+        feature_timing=model.config.data.feature_timing,
     )
+    if source.features is not None and folder.data.exists():
+        check_recipe(folder.read_data().get("feature_recipe"), source.features)
     examples, how = choose_examples(source, folder, split)
     tell(how)
     _check_labels(examples, model)

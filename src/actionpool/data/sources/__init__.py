@@ -16,6 +16,7 @@ from actionpool.data.sources import (
     hollywood2,
     kinetics,
     listfile,
+    packs,
     table,
     thumos14,
     ucf101,
@@ -68,6 +69,10 @@ READERS: dict[str, Reader] = {
     "table-jsonl": Reader('JSON Lines {"video": ..., "label": ...}', table.detect_jsonl, table.read_jsonl),
     "folder-with-splits": Reader("root/{train,val,test}/<class>/*", folder.detect_with_splits, folder.read_with_splits),
     "folder": Reader("root/<class>/*", folder.detect_plain, folder.read_plain),
+    "pack-wtalc": Reader("<DS>-I3D-JOINTFeatures.npy and <DS>-Annotations", packs.detect_wtalc, packs.read_wtalc),
+    "pack-basnet": Reader("gt.json, split_*.txt and features/*/{rgb,flow}", packs.detect_basnet, packs.read_basnet),
+    "pack-json": Reader("ActivityNet JSON and .npy, .npz or .h5 files by its ids", packs.detect_json, packs.read_json),
+    "pack-folder": Reader("root/<class>/*.{npy,npz,h5}", packs.detect_folder, packs.read_folder),
     "features": Reader("a folder that 'actionpool extract' made", features.detect, features.read),
 }
 FORMATS = tuple(READERS)
@@ -75,7 +80,12 @@ FORMATS = tuple(READERS)
 
 
 def read_source(
-    data: str | Path, *, format: str = "auto", videos: Path | None = None, kind: Kind | None = None
+    data: str | Path,
+    *,
+    format: str = "auto",
+    videos: Path | None = None,
+    kind: Kind | None = None,
+    feature_timing: str | None = None,
 ) -> Source:
     """Reads the labels of a set of videos, in whatever format they come.
 
@@ -84,6 +94,7 @@ def read_source(
         format: one of ``FORMATS``, or "auto" to detect it; the first note says what was decided and why.
         videos: where the files of a list or table lie, if not beside it.
         kind: "trimmed" or "untrimmed"; None = inferred from the labels, and said with the reason.
+        feature_timing: ``FPS/STRIDE[/WINDOW]`` of a feature pack's rows; None = inferred likewise.
 
     Returns:
         The source. Files may be missing (the probe quarantines them); a note counts them.
@@ -111,11 +122,12 @@ def read_source(
     try:
         name, reason = _detect(path) if format == "auto" else (format, "as told")
         source = READERS[name].read(path, videos)
+        source = packs.settle(source, feature_timing)
     except OSError as error:
         raise AnnotationError(f"cannot read {error.filename or path}: {error.strerror}; check permissions") from error
     # Features need no videos: what is missing of them is a problem of each video, told by the check.
-    about_files = () if source.features is not None else (*_missing_note(source), *_outside_note(source))
-    source = replace(source, notes=(f"read as {name}: {reason}", *source.notes, *about_files))
+    notes = source.features.notes if source.features is not None else (*_missing_note(source), *_outside_note(source))
+    source = replace(source, notes=(f"read as {name}: {reason}", *source.notes, *notes))
     return source if name == "features" and kind is None else of_kind(source, kind)
 
 
@@ -129,6 +141,7 @@ def _detect(data: Path) -> tuple[str, str]:
     many = "folder" in reasons and folder.num_class_folders(data) > 1
     tiers: tuple[tuple[str, ...], ...] = (
         ("features",),
+        ("pack-wtalc", "pack-basnet", "pack-json"),
         ("ucf101", "hmdb51", "kinetics-csv", "thumos14", "hollywood2", "activitynet-json"),
         tuple(
             name
@@ -138,6 +151,7 @@ def _detect(data: Path) -> tuple[str, str]:
         ("folder-with-splits", "folder") if many else ("folder-with-splits",),
         tuple(table.SUFFIXES),
         ("folder",),
+        ("pack-folder",),
     )
     for tier in tiers:
         fitting = [name for name in tier if name in reasons]

@@ -1,0 +1,170 @@
+"""Feature files, one a video, under an annotation file: the BaS-Net family, ActionFormer's and OpenTAD's layouts.
+
+BaS-Net: ``gt.json``, ``split_{train,test}.txt``, ``features/{train,test}/{rgb,flow}/<video>.npy``, joined to RGB and
+flow. Others: an ActivityNet JSON (in the folder, or in ``annotations/``) and files named by its ids anywhere below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from actionpool.data.feature_sets import FeatureSet, StoredArray, VideoFeatures
+from actionpool.data.packs.files import by_video_in_h5, feature_files, place_of, rows_second, untimed
+from actionpool.data.packs.timing import timed
+from actionpool.data.sources import activitynet
+from actionpool.data.sources.base import Example, Source, first_few, has_video, nonblank_lines, read_text, stem_of
+from actionpool.errors import AnnotationError, DataError
+
+MODALITIES = ("rgb", "flow")
+PARTS = ("train", "test")
+
+
+def detect_basnet(data: Path) -> str | None:
+    """Why ``data`` is a pack of the BaS-Net family, or None."""
+    if not data.is_dir() or not (data / "gt.json").is_file():
+        return None
+    lists = [part for part in PARTS if (data / f"split_{part}.txt").is_file()]
+    return (
+        f"gt.json, split_{lists[0]}.txt and features/{lists[0]}"
+        if lists and (data / "features" / lists[0]).is_dir()
+        else None
+    )
+
+
+def detect(data: Path) -> str | None:
+    """Why ``data`` is feature files under an ActivityNet JSON, or None."""
+    found = _annotation_file(data)
+    if found is None or detect_basnet(data) or has_video(data, data):
+        return None
+    files = feature_files(data)
+    return f"{found.name} and {len(files)} feature files" if files else None
+
+
+def _annotation_file(data: Path) -> Path | None:
+    if not data.is_dir():
+        return None
+    found = [
+        *activitynet.files(data),
+        *(activitynet.files(data / "annotations") if (data / "annotations").is_dir() else []),
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def read_basnet(data: Path) -> Source:
+    """Read a pack of the BaS-Net family.
+
+    Raises:
+        AnnotationError: ``gt.json`` or a list cannot be understood, or names a video that the other lacks.
+    """
+    database = activitynet.Database.parse(data / "gt.json")
+    entries = {entry.video: entry for entry in database.entries}
+    videos: dict[str, VideoFeatures] = {}
+    problems: dict[str, str] = {}
+    examples, present = [], [m for m in MODALITIES if any((data / "features" / part / m).is_dir() for part in PARTS)]
+    for part in PARTS:
+        path = data / f"split_{part}.txt"
+        for _, line in nonblank_lines(read_text(path)) if path.is_file() else []:
+            video = line.strip()
+            if video not in entries:
+                raise AnnotationError(f"{path.name} names {video!r}, which gt.json does not have; correct one of them")
+            folder = data / "features" / part
+            files = [folder / m / f"{video}.npy" for m in present] if present else [folder / f"{video}.npy"]
+            _add(video, files, data, videos, problems)
+            entry = entries[video]
+            labels = tuple(dict.fromkeys(instance.label for instance in entry.instances))
+            examples.append(Example(video, files[0], labels, None, {**entry.columns, "split": part}, entry.instances))
+    if len({example.video for example in examples}) < len(examples):
+        raise AnnotationError(f"{data}: a video is in split_train.txt and in split_test.txt, or twice in one of them")
+    notes = [f"features of {' and '.join(present)}, joined in this order"] if present else []
+    left = len(entries) - len(examples)
+    if left:
+        notes.append(f"{left} videos of gt.json are in no split list and were left out")
+    return _source("pack-basnet", data, examples, database, notes, FeatureSet(videos, problems))
+
+
+def _add(video: str, files: list[Path], data: Path, videos: dict[str, VideoFeatures], problems: dict[str, str]) -> None:
+    missing = [path.relative_to(data).as_posix() for path in files if not path.is_file()]
+    if missing:
+        problems[video] = f"its features are missing: {', '.join(missing)}"
+        return
+    try:
+        videos[video] = untimed(tuple(place_of(path) for path in files))
+    except DataError as error:
+        problems[video] = str(error)
+
+
+def read(data: Path) -> Source:
+    """Read feature files under an ActivityNet JSON; ids with and without ``v_``.
+
+    Raises:
+        AnnotationError: no single annotation file, or one that cannot be understood.
+        DataError: an HDF5 file without h5py.
+    """
+    path = _annotation_file(data)
+    if path is None:
+        raise AnnotationError(f"expected one ActivityNet JSON in {data} or its folder 'annotations'")
+    database = activitynet.Database.parse(path)
+    inside, by_stem = _index(data)
+    videos: dict[str, VideoFeatures] = {}
+    problems: dict[str, str] = {}
+    examples = []
+    used: set[Path] = set()
+    for entry in database.entries:
+        names = (entry.video, f"v_{entry.video}", entry.video.removeprefix("v_"))
+        files = next((by_stem[name] for name in names if name in by_stem), [])
+        array = next((inside[name] for name in names if name in inside), None)
+        where = data / f"{entry.video.replace('/', '_')}.npy"
+        if array is not None:
+            where = array.path / entry.video
+            videos[entry.video] = untimed((array,))
+        elif len(files) == 1:
+            where = files[0]
+            used.add(where)
+            _add(entry.video, files, data, videos, problems)
+        elif files:
+            told = first_few([file.relative_to(data).as_posix() for file in files])
+            problems[entry.video] = f"several files could be its features: {told}; pass a folder with one kind of them"
+        else:
+            problems[entry.video] = "no file of features is named like it"
+        labels = tuple(dict.fromkeys(instance.label for instance in entry.instances))
+        columns = {"split": database.splits[entry.subset], **entry.columns}
+        examples.append(Example(entry.video, where, labels, None, columns, entry.instances))
+    rest = [file for files in by_stem.values() for file in files if file not in used]
+    notes = (
+        [f"{len(rest)} feature files belong to no video of {path.name}: {first_few([f.name for f in rest])}"]
+        if rest
+        else []
+    )
+    return _source("pack-json", data, examples, database, notes, FeatureSet(rows_second(videos), problems))
+
+
+def _index(data: Path) -> tuple[Mapping[str, StoredArray], Mapping[str, list[Path]]]:
+    """Arrays inside an HDF5 file of all videos, by video; and files of one video each, by their name."""
+    files = feature_files(data)
+    if len(files) == 1 and files[0].suffix.lower() in (".h5", ".hdf5"):
+        return by_video_in_h5(files[0]), {}
+    by_stem: dict[str, list[Path]] = {}
+    for file in files:
+        by_stem.setdefault(stem_of(file.name), []).append(file)
+    return {}, by_stem
+
+
+def _source(
+    name: str,
+    data: Path,
+    examples: list[Example],
+    database: activitynet.Database,
+    notes: list[str],
+    features: FeatureSet,
+) -> Source:
+    durations = {entry.video: entry.duration_seconds or 0.0 for entry in database.entries}
+    return Source(
+        name,
+        data,
+        tuple(examples),
+        database.classes,
+        (*database.notes, *notes),
+        "untrimmed",
+        timed(features, durations),
+    )

@@ -1,0 +1,174 @@
+"""Where the rows of a pack lie on time: told, or inferred from the durations; and how much of each video they cover."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actionpool.data.feature_sets import FeatureSet, VideoFeatures
+from actionpool.data.sources.base import first_few
+from actionpool.errors import UsageError
+from actionpool.values import VideoInfo
+
+FULL = 0.9
+"""Rows that cover less of a video than this are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Row n begins ``n stride / fps`` seconds into the video.
+
+    Attributes:
+        fps: frame rate at which the features were computed.
+        stride: frames from one row to the next.
+        window: frames that a row saw; its time is ``stride`` frames in the middle of them.
+    """
+
+    fps: float
+    stride: float
+    window: float
+
+    @property
+    def row_seconds(self) -> float:
+        return self.stride / self.fps
+
+    def segments(self, num_rows: int) -> NDArray[np.float64]:
+        """``(N, 2)`` seconds, without gaps."""
+        first = (self.window - self.stride) / 2 / self.fps
+        edges = first + np.arange(num_rows + 1) * self.row_seconds
+        edges[0] = 0.0  # what lies before the middle of the first window belongs to it
+        return np.stack([edges[:-1], edges[1:]], axis=1)
+
+    def __str__(self) -> str:
+        return f"{self.fps:g}/{self.stride:g}" + ("" if self.window == self.stride else f"/{self.window:g}")
+
+
+I3D = Timing(25, 16, 16)
+"""The custom of weakly supervised localisation: I3D on 16 frames at 25 a second, one after the other."""
+CUSTOMARY = (
+    I3D,
+    Timing(10, 4, 4),  # UntrimmedNet features of the W-TALC family
+    Timing(30, 4, 16),  # ActionFormer on THUMOS14
+    Timing(25, 4, 16),
+    Timing(25, 8, 16),
+    Timing(30, 16, 16),
+    Timing(15, 16, 16),  # TSP on ActivityNet
+)
+
+
+def parse_timing(text: str) -> Timing:
+    """``FPS/STRIDE`` or ``FPS/STRIDE/WINDOW``, as in ``25/16`` or ``30/4/16``.
+
+    Raises:
+        UsageError: the text is of another form, or a number is not positive.
+    """
+    match = re.fullmatch(r"([0-9.]+)/([0-9.]+)(?:/([0-9.]+))?", text.strip())
+    try:
+        if match:
+            fps, stride = float(match[1]), float(match[2])
+            window = float(match[3]) if match[3] else stride
+            if min(fps, stride) > 0 and window >= stride:
+                return Timing(fps, stride, window)
+    except ValueError:
+        pass
+    raise UsageError(f"--feature-timing got '{text}'; write FPS/STRIDE or FPS/STRIDE/WINDOW in frames, as in 25/16")
+
+
+def infer_timing(num_rows: Mapping[str, int], durations_seconds: Mapping[str, float]) -> tuple[Timing, str]:
+    """The timing of a pack, and why.
+
+    Args:
+        num_rows: of each video.
+        durations_seconds: of the videos that have one.
+
+    Returns:
+        The customary timing whose rows cover the videos best, where that is within a tenth; else what the durations
+        say; the I3D custom without durations.
+    """
+    seconds = [durations_seconds[name] / rows for name, rows in num_rows.items() if durations_seconds.get(name, 0) > 0]
+    if not seconds:
+        return (
+            I3D,
+            f"rows at {I3D} (frames a second / stride), the custom of I3D packs: no durations are known to check it",
+        )
+    middle = statistics.median(seconds)
+    best = min(CUSTOMARY, key=lambda timing: abs(np.log(timing.row_seconds / middle)))
+    if abs(best.row_seconds / middle - 1) < 0.1:
+        return best, f"rows at {best} (frames a second / stride): of what is customary that fits the durations"
+    measured = Timing(1.0, middle, middle)
+    return measured, f"rows of {middle:.4g} s: what the durations say, as nothing customary fits"
+
+
+def timed(features: FeatureSet, durations_seconds: Mapping[str, float], told: Timing | None = None) -> FeatureSet:
+    """The features with their times, and notes that say how they were found and what they cover.
+
+    Args:
+        features: of a pack.
+        durations_seconds: of the videos that have one.
+        told: instead of inferring it.
+    """
+    num_rows = {name: len(video.segments_seconds) for name, video in features.videos.items()}
+    if told is None:
+        timing, why = infer_timing(num_rows, durations_seconds)
+        why += " (--feature-timing FPS/STRIDE if that is wrong)"
+    else:
+        timing, why = told, f"rows at {told} (frames a second / stride), as told"
+    videos = {name: _timed(video, timing, durations_seconds.get(name, 0.0)) for name, video in features.videos.items()}
+    return FeatureSet(videos, features.problems, None, (why, *coverage_notes(videos, durations_seconds)))
+
+
+def duration_of(columns: Mapping[str, str]) -> float:
+    """What the column "duration" says, in seconds; 0 where it says nothing."""
+    try:
+        value = float(columns.get("duration", ""))
+    except ValueError:
+        return 0.0
+    return value if np.isfinite(value) and value > 0 else 0.0
+
+
+def _timed(video: VideoFeatures, timing: Timing, duration_seconds: float) -> VideoFeatures:
+    segments = timing.segments(len(video.segments_seconds))
+    duration = duration_seconds or float(segments[-1, 1])
+    info = VideoInfo(
+        width=0,
+        height=0,
+        fps=timing.fps,
+        num_frames=max(1, round(duration * timing.fps)),
+        duration_seconds=duration,
+        start_seconds=0.0,
+        rotation=0,
+        codec="features",
+        container=video.arrays[0].container,
+    )
+    return VideoFeatures(video.arrays, segments, info, video.content_hash)
+
+
+def coverage_notes(videos: Mapping[str, VideoFeatures], durations_seconds: Mapping[str, float]) -> list[str]:
+    """What part of each video its rows cover, in sentences; none without durations."""
+    covered = {
+        name: float(video.segments_seconds[-1, 1]) / durations_seconds[name]
+        for name, video in videos.items()
+        if durations_seconds.get(name, 0) > 0
+    }
+    if not covered:
+        return []
+    values = sorted(covered.values())
+    notes = [
+        f"rows x stride / fps cover {statistics.median(values):.3f} of the duration in the middle, {values[0]:.3f} at "
+        f"least and {values[-1]:.3f} at most, over {len(values)} videos"
+    ]
+    short = [f"{name} ({part:.2f} of it)" for name, part in covered.items() if part < FULL]
+    if short:
+        notes.append(
+            f"{len(short)} videos have features that are shorter than they are; nothing is known of their ends: "
+            f"{first_few(short)}"
+        )
+    long = [f"{name} ({part:.2f} times it)" for name, part in covered.items() if part > 1 / FULL]
+    if long:
+        notes.append(f"{len(long)} videos have features that are longer than they are: {first_few(long)}")
+    return notes
