@@ -155,7 +155,8 @@ def convolve(layer, sequence):
 
 
 def datp_parameters(sequence, convolutions, first, last, per_segment):
-    """The auxiliary network: one list of parameters, or one a segment."""
+    """The auxiliary network: one list of parameters, or one a segment. Each row carries its place in (-1, 1)."""
+    sequence = [[*row, (2 * n + 1) / len(sequence) - 1] for n, row in enumerate(sequence)]
     for layer in convolutions:
         sequence = convolve(layer, sequence)
     columns = list(zip(*sequence, strict=True))

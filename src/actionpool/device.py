@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from actionpool.errors import UsageError
+from actionpool.models.folding import fold_batch_norms
 from actionpool.models.recognizer import Recognizer
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -59,7 +60,7 @@ def autocast(device: torch.device, precision: Literal["bf16", "fp32"]) -> Abstra
 def prepare_for_inference(
     recognizer: Recognizer, device: torch.device, precision: Literal["bf16", "fp32"], *, compiled: bool = False
 ) -> nn.Module:
-    """Move a recogniser to its device, in evaluation mode, channels last, its network in the given precision.
+    """Make a recogniser ready to run and no more to be trained, in place: see ``prepare_network``.
 
     The aggregation stays in float32: it is a few thousand multiplications whose logarithms want the digits.
 
@@ -70,13 +71,19 @@ def prepare_for_inference(
     for module in (recognizer.backbone, recognizer.pooling):
         prepare_network(module, device, precision)
     if compiled:
-        return torch.compile(recognizer)  # type: ignore[return-value,unused-ignore]
+        # Weights become constants, laid out for the processor's library once instead of at each call.
+        return torch.compile(recognizer, options={"freezing": True})  # type: ignore[return-value,unused-ignore]
     return recognizer
 
 
 def prepare_network(module: nn.Module, device: torch.device, precision: Literal["bf16", "fp32"]) -> None:
-    """Move a backbone or a pooling to its device, in evaluation mode, channels last, in the given precision."""
-    module.to(device, torch.bfloat16 if precision == "bf16" else None).eval()
+    """Make a backbone or a pooling ready to run and no more to be trained, in place.
+
+    It is in evaluation mode, on its device, in the given precision and channels last, and its batch norms are folded
+    into its convolutions: the same function, under other names in ``state_dict``.
+    """
+    fold_batch_norms(module.eval())
+    module.to(device, torch.bfloat16 if precision == "bf16" else None)
     _channels_last(module)
 
 

@@ -92,6 +92,7 @@ def context_of(name, valid=VALID, dtype=torch.float64):
         ({"name": "dfp", "normaliser": "sigmoid"}, lambda m: m.normaliser == "sigmoid"),
         ({"name": "dfp", "channel_position": "first"}, lambda m: m.channel_position == "first"),
         ({"name": "dfp", "reduction": 2}, lambda m: m.temporal_score.hidden.out_features == 32),
+        ({"name": "mean"}, lambda m: m.of == "probabilities"),
         ({"name": "mean", "of": "logits"}, lambda m: m.of == "logits"),
         ({"name": "max"}, lambda m: m.k == 1),
         ({"name": "topk", "k": 3}, lambda m: m.k == 3),
@@ -104,7 +105,7 @@ def context_of(name, valid=VALID, dtype=torch.float64):
         ({"name": "datp", "weight_model": "mixture", "num_components": 5}, lambda m: m.num_components == 5),
         ({"name": "datp", "pool": "logits"}, lambda m: m.pool == "logits"),
         ({"name": "datp", "hidden": 5}, lambda m: m.parameter_network.first.out_features == 5),
-        ({"name": "datp", "features_from": "stem"}, lambda m: m.parameter_network.convolutions[0].in_channels == 4),
+        ({"name": "datp", "features_from": "stem"}, lambda m: m.parameter_network.convolutions[0].in_channels == 5),
     ],
 )
 def test_every_setting_reaches_its_module(settings, found):

@@ -198,6 +198,23 @@ def test_gradcheck_where_curves_are_sharp(weight_model):
     assert torch.autograd.gradcheck(pool, (features, *aggregation.parameters()), fast_mode=True)
 
 
+def test_a_curve_can_follow_a_mark_anywhere():
+    """Convolutions, means and maxima alone are blind to where: the mark moves, and the Gaussian after it."""
+    torch.manual_seed(0)
+    aggregation = DATPAggregation(4, 2, hidden=16)
+    optimizer = torch.optim.Adam(aggregation.parameters(), lr=1e-2)
+    valid = torch.ones(10, 12, dtype=torch.bool)
+    features = torch.zeros(10, 12, 4)
+    places = torch.arange(1, 11)
+    features[torch.arange(10), places] = 1
+    for _ in range(150):
+        optimizer.zero_grad()
+        weights = aggregation(features, valid).weights
+        (-weights[torch.arange(10), places].log().mean()).backward()
+        optimizer.step()
+    assert (weights.argmax(dim=1) == places).all()
+
+
 @pytest.mark.parametrize("weight_model", ["gaussian", "mixture", "beta"])
 def test_a_model_of_time_depends_on_the_order(weight_model):
     aggregation = trained(weight_model)

@@ -121,6 +121,9 @@ class DATPAggregation(Aggregation):
 class ParameterNetwork(nn.Module):
     """The auxiliary network: two temporal convolutions, mean and max over the segments, two fully connected layers.
 
+    Beside its features, each segment's place on time is read as one more channel: convolutions, means and maxima are
+    blind to where a thing is, and where it is, is what the parameters say.
+
     Args:
         in_channels: D of the sequence.
         start: what the parameters are before training, whatever the input.
@@ -134,7 +137,7 @@ class ParameterNetwork(nn.Module):
         super().__init__()
         self.per_segment = per_segment
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(channels, hidden, kernel_size=3, padding=1) for channels in (in_channels, hidden)
+            nn.Conv1d(channels, hidden, kernel_size=3, padding=1) for channels in (in_channels + 1, hidden)
         )
         self.first = nn.Linear((3 if per_segment else 2) * hidden, hidden)
         self.last = nn.Linear(hidden, len(start))
@@ -153,11 +156,14 @@ class ParameterNetwork(nn.Module):
             ``(B, P)``, or ``(B, N, P)`` a segment.
         """
         keep = real.unsqueeze(1)
-        hidden = sequence.transpose(1, 2)
+        count = real.sum(dim=1, keepdim=True).clamp(min=1)
+        places = (torch.arange(real.shape[1], device=real.device) + 0.5) / count * 2 - 1  # (B, N), over (-1, 1)
+        places = torch.where(real, places, 0).to(sequence.dtype)
+        hidden = torch.cat([sequence.transpose(1, 2), places.unsqueeze(1)], dim=1)  # (B, D + 1, N)
         for convolution in self.convolutions:
             # Zeros behind the end, as a convolution's own padding has them: a longer batch changes nothing.
             hidden = torch.where(keep, convolution(hidden).relu(), 0)  # (B, hidden, N)
-        mean = hidden.sum(dim=2) / real.sum(dim=1, keepdim=True).clamp(min=1)
+        mean = hidden.sum(dim=2) / count
         summary = torch.cat([mean, hidden.amax(dim=2)], dim=1)  # (B, 2 hidden); all >= 0, so zeros cannot be the max
         if self.per_segment:
             everywhere = summary.unsqueeze(1).expand(-1, hidden.shape[2], -1)
