@@ -257,6 +257,10 @@ def predict(
     views: Views = None,
     fuse: Fuse = None,
     fusion: Fusion = "1:1.5",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="localize.NAME=value: how intervals are found, as often as needed."),
+    ] = None,
     annotate: Annotated[
         bool, typer.Option("--annotate", help="Also write each video with its label burnt in.")
     ] = False,
@@ -269,9 +273,10 @@ def predict(
     compiled: Compile = False,
     as_json: Json = False,
 ) -> None:
-    """Recognise the actions of videos: a JSON file a video, a summary table, the best classes on the screen."""
+    """What happens in videos, when and why: a JSON file a video, a summary table, the best on the screen."""
     from actionpool.prediction import PredictedVideo
     from actionpool.prediction import predict as run_predict
+    from actionpool.show.tables import when_in_words
 
     def show(result: PredictedVideo, done: int, total: int) -> None:
         if as_json:
@@ -281,6 +286,8 @@ def predict(
         else:
             best = ", ".join(f"{label} {probability:.1%}" for label, probability in result.prediction.top(3))
             print_line(f"[{done}/{total}] {result.name}: {best}")
+            for line in when_in_words(result.prediction):
+                print_line(f"    {line}")
 
     results = run_predict(
         run,
@@ -289,6 +296,7 @@ def predict(
         views=views,
         fuse=fuse,
         fusion=fusion,
+        settings=settings or (),
         annotate=annotate,
         saliency=saliency,
         overlay=overlay,
@@ -296,6 +304,7 @@ def predict(
         precision=precision,
         compiled=compiled,
         on_result=show,
+        say=sayer(as_json),
     )
     failed = [result for result in results if result.prediction is None]
     if as_json:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from actionpool.errors import ConfigError, did_you_mean
+from actionpool.localize import LocalizeSettings
 from actionpool.model_config import AggregationConfig as AggregationConfig
 from actionpool.model_config import AttentionConfig as AttentionConfig
 from actionpool.model_config import AveragePoolingConfig as AveragePoolingConfig
@@ -167,6 +168,7 @@ class Config(Strict):
     transform: TransformConfig = TransformConfig()
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
+    localize: LocalizeSettings = LocalizeSettings()
 
 
 def preset(name: str, *, recipe: str | None = None) -> Config:

@@ -168,6 +168,16 @@ def localize(
     ]
 
 
+def advances(segments_seconds: ArrayLike) -> bool:
+    """Whether segments follow one another on time, so that `localize` can read them.
+
+    >>> advances([[0, 2], [1, 3]]), advances([[0, 1], [0, 1]])
+    (True, False)
+    """
+    segments = np.asarray(segments_seconds, np.float64).reshape(-1, 2)
+    return len(segments) > 0 and _first_out_of_order(segments) is None
+
+
 def make_grid(curve: Floats, segments: Floats, cells_per_segment: int) -> Grid:
     """Interpolate a curve between the middles of its segments.
 
@@ -223,16 +233,23 @@ def _checked(
         arrays.append(array)
     if not np.isfinite(segments).all() or (segments < 0).any():
         raise DataError("segments_seconds holds a number that is negative or not finite; seconds count from the start")
-    ends = np.concatenate([segments[:1, 0], (segments[:-1, 1] + segments[1:, 0]) / 2, segments[-1:, 1]])
-    wrong_order = np.flatnonzero((np.diff(ends) <= 0) | (segments[:, 1] <= segments[:, 0]))
-    middles = segments.sum(axis=1)
-    if len(wrong_order) or (np.diff(middles) <= 0).any():
-        index = int(wrong_order[0]) if len(wrong_order) else int(np.flatnonzero(np.diff(middles) <= 0)[0]) + 1
+    index = _first_out_of_order(segments)
+    if index is not None:
         raise DataError(
             f"segment {index} spans [{segments[index, 0]:g}, {segments[index, 1]:g}) s, which does not follow the one "
             "before it; give segments with a length, in order of time, valid ones only"
         )
     return arrays[0], arrays[1], arrays[2], segments
+
+
+def _first_out_of_order(segments: Floats) -> int | None:
+    """The first segment without a length, or that does not follow the one before it."""
+    ends = np.concatenate([segments[:1, 0], (segments[:-1, 1] + segments[1:, 0]) / 2, segments[-1:, 1]])
+    wrong = np.flatnonzero((np.diff(ends) <= 0) | (segments[:, 1] <= segments[:, 0]))
+    if len(wrong):
+        return int(wrong[0])
+    back = np.flatnonzero(np.diff(segments.sum(axis=1)) <= 0)
+    return int(back[0]) + 1 if len(back) else None
 
 
 def _classes_to_find(probabilities: Floats, knobs: LocalizeSettings) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,13 +16,24 @@ from actionpool.data.flow_dataset import reading_flow_from
 from actionpool.data.sources import Example
 from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.data.view import centre_view
+from actionpool.detecting import Localizer, make_localizer
 from actionpool.errors import UsageError
 from actionpool.files import write_csv
 from actionpool.fusion import Stream, open_streams, score_streams
 from actionpool.gradcam import SpatialMaps, check_available, grad_cam
 from actionpool.scoring import VideoScore, with_views
 from actionpool.values import Failure
-from actionpool.video_prediction import Curves, ModelReference, Segment, SpatialView, VideoPrediction, write_prediction
+from actionpool.video_prediction import (
+    Curves,
+    ModelReference,
+    ScoredInterval,
+    Segment,
+    SpatialView,
+    VideoPrediction,
+    write_prediction,
+)
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,7 @@ def predict(
     views: str | None = None,
     fuse: str | Path | None = None,
     fusion: str = "1:1.5",
+    settings: Iterable[str] = (),
     annotate: bool = False,
     saliency: bool = False,
     overlay: bool = False,
@@ -59,8 +71,12 @@ def predict(
     batch_size: int = 4,
     num_workers: int | None = None,
     on_result: Callable[[PredictedVideo, int, int], None] | None = None,
+    say: Say | None = None,
 ) -> list[PredictedVideo]:
-    """Recognise the actions of videos. A run that reads optical flow computes what it needs of it.
+    """Recognise the actions of videos: what, when and why.
+
+    A run of untrimmed video says when: its detections. A run of trimmed clips does so where ``settings`` ask for it. A
+    run that reads optical flow computes what it needs of it.
 
     Args:
         run: a run folder, or what ``load`` returned.
@@ -70,12 +86,15 @@ def predict(
         fuse: a second run of the same classes, as one on optical flow: the two runs' probabilities are averaged. Curves
             and maps are those of ``run``.
         fusion: weights of ``run`` and ``fuse``.
+        settings: ``localize.NAME=value`` over the run's own way to find intervals (fitted by ``tune``, or as it was
+            trained).
         annotate: also write each video with its label burnt in.
         saliency: where the network has no spatial attention of its own, put Grad-CAM in its place.
         overlay: also write each video with its saliency, its running class scores and a progress mark; implies
             ``saliency``.
         device, precision, compiled, batch_size, num_workers: how to compute.
         on_result: receives (result, done, total) as they come.
+        say: receives sentences for the user.
 
     Returns:
         One entry a video, in the order of the sources; a broken video has a reason and stops nothing.
@@ -88,11 +107,17 @@ def predict(
     streams = open_streams(run, fuse, fusion=fusion)
     videos = find_videos([sources] if isinstance(sources, str | Path) else sources)
     folder = None if output is None else Path(output)
+    tell: Say = say or (lambda sentence: None)
+    knobs = tuple(settings)
+    localizer = make_localizer(streams[0].model, knobs) if wants_detections(streams, knobs) else None
+    if localizer is not None:
+        tell(f"Intervals are found by {localizer.origin}.")
     results = []
     for result, curves in _predictions(
         streams,
         videos,
         views=views,
+        localizer=localizer,
         saliency=saliency or overlay,
         device=device,
         precision=precision,
@@ -108,7 +133,24 @@ def predict(
             on_result(result, len(results), len(videos))
     if folder is not None:
         _write_summary(folder / "summary.csv", results)
+    if localizer is not None:
+        _tell_of_standing(results, tell)
     return results
+
+
+def _tell_of_standing(results: Sequence[PredictedVideo], tell: Say) -> None:
+    """Say so where a video's segments say nothing about when."""
+    standing = [r.name for r in results if r.prediction is not None and "localize" not in r.prediction.settings]
+    if standing:
+        tell(
+            f"No intervals were looked for in {len(standing)} videos, first '{standing[0]}': the run looks at them in "
+            "segments that lie at one place, or that do not follow one another on time."
+        )
+
+
+def wants_detections(streams: Sequence[Stream], settings: Iterable[str] = ()) -> bool:
+    """Whether intervals are looked for: the run learned from untrimmed video, or they are asked for."""
+    return streams[0].model.config.data.kind == "untrimmed" or bool(tuple(settings))
 
 
 def _write_videos(
@@ -169,6 +211,7 @@ def _predictions(
     videos: list[tuple[Path, str]],
     *,
     views: str | None,
+    localizer: Localizer | None,
     saliency: bool,
     device: Literal["auto", "cpu", "cuda"],
     precision: Literal["auto", "bf16", "fp32"],
@@ -215,7 +258,7 @@ def _predictions(
                 spatial=maps.spatial,
                 temporal=maps.temporal,
             )
-            prediction = _to_prediction(path, score, model, reference, settings)
+            prediction = _to_prediction(path, score, model, reference, settings, localizer)
             if maps.spatial is not None:
                 source = "attention" if score.spatial is not None else "grad-cam"
                 view = centre_view(model.config.transform, score.info.width, score.info.height)
@@ -248,8 +291,16 @@ def _explainer(
 
 
 def _to_prediction(
-    path: Path, score: VideoScore, model: TrainedRecognizer, reference: ModelReference, settings: dict[str, object]
+    path: Path,
+    score: VideoScore,
+    model: TrainedRecognizer,
+    reference: ModelReference,
+    settings: dict[str, object],
+    localizer: Localizer | None,
 ) -> VideoPrediction:
+    found = None if localizer is None else localizer.find(score)
+    if localizer is not None and found is not None:
+        settings = {**settings, "localize": localizer.record()}
     return VideoPrediction(
         # A name that is not valid UTF-8 cannot be written to JSON; its bytes are shown escaped.
         video=str(path).encode("utf-8", "backslashreplace").decode(),
@@ -262,6 +313,15 @@ def _to_prediction(
         classes=model.classes,
         probabilities=tuple(score.log_probs.exp().clamp(0, 1).tolist()),
         segments=tuple(Segment(start_seconds=start, end_seconds=end) for start, end in score.segments_seconds.tolist()),
+        detections=tuple(
+            ScoredInterval(
+                start_seconds=one.interval.start_seconds,
+                end_seconds=one.interval.end_seconds,
+                label=one.label,
+                score=one.score,
+            )
+            for one in found or ()
+        ),
         settings=settings,
     )
 
@@ -270,8 +330,15 @@ def _write_summary(path: Path, results: Sequence[PredictedVideo]) -> None:
     rows: list[tuple[object, ...]] = []
     for result in results:
         if result.prediction is None:
-            rows.append((str(result.path), "", "", "", result.reason))
+            rows.append((str(result.path), "", "", "", result.reason, ""))
         else:
             label, probability = result.prediction.top(1)[0]
-            rows.append((str(result.path), label, f"{probability:.4f}", f"{result.name}.json", ""))
-    write_csv(path, ("video", "label", "probability", "prediction", "reason"), rows)
+            rows.append(
+                (str(result.path), label, f"{probability:.4f}", f"{result.name}.json", "", _count(result.prediction))
+            )
+    write_csv(path, ("video", "label", "probability", "prediction", "reason", "detections"), rows)
+
+
+def _count(prediction: VideoPrediction) -> str:
+    """Of its detections; empty where nobody looked for any."""
+    return str(len(prediction.detections)) if "localize" in prediction.settings else ""

@@ -9,6 +9,7 @@ RUN/config.yaml        the resolved configuration
     tensorboard/       the same curves
     best/, last/       model.safetensors + model.json
     resume.ckpt        optimiser state for --resume; removed when training is complete
+    localize.json      what 'actionpool tune' fitted
     evaluations/       one JSON and one CSV for each scored split
 """
 
@@ -54,8 +55,18 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def localize(self) -> Path:
+        return self.path / "localize.json"
+
+    @property
     def resume(self) -> Path:
         return self.path / "resume.ckpt"
+
+    @classmethod
+    def of(cls, weights: Path) -> RunFolder:
+        """The run that a weight file belongs to."""
+        folder = weights.parent
+        return cls(folder.parent if folder.name in ("best", "last") else folder)
 
     def check_new(self) -> None:
         """Refuse to write over anything.

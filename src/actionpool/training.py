@@ -15,6 +15,7 @@ from actionpool.data.feature_dataset import adapt_to_features
 from actionpool.data.feature_sets import FeatureSet
 from actionpool.data.flow_dataset import adapt_to_flow, without_flow
 from actionpool.data.sources import Example
+from actionpool.data.sources.base import Kind
 from actionpool.data.splits import write_splits
 from actionpool.data.survey import Survey, survey
 from actionpool.errors import ConfigError, DataError
@@ -60,6 +61,7 @@ class PreparedData:
     test: list[Example]
     quarantined: dict[str, str]
     features: FeatureSet | None = None
+    kind: Kind = "trimmed"
 
 
 def train(
@@ -212,7 +214,13 @@ def prepare_data(config: Config, run: RunFolder, *, resume: bool, tell: Say) -> 
         f"keeping {len(by_split['test'])} for the test."
     )
     return PreparedData(
-        source.classes, by_split["train"], by_split["val"], by_split["test"], quarantined, source.features
+        source.classes,
+        by_split["train"],
+        by_split["val"],
+        by_split["test"],
+        quarantined,
+        source.features,
+        source.kind,
     )
 
 
@@ -268,6 +276,9 @@ def settle(config: Config, prepared: PreparedData, tell: Say) -> Config:
     if prepared.features is None:
         transform = resolve_transform(config.transform, backbone_input(config.model.backbone))
         config = config.model_copy(update={"transform": transform})
+    if prepared.kind == "untrimmed":
+        # A run that learned from untrimmed video is always asked when; one of clips may be scored on either.
+        config = config.model_copy(update={"data": config.data.model_copy(update={"kind": "untrimmed"})})
     settings = config.train
     changes: dict[str, Any] = {}
     num_train = len(prepared.train)

@@ -90,11 +90,12 @@ class VideoPrediction(_Entry):
         classes: K names.
         probabilities: K numbers in the order of ``classes``.
         segments: N stretches of time.
-        detections: intervals found; empty for a recogniser of trimmed clips.
+        detections: intervals found, surest first; empty where nobody looked for any (then ``settings`` has no
+            "localize").
         truth: known intervals, where the data has them.
         curves: file name of the curves beside the JSON (see ``Curves``); None without.
         spatial: what the curves' spatial maps are; None where they have none.
-        settings: of the localisation, by name.
+        settings: of the localisation, by name, under "localize"; weights of the runs under "fusion".
     """
 
     format: Literal["actionpool-video-prediction-1"] = "actionpool-video-prediction-1"
@@ -145,9 +146,12 @@ class Curves(_Entry):
 
 def class_scores(prediction: VideoPrediction, curves: Curves) -> Tensor:
     """Probabilities of each class in each segment, ``(N, K)``: softmax, or sigmoid where the task is multi-label."""
-    if prediction.model.task == "multi-label":
-        return curves.segment_logits.float().sigmoid()
-    return curves.segment_logits.float().softmax(dim=-1)
+    return segment_probabilities(curves.segment_logits, prediction.model.task)
+
+
+def segment_probabilities(segment_logits: Tensor, task: Literal["single-label", "multi-label"]) -> Tensor:
+    """``(N, K)`` logits to float32 probabilities of each class in each segment."""
+    return segment_logits.float().sigmoid() if task == "multi-label" else segment_logits.float().softmax(dim=-1)
 
 
 def write_prediction(path: Path, prediction: VideoPrediction, curves: Curves | None = None) -> None:

@@ -11,8 +11,33 @@ from rich.text import Text
 from actionpool.data.check import CheckReport
 from actionpool.evaluation.classification import ClassificationReport
 from actionpool.evaluation.video_map import VideoMapReport
+from actionpool.video_prediction import VideoPrediction
 
 _MOST_ROWS = 60
+_MOST_DETECTIONS = 5
+
+
+def when_in_words(prediction: VideoPrediction) -> list[str]:
+    """A line for each of the surest detections; empty where nobody looked for any."""
+    if "localize" not in prediction.settings:
+        return []
+    found = prediction.detections
+    lines = [
+        f"{one.label}  {_clock(one.start_seconds)} to {_clock(one.end_seconds)}  score {one.score:.3f}"
+        for one in found[:_MOST_DETECTIONS]
+    ]
+    if len(found) > _MOST_DETECTIONS:
+        lines.append(f"... and {len(found) - _MOST_DETECTIONS} more detections of lower score")
+    return lines or ["no detection"]
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any: ``1:02:03.4``."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    shown = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f"{shown}:{rest // 10:02}.{rest % 10}"
 
 
 def print_evaluation(report: ClassificationReport | VideoMapReport, missing: Mapping[str, str]) -> None:
