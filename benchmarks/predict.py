@@ -26,6 +26,7 @@ from actionpool.config import preset
 from actionpool.data.datasets import VideoDataset, default_num_workers, make_loader
 from actionpool.data.sources import Example
 from actionpool.data.synthetic import MOTIONS, write_motion_clips
+from actionpool.data.transforms import normalised
 from actionpool.device import prepare_for_inference, resolve_precision
 from actionpool.input_transform import resolve_transform
 from actionpool.machine import num_cores
@@ -74,7 +75,7 @@ def compare(run: Path, videos: list[Path], repeats: int) -> None:
             elif name == "network":
                 with torch.inference_mode():
                     for batch in batches:
-                        network(batch.clips.to(dtype), batch.valid)
+                        network(normalised(batch.clips, model.config.transform, dtype), batch.valid)
             else:
                 predict(model, videos)
             times[name].append(time.perf_counter() - before)

@@ -17,6 +17,7 @@ from actionpool.data.features import open_features
 from actionpool.data.sources import read_source
 from actionpool.data.survey import check
 from actionpool.data.synthetic import motion_frames, write_motion_clips
+from actionpool.data.transforms import normalised
 from actionpool.data.transforms import test_transform as centre_view
 from actionpool.errors import AnnotationError, ConfigError, DataError, UsageError
 from actionpool.evaluation.evaluate import evaluate
@@ -80,7 +81,9 @@ def named_network():
 def test_features_are_those_of_each_clip_alone(clips, tmp_path, windows, maps):
     run(clips, tmp_path / "out", windows=windows, maps=maps, dtype="float32", batch_size=3)
     config, backbone = named_network()
-    view = centre_view(make_extractor(config, backbone, None, device="cpu", precision="fp32").transform)
+    transform = make_extractor(config, backbone, None, device="cpu", precision="fp32").transform
+    view = centre_view(transform)
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (transform.mean, transform.std))
     for name in ("jump/a.mp4", "jump/b.mp4", "run/c.mp4"):
         file = open_features(tmp_path / "out" / f"{name}.safetensors")
         with VideoReader(clips / name, size=(36, 48)) as reader:
@@ -91,8 +94,9 @@ def test_features_are_those_of_each_clip_alone(clips, tmp_path, windows, maps):
                 maps_of_clips = []
                 for clip in segment:
                     frames = torch.from_numpy(reader.frames_at(clip.tolist())).permute(0, 3, 1, 2)
+                    pixels = (view(frames)[0] / 255 - mean) / std
                     with torch.no_grad():
-                        maps_of_clips.append(backbone(view(frames)[0].transpose(0, 1)[None])[0][0])
+                        maps_of_clips.append(backbone(pixels.transpose(0, 1)[None])[0][0])
                 joined = torch.cat(maps_of_clips, dim=1)  # (D, M t, h, w)
                 expected.append(joined if maps else joined.mean(dim=(1, 2, 3)))
         expected = torch.stack(expected).numpy()
@@ -313,7 +317,7 @@ def test_a_run_extracts_what_it_pools(tiny_run, motion_clips, tmp_path):
     data = open_dataset([example], model.classes, model.config, features=None, training=False, sampling=sampling)
     batch = collate([data[0]])
     with torch.no_grad():
-        output = model.recognizer(batch.clips, batch.valid)
+        output = model.recognizer(normalised(batch.clips, model.config.transform), batch.valid)
     file = open_features(tmp_path / "out" / f"{video.name}.safetensors")
     assert np.allclose(file.rows(), output.features[0].numpy(), atol=1e-4)
     assert np.allclose(file.segments_seconds, batch.segments_seconds[0].numpy())

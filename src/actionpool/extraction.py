@@ -25,7 +25,7 @@ from actionpool.data.catalog import Catalog
 from actionpool.data.feature_folder import INDEX, file_name, read_index, shown, write_index
 from actionpool.data.features import SUFFIX, FeatureHeader, FeatureRecipe, FeatureWriter, open_features
 from actionpool.data.sources import Source
-from actionpool.data.transforms import test_transform
+from actionpool.data.transforms import normalised, test_transform
 from actionpool.data.windows import Windows, parts_of_video, stretches_of_time
 from actionpool.errors import DataError, UsageError
 from actionpool.locking import only_writer, remove_leftovers
@@ -35,7 +35,7 @@ from actionpool.video.probe import ProbeResult
 from actionpool.video.reader import VideoReader
 
 _PROBE_SECONDS = 600.0  # a file of hours takes a while to be hashed
-_BATCHES_AHEAD = 2
+BATCHES_AHEAD = 2
 T = TypeVar("T")
 
 
@@ -48,15 +48,23 @@ class Extractor:
         pooling: likewise; None keeps the maps.
         transform: of the frames.
         recipe: of every file; the clips and segments are read from it.
+        network: where its weights were: a file, a library's name for them, or a run.
+        choose: some of a video's segments in the place of all.
     """
 
     backbone: Backbone
     pooling: Pooling | None
     transform: TransformConfig
     recipe: FeatureRecipe
+    network: str | None = None
+    choose: Callable[[Windows], Windows] | None = None
 
     def windows(self, edges_seconds: NDArray[np.float64]) -> Windows:
         """The segments and clips of a video; ``edges_seconds`` as in ``data.windows``."""
+        found = self._all_windows(edges_seconds)
+        return found if self.choose is None else self.choose(found)
+
+    def _all_windows(self, edges_seconds: NDArray[np.float64]) -> Windows:
         recipe = self.recipe
         if recipe.num_segments is not None:
             return parts_of_video(
@@ -81,7 +89,8 @@ class Extractor:
         """Segments ``(S, M, C, T, H, W)`` to rows ``(S, D)``, or ``(S, D, M t, h, w)`` without a pooling."""
         first = next(self.backbone.parameters())
         num_segments, num_clips = segments.shape[:2]
-        maps, _ = self.backbone(segments.flatten(0, 1).to(first.device, first.dtype))  # (S M, D, t, h, w)
+        clips = normalised(segments.flatten(0, 1).to(first.device), self.transform, first.dtype)
+        maps, _ = self.backbone(clips)  # (S M, D, t, h, w)
         maps = maps.unflatten(0, (num_segments, num_clips)).transpose(1, 2).flatten(2, 3)  # (S, D, M t, h, w)
         found = maps if self.pooling is None else self.pooling(maps).features
         return np.asarray(found.float().cpu().numpy(), np.float32)
@@ -163,7 +172,7 @@ def extract_features(
             )
         files, pending = _plan(source, probes, output)
         broken = {path: result.reason for path, result in probes.items() if result.reason is not None}
-        write_index(output, source, extractor.recipe, files, broken)
+        write_index(output, source, extractor.recipe, files, broken, extractor.network)
         done = len(files) - len(pending)
         names = {example.path: example.video for example in reversed(source.examples)}
         for path, reason in _extract_each(extractor, pending, names, files, probes, output, batch_size, num_threads):
@@ -172,7 +181,7 @@ def extract_features(
                 broken[path] = reason
             if on_result is not None:
                 on_result(names[path], done, len(files))
-        write_index(output, source, extractor.recipe, files, broken)
+        write_index(output, source, extractor.recipe, files, broken, extractor.network)
     failed = sum(path in broken for path in pending)
     return ExtractionResult(
         folder=output,
@@ -226,7 +235,7 @@ def _plan(source: Source, probes: Mapping[Path, ProbeResult], output: Path) -> t
 # --- one video after the other -----------------------------------------------------------------------------------
 
 
-class _Begin(NamedTuple):
+class Begin(NamedTuple):
     """A video was opened."""
 
     path: Path
@@ -234,21 +243,21 @@ class _Begin(NamedTuple):
     segments_seconds: NDArray[np.float64]
 
 
-class _Clips(NamedTuple):
+class Clips(NamedTuple):
     """Some of its segments ``(S, M, C, T, H, W)``, in order."""
 
     path: Path
     segments: Tensor
 
 
-class _Failed(NamedTuple):
+class Failed(NamedTuple):
     """It gives no more."""
 
     path: Path
     reason: str
 
 
-_Event = _Begin | _Clips | _Failed
+Event = Begin | Clips | Failed
 
 
 def _extract_each(
@@ -263,11 +272,11 @@ def _extract_each(
 ) -> Iterator[tuple[Path, str | None]]:
     """Each video's path, with the reason where it failed."""
 
-    def decode() -> Generator[_Event]:
+    def decode() -> Generator[Event]:
         for path in pending:
-            yield from _decode(extractor, path, names[path], probes[path].content_hash, batch_size, num_threads)
+            yield from decode_segments(extractor, path, names[path], probes[path].content_hash, batch_size, num_threads)
 
-    for path, events in groupby(prefetched(decode(), _BATCHES_AHEAD), key=lambda event: event.path):
+    for path, events in groupby(prefetched(decode(), BATCHES_AHEAD), key=lambda event: event.path):
         try:
             _write(extractor, events, output / files[path])
         except DataError as error:
@@ -276,9 +285,10 @@ def _extract_each(
             yield path, None
 
 
-def _decode(
+def decode_segments(
     extractor: Extractor, path: Path, video: str, content_hash: str, batch_size: int, num_threads: int
-) -> Generator[_Event]:
+) -> Generator[Event]:
+    """Open a video, then its segments in batches; where it cannot be read, the reason comes last."""
     size = extractor.transform.resize if extractor.transform.short_side is None else None
     try:
         with VideoReader(path, size=size, short_side=extractor.transform.short_side, num_threads=num_threads) as reader:
@@ -296,11 +306,11 @@ def _decode(
                 duration_seconds=float(edges[-1]),
                 actionpool_version=version("actionpool"),
             )
-            yield _Begin(path, header, windows.segments_seconds)
+            yield Begin(path, header, windows.segments_seconds)
             for segments in _segments(reader, windows, extractor.transform, batch_size):
-                yield _Clips(path, segments)
+                yield Clips(path, segments)
     except DataError as error:
-        yield _Failed(path, str(error))
+        yield Failed(path, str(error))
 
 
 def _segments(reader: VideoReader, windows: Windows, transform: TransformConfig, batch_size: int) -> Iterator[Tensor]:
@@ -318,7 +328,7 @@ def _segments(reader: VideoReader, windows: Windows, transform: TransformConfig,
         window[frame.frame_index] = frame.pixels
         while position < len(clips) and last[position] <= frame.frame_index:
             pixels = np.stack([window[index] for index in clips[position].tolist()])  # (T, H, W, C)
-            segment.append(apply(torch.from_numpy(pixels).permute(0, 3, 1, 2))[0].transpose(0, 1))  # (C, T, H, W)
+            segment.append(apply(torch.from_numpy(pixels).permute(0, 3, 1, 2))[0].movedim(1, -1))  # (T, H, W, C)
             for index in [index for index in window if index < first_of_next[position]]:
                 del window[index]
             position += 1
@@ -326,21 +336,21 @@ def _segments(reader: VideoReader, windows: Windows, transform: TransformConfig,
                 batch.append(torch.stack(segment))
                 segment = []
             if len(batch) * num_clips >= batch_size or (batch and position == len(clips)):
-                yield torch.stack(batch)
+                yield torch.stack(batch).movedim(-1, 2)
                 batch = []
 
 
-def _write(extractor: Extractor, events: Iterator[_Event], path: Path) -> None:
+def _write(extractor: Extractor, events: Iterator[Event], path: Path) -> None:
     begin = next(events)
-    if isinstance(begin, _Failed):
+    if isinstance(begin, Failed):
         raise DataError(begin.reason)
-    if not isinstance(begin, _Begin):
+    if not isinstance(begin, Begin):
         raise TypeError(f"a video begins with its header, got {type(begin).__name__}")
     with FeatureWriter(path, begin.header, begin.segments_seconds) as writer:
         for event in events:
-            if isinstance(event, _Failed):
+            if isinstance(event, Failed):
                 raise DataError(event.reason)
-            if isinstance(event, _Clips):
+            if isinstance(event, Clips):
                 writer.write(extractor.rows(event.segments))
 
 

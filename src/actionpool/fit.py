@@ -24,14 +24,15 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePrecision
 
 from actionpool.checkpoint import save_checkpoint
-from actionpool.config import Config, FeaturesBackbone, TrainConfig
-from actionpool.data.datasets import EpochSampler, Item, VideoDataset, make_loader
+from actionpool.config import Config, FeaturesBackbone, TrainConfig, check_losses
+from actionpool.data.datasets import ClassBalancedSampler, EpochSampler, Item, VideoDataset, make_loader
 from actionpool.data.feature_dataset import FeatureDataset, open_dataset
 from actionpool.data.sources import Example
+from actionpool.data.transforms import normalised
 from actionpool.device import resolve_device, resolve_precision
 from actionpool.errors import TrainingError
 from actionpool.files import atomic_path, write_csv
-from actionpool.losses import video_bce, video_nll
+from actionpool.losses import co_activity_loss, sparsity_loss, video_bce, video_nll
 from actionpool.models.backbones import Backbone
 from actionpool.models.build import build_recognizer
 from actionpool.models.freezing import freeze
@@ -39,7 +40,7 @@ from actionpool.models.recognizer import Recognizer
 from actionpool.models.weights import load_weights
 from actionpool.run import RunFolder
 from actionpool.training import PreparedData, Say
-from actionpool.values import Batch, Failure
+from actionpool.values import Batch, Failure, RecognizerOutput
 
 
 def fit(
@@ -119,6 +120,7 @@ class TrainingModule(L.LightningModule):
 
     def __init__(self, recognizer: Recognizer, config: Config, data: PreparedData) -> None:
         super().__init__()
+        check_losses(config)
         self.recognizer = recognizer
         self.config = config
         self.data = data
@@ -132,14 +134,20 @@ class TrainingModule(L.LightningModule):
     def train_dataloader(self) -> DataLoader[Item | Failure]:
         settings = self.config.train
         dataset = self._dataset(self.data.train, training=True)
-        sampler = EpochSampler(
-            len(dataset), seed=settings.seed, rank=self.global_rank, world_size=self.trainer.world_size
-        )
+        sampler = self._sampler(len(dataset))
         # Lightning begins to load the first epoch before it tells the sampler which one it is.
         sampler.set_epoch(self.current_epoch)
         return make_loader(
             dataset, batch_size=int(settings.batch_size), num_workers=int(settings.num_workers), sampler=sampler
         )
+
+    def _sampler(self, num_items: int) -> EpochSampler:
+        settings, rank, world_size = self.config.train, self.global_rank, self.trainer.world_size
+        if settings.sampler == "shuffle":
+            return EpochSampler(num_items, seed=settings.seed, rank=rank, world_size=world_size)
+        shown = [example.labels for example in self.data.train]
+        members = [[index for index, labels in enumerate(shown) if name in labels] for name in self.data.classes]
+        return ClassBalancedSampler(num_items, members, seed=settings.seed, rank=rank, world_size=world_size)
 
     def val_dataloader(self) -> DataLoader[Item | Failure] | list[Any]:
         if not self.data.val:
@@ -166,6 +174,9 @@ class TrainingModule(L.LightningModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device)
 
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return batch._replace(clips=normalised(batch.clips, self.config.transform))
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Dropout draws from the global generator, and so do loaders when they begin, which a resumed run does at
         # another moment. Seeded at each step, the step draws the same in both.
@@ -177,6 +188,7 @@ class TrainingModule(L.LightningModule):
             return None
         output = self.recognizer(batch.clips, batch.valid)
         loss = self._loss(output.log_probs, batch.labels, self.config.train.label_smoothing)
+        loss = loss + self._other_losses(output, batch)
         if not torch.isfinite(loss):
             names = ", ".join(self.data.train[i].video for i in batch.indices.tolist())
             raise TrainingError(
@@ -213,6 +225,22 @@ class TrainingModule(L.LightningModule):
         if self.config.model.task == "multi-label":
             return video_bce(log_probs, labels)
         return video_nll(log_probs, labels, smoothing=smoothing)
+
+    def _other_losses(self, output: RecognizerOutput, batch: Batch) -> Tensor:
+        """What is asked for beside the labels, each with its weight."""
+        weights, labels, valid = self.config.loss, batch.labels, batch.valid
+        total = output.log_probs.new_zeros(())
+        with torch.autocast(output.features.device.type, enabled=False):
+            own = self.recognizer.aggregation.auxiliary_loss(output.features, labels, valid)
+            if own is not None:
+                total = total + weights.auxiliary * own
+            if weights.sparsity:
+                total = total + weights.sparsity * sparsity_loss(output.relevance, valid)
+            if weights.co_activity:
+                total = total + weights.co_activity * co_activity_loss(
+                    output.features, output.segment_logits, labels, valid, margin=weights.co_activity_margin
+                )
+        return total
 
     def _update_score(self, score: Metric, log_probs: Tensor, labels: Tensor) -> None:
         if self.config.model.task == "multi-label":

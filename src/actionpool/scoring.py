@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from actionpool.checkpoint import TrainedRecognizer
-from actionpool.config import Config, SamplingConfig
+from actionpool.config import Config, FeaturesBackbone, SamplingConfig
 from actionpool.data.datasets import VideoDataset, default_num_workers, make_loader
 from actionpool.data.feature_dataset import FeatureDataset
+from actionpool.data.transforms import normalised
 from actionpool.device import Device, Precision, prepare_for_inference, resolve_device, resolve_precision
 from actionpool.errors import UsageError
 from actionpool.values import Batch, Failure, RecognizerOutput, VideoInfo
@@ -73,8 +74,8 @@ def score_videos(
         results: list[VideoScore | Failure] = list(batch.failures)
         if len(batch.clips):
             with torch.inference_mode():
-                moved = batch.to(on, dtype)
-                output = network(moved.clips, moved.valid)
+                moved = batch.to(on)
+                output = network(normalised(moved.clips, model.config.transform, dtype), moved.valid)
             results += _split(batch, output)
         yield from sorted(results, key=lambda result: result.index)
 
@@ -106,6 +107,14 @@ def _split(batch: Batch, output: RecognizerOutput) -> list[VideoScore]:
             )
         )
     return scores
+
+
+def views_in_words(config: Config, sampling: SamplingConfig) -> str:
+    """What of each video is looked at, in one word."""
+    if isinstance(config.model.backbone, FeaturesBackbone):
+        rows = config.features
+        return "all-rows" if rows.test == "all" else f"{rows.test_segments}-rows"
+    return f"{sampling.test_segments}x{sampling.test_crops}"
 
 
 def with_views(config: Config, views: str | None) -> SamplingConfig:

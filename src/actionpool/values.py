@@ -74,6 +74,8 @@ class VideoInfo:
         rotation: clockwise turn of the stored picture that gives the shown one: 0, 90, 180 or 270 degrees.
         codec: FFmpeg's name of the decoder, ``"h264"`` for example.
         container: FFmpeg's name of the container, ``"mov,mp4,m4a,3gp,3g2,mj2"`` for example.
+        num_skipped: packets before the first key frame, as in a recording that begins in the middle: nothing can be
+            decoded from them, and they do not count as frames.
     """
 
     width: int
@@ -85,6 +87,7 @@ class VideoInfo:
     rotation: int
     codec: str
     container: str
+    num_skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ class Batch(NamedTuple):
     """What ``collate`` hands to the loop. Padding exists only from here on.
 
     Attributes:
-        clips: float ``(B, N, M, C, T, H, W)``, normalised.
+        clips: ``(B, N, M, C, T, H, W)``: uint8 pictures, which ``transforms.normalised`` turns into network input, or
+            normalised float (flow, features).
         valid: bool ``(B, N)``, True where a segment is real.
         labels: float ``(B, K)``, 1 where the video shows the class; rows may hold several ones.
         indices: long ``(B,)``, the position of each video in its dataset.
@@ -116,10 +120,10 @@ class Batch(NamedTuple):
     infos: tuple[VideoInfo, ...]
     failures: tuple[Failure, ...] = ()
 
-    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
-        """The same batch with what a network reads on ``device``, clips cast to ``dtype``."""
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with what a network reads on ``device``."""
         return self._replace(
-            clips=self.clips.to(device, dtype, non_blocking=True),
+            clips=self.clips.to(device, non_blocking=True),
             valid=self.valid.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
         )

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from actionpool.config import TransformConfig
+from actionpool.data.transforms import normalised, train_transform
 from actionpool.data.transforms import test_transform as make_test_transform
-from actionpool.data.transforms import train_transform
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
@@ -28,7 +28,7 @@ def test_one_draw_for_all_frames(jitter):
         assert clip.shape == (3, 3, 16, 16)
         torch.testing.assert_close(clip[0, :2], clip[1, :2])
         torch.testing.assert_close(clip[0, :2], clip[2, :2])
-        firsts.add(tuple((clip[0, :2, 0, 0] * 255).round().tolist()))
+        firsts.add(tuple(clip[0, :2, 0, 0].tolist()))
     assert len(firsts) > 10
 
 
@@ -44,7 +44,7 @@ def test_flip_mirrors_half_of_the_clips():
 
 def test_crops_by_hand():
     frames = coordinates(20, 30)
-    corner = lambda view: tuple(int(v) for v in (view[0, :2, 0, 0] * 255).round())  # noqa: E731
+    corner = lambda view: tuple(view[0, :2, 0, 0].tolist())  # noqa: E731
     views = make_test_transform(TransformConfig(crop=10, **PLAIN), 3)(frames)
     assert [corner(view) for view in views] == [(5, 0), (5, 10), (5, 20)]
     views = make_test_transform(TransformConfig(crop=10, **PLAIN), 3)(frames.transpose(2, 3))
@@ -58,10 +58,21 @@ def test_crops_by_hand():
 def test_small_frames_are_padded_with_their_edge():
     views = make_test_transform(TransformConfig(crop=16, **PLAIN))(coordinates(10, 12))
     assert views.shape == (1, 3, 3, 16, 16)
-    assert views.max() * 255 <= 11.5
+    assert views.max() == 11
 
 
 def test_normalisation():
     config = TransformConfig(crop=8, mean=(0.5, 0.25, 0.0), std=(0.5, 1.0, 2.0))
-    (clip,) = make_test_transform(config)(torch.full((1, 3, 8, 8), 255, dtype=torch.uint8))
-    torch.testing.assert_close(clip[0, :, 0, 0], torch.tensor([1.0, 0.75, 0.5]))
+    clips = torch.tensor([[[255, 51, 0]], [[0, 255, 102]]], dtype=torch.uint8).view(2, 3, 1, 1, 1)
+    found = normalised(clips.expand(2, 3, 4, 8, 8), config)
+    expected = torch.tensor([[1.0, -0.05, 0.0], [-1.0, 0.75, 0.2]])
+    torch.testing.assert_close(found, expected.view(2, 3, 1, 1, 1).expand(2, 3, 4, 8, 8))
+    half = normalised(clips, config, torch.bfloat16)
+    torch.testing.assert_close(half, expected.view(2, 3, 1, 1, 1).bfloat16(), rtol=0, atol=0)
+
+
+def test_what_is_no_picture_is_only_cast():
+    flow = torch.randn(2, 10, 3, 4, 4)
+    config = TransformConfig(crop=8, mean=(0.5, 0.25, 0.0), std=(0.5, 1.0, 2.0))
+    assert normalised(flow, config) is flow
+    assert torch.equal(normalised(flow, config, torch.bfloat16), flow.bfloat16())

@@ -31,7 +31,7 @@ def test_the_rectangle_is_what_the_transform_cuts_out(width, height, options, cr
         [torch.arange(rows)[:, None].expand(rows, columns), torch.arange(columns).expand(rows, columns)]
     )
     frames = torch.cat([place, place[:1]]).to(torch.uint8)[None]
-    cut = (make_transform(config, 1)(frames)[0, 0] * 255).round().int()
+    cut = make_transform(config, 1)(frames)[0, 0]
     for axis, (low, high, length) in enumerate(
         [(view.top * rows, view.bottom * rows, rows), (view.left * columns, view.right * columns, columns)]
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from actionpool.config import SamplingConfig, TransformConfig
 from actionpool.data import sampling
 from actionpool.data.sources import Example
 from actionpool.data.transforms import Transform, test_transform, train_transform
-from actionpool.errors import DataError
+from actionpool.errors import DataError, UsageError
 from actionpool.machine import num_cores
 from actionpool.timeline import clip_seconds, frame_range, segment_seconds
 from actionpool.values import Batch, Failure, VideoInfo
@@ -30,6 +31,20 @@ class ClipKey(NamedTuple):
 
     epoch: int
     item: int
+    repeat: int = 0  # how often the item came before in this epoch
+
+
+def chance_of(seed: int, key: ClipKey | int, *stream: int) -> np.random.SeedSequence:
+    """The beginning of all chance in one reading of an item; an item that comes again is read anew.
+
+    Args:
+        seed: of the dataset.
+        key: a bare index is the first reading of epoch 0.
+        stream: tells one use of chance from another.
+    """
+    epoch, item, repeat = key if isinstance(key, ClipKey) else ClipKey(0, key)
+    again = (repeat,) if repeat else ()
+    return np.random.SeedSequence([seed, epoch, item, *(stream or (again and (0,))), *again])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +53,7 @@ class Item:
 
     Attributes:
         index: position in the dataset.
-        clips: ``(R, N, M, C, T, H, W)`` of R crops.
+        clips: ``(R, N, M, C, T, H, W)`` of R crops; uint8 pictures, see ``transforms.normalised``.
         labels: ``(K,)``.
         segments_seconds: float64 ``(N, 2)``.
         info: of the file.
@@ -102,14 +117,14 @@ class VideoDataset(Dataset[Item | Failure]):
         return len(self.examples)
 
     def __getitem__(self, key: ClipKey | int) -> Item | Failure:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        index = key.item if isinstance(key, ClipKey) else key
         example = self.examples[index]
         try:
-            read = self._read(example, np.random.default_rng([self.seed, epoch, index]))
+            read = self._read(example, np.random.default_rng(chance_of(self.seed, key)))
         except DataError as error:
             return Failure(index, str(error))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch, index, 1]).generate_state(1)[0]))
+            torch.manual_seed(int(chance_of(self.seed, key, 1).generate_state(1)[0]))
             views = self._apply(read.frames)  # (R, N M T, C, H, W)
         clips = views.unflatten(1, read.shape).transpose(3, 4)  # (R, N, M, C, T, H, W)
         labels = torch.zeros(len(self.class_index))
@@ -195,12 +210,60 @@ class EpochSampler(Sampler[ClipKey]):
         return -(-self.num_items // self.world_size)
 
     def __iter__(self) -> Iterator[ClipKey]:
-        order = np.arange(self.num_items)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_items)
+        order = self._order()
         filled = np.resize(order, len(self) * self.world_size)
-        for index in filled[self.rank :: self.world_size]:
-            yield ClipKey(self.epoch, int(index))
+        # Counted over all ranks, so that no two of them read an item alike.
+        repeats: Counter[int] = Counter()
+        for position, index in enumerate(filled.tolist()):
+            if position % self.world_size == self.rank:
+                yield ClipKey(self.epoch, index, repeats[index] if position < self.num_items else 0)
+            repeats[index] += 1
+
+    def _order(self) -> NDArray[np.int64]:
+        """``(num_items,)`` of this epoch."""
+        if not self.shuffle:
+            return np.arange(self.num_items)
+        return np.random.default_rng([self.seed, self.epoch]).permutation(self.num_items)
+
+
+class ClassBalancedSampler(EpochSampler):
+    """As many draws an epoch as there are items, and each class the reason for equally many of them (give or take one).
+
+    A draw is for a class, and takes one of the items that show it: each of them once before any comes again in
+    the epoch. An item of several classes may be drawn for each. What is drawn follows from (seed, epoch) alone.
+
+    Args:
+        num_items: draws an epoch.
+        members: the items of each class, K lists; classes without any are left out.
+        seed, rank, world_size: as ``EpochSampler``.
+
+    Raises:
+        UsageError: no class has an item.
+    """
+
+    def __init__(
+        self, num_items: int, members: Sequence[Sequence[int]], *, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        super().__init__(num_items, seed=seed, rank=rank, world_size=world_size)
+        self.members = [np.array(items, np.int64) for items in members if len(items)]
+        if not self.members:
+            raise UsageError("balanced classes were asked for, and no item has any; give labelled examples")
+
+    def _order(self) -> NDArray[np.int64]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        num_classes = len(self.members)
+        # Each class its share; those that get one more are others in each epoch.
+        share, rest = divmod(self.num_items, num_classes)
+        counts = np.full(num_classes, share)
+        counts[rng.permutation(num_classes)[:rest]] += 1
+        drawn = [_dealt(items, count, rng) for items, count in zip(self.members, counts.tolist(), strict=True)]
+        return rng.permutation(np.concatenate(drawn))
+
+
+def _dealt(items: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """So many draws: whole rounds of all items, and some of them once more."""
+    rounds, rest = divmod(count, len(items))
+    return np.concatenate([np.tile(items, rounds), rng.permutation(items)[:rest]])
 
 
 def collate(items: Sequence[Item | Failure]) -> Batch:
@@ -218,7 +281,8 @@ def collate(items: Sequence[Item | Failure]) -> Batch:
     if not rows:
         empty, none = torch.zeros(0), torch.zeros(0, dtype=torch.long)
         return Batch(empty, torch.zeros(0, 0, dtype=torch.bool), empty, none, empty, (), failures)
-    clips = torch.zeros(len(rows), longest, *rows[0][1].shape[1:])
+    _, *clip_shape = rows[0][1].movedim(2, -1).shape  # (N, M, T, H, W, C): in memory the channels are last
+    clips = torch.zeros(len(rows), longest, *clip_shape, dtype=rows[0][1].dtype).movedim(-1, 3)
     valid = torch.zeros(len(rows), longest, dtype=torch.bool)
     seconds = torch.zeros(len(rows), longest, 2, dtype=torch.float64)
     for position, (item, crop) in enumerate(rows):
