@@ -9,14 +9,17 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
+from actionpool.data.features import FeatureRecipe
 from actionpool.errors import ConfigError, did_you_mean
 from actionpool.localize import LocalizeSettings
 from actionpool.model_config import AggregationConfig as AggregationConfig
 from actionpool.model_config import AttentionConfig as AttentionConfig
 from actionpool.model_config import AveragePoolingConfig as AveragePoolingConfig
 from actionpool.model_config import BackboneConfig as BackboneConfig
+from actionpool.model_config import BaSNetConfig as BaSNetConfig
 from actionpool.model_config import DATPConfig as DATPConfig
 from actionpool.model_config import DFPConfig as DFPConfig
+from actionpool.model_config import EmbeddingConfig as EmbeddingConfig
 from actionpool.model_config import FeaturesBackbone as FeaturesBackbone
 from actionpool.model_config import GatedC3DBackbone as GatedC3DBackbone
 from actionpool.model_config import GatedC3DSimpleBackbone as GatedC3DSimpleBackbone
@@ -62,6 +65,10 @@ class FeatureRowsConfig(Strict):
     train_segments: int = Field(750, ge=1, description="N, for window the most that a video gives")
     test: Literal["all", "uniform"] = "all"
     test_segments: int = Field(750, ge=1, description="N for uniform")
+    recipe: FeatureRecipe | None = Field(
+        None, description="how the features were computed, as they say it; predict computes those of a new video so"
+    )
+    network: str | None = Field(None, description="where the weights of their network were: a file, a name, a run")
 
 
 class TransformConfig(Strict):
@@ -103,6 +110,11 @@ class TrainConfig(Strict):
         "none", description="batch norms of the backbone that keep averages, weights and biases"
     )
     allow_pickle_weights: bool = Field(False, description="read .pt and .pth files, with torch's restricted reader")
+    sampler: Literal["shuffle", "class-balanced"] = Field(
+        "shuffle",
+        description="shuffle: every video once an epoch; class-balanced: as many draws, each class equally often, so "
+        "that videos of rare classes come more than once",
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     early_stopping_epochs: int = Field(0, ge=0, description="epochs without a better validation score; 0 = never")
     seed: int = Field(0, ge=0)
@@ -114,6 +126,19 @@ class TrainConfig(Strict):
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="least time between resumable checkpoints; 0 = each epoch"
     )
+
+
+class LossConfig(Strict):
+    """What training asks for beside the labels, over any aggregation; 0 switches a term off."""
+
+    sparsity: float = Field(
+        0.0, ge=0, description="weight of the mean relevance (few segments matter); needs a relevance by sigmoid"
+    )
+    co_activity: float = Field(
+        0.0, ge=0, description="weight of W-TALC's loss on pairs of videos that share a class; wants larger batches"
+    )
+    co_activity_margin: float = Field(0.5, ge=0, le=2, description="of the cosine distances")
+    auxiliary: float = Field(1.0, ge=0, description="weight of the aggregation's own losses (bas-net)")
 
 
 class FlowConfig(Strict):
@@ -166,6 +191,7 @@ class Config(Strict):
     sampling: SamplingConfig = SamplingConfig()
     features: FeatureRowsConfig = FeatureRowsConfig()
     transform: TransformConfig = TransformConfig()
+    loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
     localize: LocalizeSettings = LocalizeSettings()
@@ -244,6 +270,22 @@ def _assign(values: dict[str, Any], path: list[str], value: object, setting: str
     if last == "name" and node.get("name") != value:
         node.clear()
     node[last] = value
+
+
+def check_losses(config: Config) -> None:
+    """Hold that each loss can change something.
+
+    Raises:
+        ConfigError: sparsity of a relevance whose sum the aggregation fixes.
+    """
+    part = config.model.aggregation
+    free = isinstance(part, BaSNetConfig) or getattr(part, "normaliser", "") == "sigmoid"
+    if config.loss.sparsity and not free:
+        raise ConfigError(
+            f"loss.sparsity is {config.loss.sparsity:g}, and the relevance of '{part.name}' as configured has a fixed "
+            "sum, which no loss can lower; use model.aggregation=bas-net, or attention or vsam with "
+            "model.aggregation.normaliser=sigmoid, or set loss.sparsity=0"
+        )
 
 
 def load_config(path: Path) -> Config:

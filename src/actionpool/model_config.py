@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 
 class Strict(BaseModel):
@@ -147,6 +147,7 @@ class AttentionConfig(Strict):
     """One softmax over the segments, then the classifier (multiple-instance learning)."""
 
     name: Literal["attention"] = "attention"
+    normaliser: Literal["softmax", "sigmoid"] = Field("softmax", description="of the relevance, over the segments")
     hidden: int = Field(256, ge=1)
 
 
@@ -172,9 +173,32 @@ class DATPConfig(Strict):
     hidden: int = Field(256, ge=1, description="channels of the auxiliary network")
 
 
+class BaSNetConfig(Strict):
+    """Background suppression: one classifier with the background in its sight, and filtered out (BaS-Net)."""
+
+    name: Literal["bas-net"] = "bas-net"
+    ratio: float = Field(0.125, gt=0, le=1, description="a class scores the mean of this share of the segments")
+    hidden: int = Field(256, ge=1)
+
+
+class EmbeddingConfig(Strict):
+    """A convolution over the segments and a ReLU, between pooling and aggregation."""
+
+    channels: int = Field(0, ge=0, description="of the result; 0 = none, the features are aggregated as they are")
+    kernel: int = Field(3, ge=1, description="segments that are seen at once; odd")
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("give an odd number, so that a segment lies in the middle of what is seen")
+        return value
+
+
 AggregationConfig = Annotated[
     Annotated[
-        MeanConfig | MaxConfig | TopKConfig | AttentionConfig | VSAMConfig | DATPConfig, Field(discriminator="name")
+        MeanConfig | MaxConfig | TopKConfig | AttentionConfig | BaSNetConfig | VSAMConfig | DATPConfig,
+        Field(discriminator="name"),
     ],
     BeforeValidator(_named),
 ]
@@ -186,6 +210,7 @@ class ModelConfig(Strict):
     preset: str = "gated-c3d"
     backbone: BackboneConfig = GatedC3DBackbone()
     pooling: PoolingConfig = GridMLPConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
     aggregation: AggregationConfig = MeanConfig()
     task: Literal["single-label", "multi-label"] = "single-label"
-    dropout: float = Field(0.0, ge=0, lt=1, description="on the pooled features, before the aggregation")
+    dropout: float = Field(0.0, ge=0, lt=1, description="on the features, before the aggregation")

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from actionpool.config import Config, FeaturesBackbone, load_config, override, parse_config, preset, to_yaml
+from actionpool.config import (
+    Config,
+    FeaturesBackbone,
+    check_losses,
+    load_config,
+    override,
+    parse_config,
+    preset,
+    to_yaml,
+)
 from actionpool.data.datasets import default_num_workers
 from actionpool.data.feature_dataset import adapt_to_features
 from actionpool.data.feature_sets import FeatureSet
@@ -262,7 +271,8 @@ def _with_weights(config: Config, weights: str) -> Config:
 
 
 def _check_beginning(config: Config) -> None:
-    """Meet what is wrong with the weights or the stages to freeze before anything is written."""
+    """Meet what is wrong with the losses, the weights or the stages to freeze before anything is written."""
+    check_losses(config)
     part, settings = config.model.backbone, config.train
     if isinstance(part, FeaturesBackbone) or (part.weights is None and settings.freeze is None):
         return
@@ -276,6 +286,9 @@ def settle(config: Config, prepared: PreparedData, tell: Say) -> Config:
     if prepared.features is None:
         transform = resolve_transform(config.transform, backbone_input(config.model.backbone))
         config = config.model_copy(update={"transform": transform})
+    else:
+        made = {"recipe": prepared.features.recipe, "network": prepared.features.network}
+        config = config.model_copy(update={"features": config.features.model_copy(update=made)})
     if prepared.kind == "untrimmed":
         # A run that learned from untrimmed video is always asked when; one of clips may be scored on either.
         config = config.model_copy(update={"data": config.data.model_copy(update={"kind": "untrimmed"})})

@@ -30,6 +30,8 @@ AGGREGATIONS = {
     "topk": {"name": "topk", "k": 2},
     "topk-ratio": {"name": "topk", "ratio": 0.5},
     "attention": {"name": "attention", "hidden": 4},
+    "attention-sigmoid": {"name": "attention", "hidden": 4, "normaliser": "sigmoid"},
+    "bas-net": {"name": "bas-net", "hidden": 4, "ratio": 0.5},
     "vsam": {"name": "vsam", "hidden": 4},
     "vsam-sigmoid": {"name": "vsam", "hidden": 4, "normaliser": "sigmoid"},
     "vsam-two-way": {"name": "vsam", "hidden": 4, "variant": "two-way"},
@@ -98,6 +100,9 @@ def context_of(name, valid=VALID, dtype=torch.float64):
         ({"name": "topk", "k": 3}, lambda m: m.k == 3),
         ({"name": "topk", "ratio": 0.5}, lambda m: m.ratio == 0.5),
         ({"name": "attention", "hidden": 5}, lambda m: m.relevance_score.hidden.out_features == 5),
+        ({"name": "attention", "normaliser": "sigmoid"}, lambda m: m.normaliser == "sigmoid"),
+        ({"name": "bas-net", "hidden": 5}, lambda m: m.relevance_score.hidden.out_features == 5),
+        ({"name": "bas-net", "ratio": 0.25}, lambda m: m.ratio == 0.25),
         ({"name": "vsam", "hidden": 5}, lambda m: m.relevance_score.hidden.out_features == 5),
         ({"name": "vsam", "normaliser": "sigmoid"}, lambda m: m.normaliser == "sigmoid"),
         ({"name": "vsam", "variant": "two-way"}, lambda m: m.which is not None),
@@ -161,8 +166,10 @@ def test_a_step_lowers_the_loss_and_reaches_every_part(pooling, aggregation, mul
     optimizer = torch.optim.SGD(recognizer.parameters(), lr=1e-3)
     losses = []
     for _ in range(2):
-        log_probs = recognizer(clips, VALID).log_probs
-        loss = (video_bce if multilabel else video_nll)(log_probs, labels)
+        output = recognizer(clips, VALID)
+        loss = (video_bce if multilabel else video_nll)(output.log_probs, labels)
+        own = recognizer.aggregation.auxiliary_loss(output.features, labels, VALID)
+        loss = loss if own is None else loss + own
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
@@ -214,7 +221,9 @@ def test_gradcheck_from_features_to_loss(aggregation, multilabel):
         output = torch.func.functional_call(module, replaced, (features, VALID, context))
         return (video_bce if multilabel else video_nll)(output.log_probs, labels)
 
-    assert torch.autograd.gradcheck(loss, (features, context, *module.parameters()), fast_mode=True)
+    names = [name for name in names if not name.startswith("background.")]  # read by the auxiliary loss alone
+    parameters = [module.get_parameter(name) for name in names]
+    assert torch.autograd.gradcheck(loss, (features, context, *parameters), fast_mode=True)
 
 
 @every_aggregation

@@ -20,7 +20,7 @@ from actionpool.config import (
     SamplingConfig,
 )
 from actionpool.data import sampling
-from actionpool.data.datasets import ClipKey, Item, VideoDataset
+from actionpool.data.datasets import ClipKey, Item, VideoDataset, chance_of
 from actionpool.data.feature_sets import FeatureSet, edges_of, rows_inside
 from actionpool.data.flow_dataset import FlowDataset
 from actionpool.data.sources import Example
@@ -64,10 +64,10 @@ class FeatureDataset(Dataset[Item | Failure]):
         return len(self.examples)
 
     def __getitem__(self, key: ClipKey | int) -> Item | Failure:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        index = key.item if isinstance(key, ClipKey) else key
         example = self.examples[index]
         try:
-            return self._item(index, example, np.random.default_rng([self.seed, epoch, index]))
+            return self._item(index, example, np.random.default_rng(chance_of(self.seed, key)))
         except DataError as error:
             return Failure(index, str(error))
 

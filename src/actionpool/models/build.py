@@ -7,6 +7,7 @@ from actionpool.config import (
     AttentionConfig,
     AveragePoolingConfig,
     BackboneConfig,
+    BaSNetConfig,
     DATPConfig,
     DFPConfig,
     FeaturesBackbone,
@@ -27,6 +28,7 @@ from actionpool.errors import ConfigError
 from actionpool.models.aggregation import (
     Aggregation,
     AttentionAggregation,
+    BackgroundSuppression,
     DATPAggregation,
     MaxAggregation,
     MeanAggregation,
@@ -47,6 +49,7 @@ from actionpool.models.backbones import (
     video_backbone,
     video_input,
 )
+from actionpool.models.embedding import TemporalEmbedding
 from actionpool.models.pooling import AveragePooling, DiscriminativeFeaturePooling, GridMLP, Pooling
 from actionpool.models.recognizer import Recognizer
 
@@ -68,14 +71,20 @@ def build_recognizer(config: ModelConfig, num_classes: int) -> Recognizer:
     """
     backbone = build_backbone(config.backbone)
     pooling = build_pooling(config.pooling, backbone.out_channels)
+    channels = config.embedding.channels or pooling.out_channels
+    embedding = (
+        TemporalEmbedding(pooling.out_channels, channels, kernel=config.embedding.kernel)
+        if config.embedding.channels
+        else None
+    )
     aggregation = build_aggregation(
         config.aggregation,
-        pooling.out_channels,
+        channels,
         num_classes,
         multilabel=config.task == "multi-label",
         backbone=backbone,
     )
-    return Recognizer(backbone, pooling, aggregation, dropout=config.dropout)
+    return Recognizer(backbone, pooling, aggregation, dropout=config.dropout, embedding=embedding)
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:
@@ -177,7 +186,13 @@ def build_aggregation(
         case TopKConfig():
             return TopKAggregation(in_channels, num_classes, multilabel=multilabel, k=config.k, ratio=config.ratio)
         case AttentionConfig():
-            return AttentionAggregation(in_channels, num_classes, multilabel=multilabel, hidden=config.hidden)
+            return AttentionAggregation(
+                in_channels, num_classes, multilabel=multilabel, normaliser=config.normaliser, hidden=config.hidden
+            )
+        case BaSNetConfig():
+            return BackgroundSuppression(
+                in_channels, num_classes, multilabel=multilabel, ratio=config.ratio, hidden=config.hidden
+            )
         case VSAMConfig():
             return VSAMAggregation(
                 in_channels,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from actionpool.models.aggregation import Aggregation
 from actionpool.models.backbones import Backbone
+from actionpool.models.embedding import TemporalEmbedding
 from actionpool.models.pooling import Pooling, PoolingOutput
 from actionpool.values import RecognizerOutput
 
@@ -20,15 +21,25 @@ class Recognizer(nn.Module):
         backbone: ``(C, T, H, W)`` to ``(D, t, h, w)``.
         pooling: a segment's maps, its M clips joined on time, ``(D, M t, h, w)`` to ``(E)``.
         aggregation: N segment vectors to the video.
-        dropout: on the pooled features.
+        dropout: on the features that are aggregated.
+        embedding: of the pooled features; None = they are aggregated as they are.
     """
 
-    def __init__(self, backbone: Backbone, pooling: Pooling, aggregation: Aggregation, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooling: Pooling,
+        aggregation: Aggregation,
+        *,
+        dropout: float = 0.0,
+        embedding: TemporalEmbedding | None = None,
+    ) -> None:
         super().__init__()
         if aggregation.features_from is not None:
             backbone.check_stage(aggregation.features_from)
         self.backbone = backbone
         self.pooling = pooling
+        self.embedding = embedding
         self.dropout = nn.Dropout(dropout)
         self.aggregation = aggregation
 
@@ -47,15 +58,26 @@ class Recognizer(nn.Module):
         # have fixed shapes: there everything runs, and the aggregation leaves the padding out.
         padded = not torch.compiler.is_compiling() and not bool(valid.all())
         segments = clips[valid] if padded else clips.flatten(0, 1)  # (S, M, C, T, H, W)
-        pooled, context = self._segments(segments)
+        pooled, context = self.pool(segments)
         if padded:
             pooled, context = _scatter(pooled, valid), None if context is None else _scatter_one(context, valid)
         else:
             pooled = _unflatten(pooled, num_videos, num_segments)
             context = None if context is None else context.unflatten(0, (num_videos, num_segments))
+        return self.aggregate(pooled, valid, context)
+
+    def aggregate(self, pooled: PoolingOutput, valid: Tensor, context: Tensor | None) -> RecognizerOutput:
+        """The second half of ``forward``: segments that were pooled, now or before, to the video.
+
+        Args:
+            pooled: vectors ``(B, N, E)`` and the attention over them.
+            valid: bool ``(B, N)``.
+            context: ``(B, N, D)`` where the aggregation wants one.
+        """
         # Whatever the network computes in, logarithms of probabilities want the aggregation's own digits.
         dtype = self.aggregation.classifier.weight.dtype
-        features = self.dropout(pooled.features).to(dtype)  # (B, N, E)
+        features = pooled.features if self.embedding is None else self.embedding(pooled.features, valid)
+        features = self.dropout(features).to(dtype)  # (B, N, E)
         with torch.autocast(features.device.type, enabled=False):
             out = self.aggregation(features, valid, None if context is None else context.to(dtype))
         return RecognizerOutput(
@@ -69,8 +91,15 @@ class Recognizer(nn.Module):
             channel=pooled.channel,
         )
 
-    def _segments(self, segments: Tensor) -> tuple[PoolingOutput, Tensor | None]:
-        """``(S, M, C, T, H, W)`` to pooled vectors ``(S, E)`` and the context ``(S, D)``."""
+    def pool(self, segments: Tensor) -> tuple[PoolingOutput, Tensor | None]:
+        """The first half of ``forward``: segments by themselves, each without regard to the others.
+
+        Args:
+            segments: ``(S, M, C, T, H, W)``.
+
+        Returns:
+            Pooled vectors ``(S, E)`` with their attention, and the context ``(S, D)`` where the aggregation wants one.
+        """
         num_segments, num_clips = segments.shape[:2]
         tap = self.aggregation.features_from
         maps, tapped = self.backbone(segments.flatten(0, 1), tap)  # (S M, D, t, h, w)

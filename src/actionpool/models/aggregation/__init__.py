@@ -1,6 +1,7 @@
 """Aggregation across segments: N segment vectors to the video's class probabilities."""
 
 from actionpool.models.aggregation.attention import AttentionAggregation
+from actionpool.models.aggregation.bas_net import BackgroundSuppression
 from actionpool.models.aggregation.base import Aggregation, AggregationOutput
 from actionpool.models.aggregation.datp import DATPAggregation
 from actionpool.models.aggregation.maximum import MaxAggregation
@@ -12,6 +13,7 @@ __all__ = [
     "Aggregation",
     "AggregationOutput",
     "AttentionAggregation",
+    "BackgroundSuppression",
     "DATPAggregation",
     "MaxAggregation",
     "MeanAggregation",

@@ -28,11 +28,12 @@ class AggregationOutput(NamedTuple):
 
 
 class Aggregated(NamedTuple):
-    """``AggregationOutput`` without the segment logits, which are the same step for all."""
+    """``AggregationOutput``, where the segment logits are those of ``classifier`` unless given."""
 
     log_probs: Tensor
     relevance: Tensor
     weights: Tensor
+    segment_logits: Tensor | None = None
 
 
 class Aggregation(nn.Module):
@@ -70,7 +71,8 @@ class Aggregation(nn.Module):
         context = features if context is None else zero_invalid(context, valid)
         logits = at_least_float32(self.classifier(features))  # (B, N, K)
         done = self.aggregate(features, logits, valid, context)
-        return AggregationOutput(done.log_probs, zero_invalid(logits, valid), done.relevance, done.weights)
+        shown = logits if done.segment_logits is None else done.segment_logits
+        return AggregationOutput(done.log_probs, zero_invalid(shown, valid), done.relevance, done.weights)
 
     def aggregate(self, features: Tensor, logits: Tensor, valid: Tensor, context: Tensor) -> Aggregated:
         """Weigh the segments.
@@ -82,6 +84,19 @@ class Aggregation(nn.Module):
             context: ``(B, N, D)``, 0 where not valid; the features again where no stage is named.
         """
         raise NotImplementedError
+
+    def auxiliary_loss(self, features: Tensor, labels: Tensor, valid: Tensor) -> Tensor | None:
+        """What training asks of the aggregation beside the loss of its ``log_probs``; by default nothing.
+
+        Args:
+            features: ``(B, N, E)`` that were aggregated.
+            labels: ``(B, K)`` of zeros and ones.
+            valid: bool ``(B, N)``.
+
+        Returns:
+            A scalar, at least float32, that is added to the loss; None = nothing.
+        """
+        return None
 
 
 def zero_invalid(rows: Tensor, valid: Tensor) -> Tensor:

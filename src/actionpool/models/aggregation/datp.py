@@ -21,6 +21,7 @@ from actionpool.models.aggregation.base import (
     weighted_mean,
 )
 from actionpool.models.attention import at_least_float32
+from actionpool.models.order import move_together, packed, rank_of
 
 WeightModel = Literal["uniform", "direct", "gaussian", "mixture", "beta"]
 
@@ -106,8 +107,8 @@ class DATPAggregation(Aggregation):
             return log_or_minus_infinity(uniform_weights(valid, dtype))
         # Segments that are not valid are left out and the rest move together: neighbours in the auxiliary network, and
         # positions in (0, 1), are those of the valid segments alone.
-        rank = valid.cumsum(dim=1) - 1  # (B, N)
-        parameters = at_least_float32(self.parameter_network(_move_together(context, valid, rank), _packed(valid)))
+        rank = rank_of(valid)  # (B, N)
+        parameters = at_least_float32(self.parameter_network(move_together(context, valid, rank), packed(valid)))
         if self.weight_model == "direct":
             return segment_log_weights(parameters.squeeze(-1).gather(1, rank.clamp(min=0)), valid)
         count = valid.sum(dim=1, keepdim=True)
@@ -205,18 +206,3 @@ def _beta_scores(parameters: Tensor, positions: Tensor) -> Tensor:
     """
     excess = (parameters + (parameters**2 + 4 * _BETA_START**2).sqrt()) / 2  # (B, 2)
     return excess[:, :1] * positions.log() + excess[:, 1:] * (-positions).log1p()
-
-
-def _packed(valid: Tensor) -> Tensor:
-    """``(B, N)`` bool with the same number of True a row, all of them first."""
-    places = torch.arange(valid.shape[1], device=valid.device)
-    return places.unsqueeze(0) < valid.sum(dim=1, keepdim=True)
-
-
-def _move_together(rows: Tensor, valid: Tensor, rank: Tensor) -> Tensor:
-    """``(B, N, D)`` with the valid rows first, in order, and zeros behind them."""
-    num_segments = valid.shape[1]
-    # What is not valid goes to one place too many, which is cut off.
-    target = torch.where(valid, rank, num_segments).unsqueeze(-1).expand_as(rows)
-    room = rows.new_zeros((rows.shape[0], num_segments + 1, rows.shape[2]))
-    return room.scatter(1, target, rows)[:, :num_segments]

@@ -1,0 +1,82 @@
+"""Background suppression: the same classifier sees a video with and without its background (BaS-Net)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from actionpool.errors import ConfigError
+from actionpool.losses import log1mexp, video_bce, video_nll
+from actionpool.models.aggregation.base import Aggregated, Aggregation, zero_invalid
+from actionpool.models.aggregation.topk import topk_mean
+from actionpool.models.attention import TanhScore, at_least_float32
+
+
+class BackgroundSuppression(Aggregation):
+    """Two branches of one classifier, of K classes and background (in the manner of BaS-Net, arXiv 1911.09963).
+
+    The base branch classifies the segments as they are, the suppressed branch after each is multiplied by its
+    relevance ``a[n] = sigmoid(v . tanh(V x[n]) + c)``; a class of either scores the mean of its ``ratio`` highest
+    segments. Every video has background: in training the base branch has to say so, and the suppressed branch has to
+    say that none is left, which only a relevance that is low on background can bring about.
+
+    The result is that of the suppressed branch over the K classes: background never leaves this module, and the two
+    losses that need it are its ``auxiliary_loss``. Weights are the relevance divided by its sum.
+
+    Args:
+        in_channels, num_classes, multilabel: see ``Aggregation``.
+        ratio: share of the valid segments that a class's score is the mean of, rounded up.
+        hidden: rows of V.
+
+    Raises:
+        ConfigError: ratio outside (0, 1].
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        multilabel: bool = False,
+        ratio: float = 0.125,
+        hidden: int = 256,
+    ) -> None:
+        super().__init__(in_channels, num_classes, multilabel=multilabel)
+        if not 0 < ratio <= 1:
+            raise ConfigError(f"bas-net got ratio={ratio}; give a share of the segments in (0, 1]")
+        self.ratio = ratio
+        self.background = nn.Linear(in_channels, 1)
+        self.relevance_score = TanhScore(in_channels, hidden, bias=True)
+
+    def aggregate(self, features: Tensor, logits: Tensor, valid: Tensor, context: Tensor) -> Aggregated:
+        """See ``Aggregation.aggregate``."""
+        scores = at_least_float32(self.relevance_score(features))  # (B, N)
+        relevance = torch.where(valid, scores.sigmoid(), 0)
+        # Divided in log space: there is a sum even where every sigmoid underflows.
+        weights = torch.where(valid, F.logsigmoid(scores), -torch.inf).softmax(dim=1)
+        suppressed = at_least_float32(self.classifier(features * relevance.unsqueeze(-1).to(features.dtype)))
+        video = topk_mean(suppressed, valid, ratio=self.ratio)
+        return Aggregated(self.segment_log_probs(video), relevance, weights, suppressed)
+
+    def auxiliary_loss(self, features: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+        """The base branch's loss with background on, and what background off adds to the suppressed branch's.
+
+        Single-label, the log-probabilities of the result are given that the video is no background, so that
+        ``- log(1 - p[background])`` beside them is the suppressed branch's loss over K + 1 classes. Multi-label, it is
+        one class's share, a K-th, of the mean.
+        """
+        features = zero_invalid(features, valid)
+        relevance = torch.where(valid, at_least_float32(self.relevance_score(features)).sigmoid(), 0)
+        base = self._log_probs(features, valid)  # (B, K + 1)
+        suppressed = self._log_probs(features * relevance.unsqueeze(-1).to(features.dtype), valid)
+        with_background = torch.cat([labels, torch.ones_like(labels[:, :1])], dim=1)
+        off = -log1mexp(suppressed[:, -1]).mean()
+        if self.multilabel:
+            return video_bce(base, with_background) + off / labels.shape[1]
+        return video_nll(base, with_background) + off
+
+    def _log_probs(self, features: Tensor, valid: Tensor) -> Tensor:
+        """``(B, N, E)`` to ``(B, K + 1)``, background last."""
+        logits = torch.cat([self.classifier(features), self.background(features)], dim=-1)
+        return self.segment_log_probs(topk_mean(at_least_float32(logits), valid, ratio=self.ratio))
