@@ -40,6 +40,7 @@ from actionpool.cli_common import (
 from actionpool.cli_features import extract, splice
 from actionpool.cli_flow import flow
 from actionpool.cli_show import plot, report
+from actionpool.cli_view import view
 from actionpool.errors import ActionPoolError, UsageError
 
 app = typer.Typer(
@@ -252,11 +253,19 @@ def evaluate(
 @app.command()
 def predict(
     run: Run,
-    sources: Annotated[list[str], typer.Argument(help="Videos, folders, or patterns such as 'clips/*.mp4'.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Videos, folders, patterns such as 'clips/*.mp4'; also features.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the predictions.")],
     views: Views = None,
     fuse: Fuse = None,
     fusion: Fusion = "1:1.5",
+    segment_seconds: Annotated[
+        float | None, typer.Option(help="Walk through each video from end to end in segments so long, and say when.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Of the network that computed the features of the training, if it was moved.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="localize.NAME=value: how intervals are found, as often as needed."),
@@ -296,6 +305,8 @@ def predict(
         views=views,
         fuse=fuse,
         fusion=fusion,
+        segment_seconds=segment_seconds,
+        weights=weights,
         settings=settings or (),
         annotate=annotate,
         saliency=saliency,
@@ -326,6 +337,7 @@ app.command()(splice)
 app.command()(flow)
 app.command()(ablate)
 app.command()(report)
+app.command()(view)
 app.add_typer(plot)
 
 

@@ -37,6 +37,8 @@ class SaliencyTrack:
 
     Attributes:
         view: what the maps are and which rectangle of the frame they cover.
+        times_seconds: ``(S,)`` ascending, of the maps.
+        maps: ``(S, h, w)`` in multiples of an even share.
         top: of the scale, in multiples of an even share: the median of the maps' peaks.
 
     Raises:
@@ -56,19 +58,19 @@ class SaliencyTrack:
         parts = (np.arange(num_steps) + 0.5) / num_steps
         times = (stretches[:, :1] + (stretches[:, 1:] - stretches[:, :1]) * parts).ravel()  # (N t,)
         order = np.argsort(times, kind="stable")
-        self._times = times[order]
-        self._maps = maps.reshape(-1, *maps.shape[2:])[order] * (maps.shape[2] * maps.shape[3])
+        self.times_seconds = times[order]
+        self.maps = maps.reshape(-1, *maps.shape[2:])[order] * (maps.shape[2] * maps.shape[3])
         # The usual peak, not the highest: one very sharp map would leave all others clear.
-        self.top = max(LEAST_TOP, float(np.median(self._maps.max(axis=(1, 2)))))
+        self.top = max(LEAST_TOP, float(np.median(self.maps.max(axis=(1, 2)))))
 
     def at(self, seconds: float) -> NDArray[np.float32]:
         """The map ``(h, w)`` at a time, in multiples of an even share."""
-        after = int(np.searchsorted(self._times, seconds))
-        if after == 0 or after == len(self._times):
-            return np.asarray(self._maps[min(after, len(self._times) - 1)], np.float32)
-        before, gap = self._times[after - 1], self._times[after] - self._times[after - 1]
+        after = int(np.searchsorted(self.times_seconds, seconds))
+        if after == 0 or after == len(self.times_seconds):
+            return np.asarray(self.maps[min(after, len(self.times_seconds) - 1)], np.float32)
+        before, gap = self.times_seconds[after - 1], self.times_seconds[after] - self.times_seconds[after - 1]
         share = (seconds - before) / gap if gap > 0 else 0.0
-        return np.asarray((1 - share) * self._maps[after - 1] + share * self._maps[after], np.float32)
+        return np.asarray((1 - share) * self.maps[after - 1] + share * self.maps[after], np.float32)
 
     def heat_at(self, seconds: float) -> NDArray[np.float32]:
         """The same on a scale from 0 (an even share, or less) to 1 (``top``)."""

@@ -1,0 +1,94 @@
+"""Start the viewer: an address on this machine that only who sees it printed can open."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+
+from actionpool.errors import UsageError
+from actionpool.viewer.library import Library, find_predictions
+from actionpool.viewer.uploads import Recognise, UploadLimits, UploadQueue
+
+
+def view(
+    folder: str | Path,
+    *,
+    videos: str | Path | None = None,
+    port: int = 0,
+    recognise: Recognise | None = None,
+    limits: UploadLimits | None = None,
+    open_browser: bool = False,
+    on_ready: Callable[[str, int], None],
+) -> None:
+    """Serve predictions to a browser on this machine until interrupted.
+
+    Args:
+        folder: what ``predict -o`` wrote, a run that holds ``predictions``, or one prediction file.
+        videos: a folder in which to look for videos that moved.
+        port: 0 = any free one.
+        recognise: allows uploads, and what is done with them; None = no uploads.
+        limits: of uploads.
+        open_browser: open the address.
+        on_ready: receives the address with its token, and the number of predictions, when the server listens.
+
+    Raises:
+        UsageError: there are no predictions, the port is taken, or FastAPI is not installed.
+    """
+    try:
+        import uvicorn
+
+        from actionpool.viewer.app import create_app
+        from actionpool.viewer.playable import PlayableCopies
+    except ImportError as error:
+        raise UsageError(f"the viewer needs {error.name}: pip install 'actionpool[viewer]'") from None
+    root = Path(folder)
+    try:
+        paths = find_predictions(root)
+    except UsageError:
+        if recognise is None or not root.is_dir():
+            raise
+        paths = []
+    if videos is not None and not Path(videos).is_dir():
+        raise UsageError(f"--videos {videos} is no folder")
+    library = Library(root, paths, videos=Path(videos) if videos is not None else None)
+    token = secrets.token_urlsafe(24)
+    with _listen(port) as listener:
+        port = listener.getsockname()[1]
+        copies = PlayableCopies()
+        uploads = UploadQueue(library, recognise, limits or UploadLimits()) if recognise is not None else None
+        app = create_app(library, token=token, port=port, copies=copies, uploads=uploads)
+        # h11 alone: the standard parser of HTTP/1.1, in Python, refuses what is not quite HTTP.
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, http="h11", ws="none", lifespan="off",
+            timeout_graceful_shutdown=2,
+        )  # fmt: skip
+        address = f"http://127.0.0.1:{port}/?token={token}"
+        try:
+            library.start()
+            on_ready(address, len(library))
+            if open_browser:
+                webbrowser.open(address)
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            library.stop()
+            copies.close()
+            if uploads is not None:
+                uploads.close()
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"port {port} cannot be used: {error.strerror}; leave --port out for any free one") from None
+    except OverflowError:
+        listener.close()
+        raise UsageError(f"--port {port}: expected 0 to 65535") from None
+    return listener
