@@ -10,7 +10,8 @@ import torch
 from actionpool.checkpoint import load
 from actionpool.errors import DataError, UsageError
 from actionpool.evaluation.evaluate import evaluate
-from actionpool.prediction import find_videos, predict
+from actionpool.prediction import predict
+from actionpool.prediction_sources import find_videos
 from actionpool.scoring import with_views
 from actionpool.video.reader import VideoReader
 from actionpool.video_prediction import VideoPrediction, read_curves, read_prediction

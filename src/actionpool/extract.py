@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from actionpool.config import (
     SamplingConfig,
     TransformConfig,
     override,
+    parse_config,
 )
 from actionpool.data.features import FeatureRecipe, FeatureType
 from actionpool.data.sources import Example, Source, read_source
@@ -120,7 +121,7 @@ def extract(
         precision=precision,
     )
     return extract_features(
-        extractor,
+        replace(extractor, network=_where(str(backbone), config)),
         source,
         Path(output),
         batch_size=batch_size,
@@ -216,6 +217,79 @@ def _network(
     loaded = load_weights(backbone, config.model.backbone, allow_pickle=config.train.allow_pickle_weights)
     tell(loaded or f"Warning: {name} has random weights; name some with --weights.")
     return config, backbone, build_pooling(config.model.pooling, backbone.out_channels)
+
+
+def _where(name: str, config: Config) -> str | None:
+    """Where the weights of the network are, for one who wants them again: a run, a file, or a library's name."""
+    weights = str(Path(name).absolute()) if Path(name).exists() else getattr(config.model.backbone, "weights", None)
+    return str(Path(weights).absolute()) if weights is not None and Path(weights).exists() else weights
+
+
+def extractor_by_recipe(
+    recipe: FeatureRecipe, network: str | Path | None, *, device: Device = "auto", say: Say | None = None
+) -> Extractor:
+    """The network that computed some features, ready to compute the same of another video.
+
+    Args:
+        recipe: of the features.
+        network: where its weights are: a file, a library's name for them, or a run; None = it had random ones.
+        device: where it runs.
+        say: receives sentences for the user.
+
+    Raises:
+        UsageError: the weights are not there, are others, or this version would compute other features.
+        CheckpointError: they are of another network.
+    """
+    name = recipe.backbone.get("name", "unknown")
+    of = f"the features that the run learned from were computed by '{name}' with weights {recipe.weights_hash[:8]}"
+    try:
+        config = parse_config(_sections(recipe))
+    except ConfigError as error:
+        raise UsageError(f"{of}, which this version does not know ({error}); extract again and train on that") from None
+    where = None if network is None else Path(network)
+    run = where is not None and where.is_dir()
+    if where is not None and not where.exists() and (where.is_absolute() or where.suffix):
+        raise UsageError(f"{of}, and there is no {where}; say where they are with --weights FILE (or the run's folder)")
+    if run:
+        model = load(str(where))
+        backbone, pooling = model.recognizer.backbone, model.recognizer.pooling
+    else:
+        settings = [] if network is None else [f"model.backbone.weights={json.dumps(str(network))}"]
+        part = override(config, settings).model.backbone
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # as for extraction without weights
+            backbone = build_backbone(part)
+        loaded = load_weights(backbone, part)
+        if loaded is not None:
+            (say or (lambda sentence: None))(loaded)
+        pooling = build_pooling(config.model.pooling, backbone.out_channels)
+    kept = None if recipe.pooling is None else pooling
+    if hash_of_weights(backbone, kept) != recipe.weights_hash:
+        there = "random weights of this version" if network is None else f"those in {network}"
+        raise UsageError(f"{of}, and {there} are others; give the right ones with --weights FILE (or the run's folder)")
+    windows = WindowSettings(
+        recipe.frames_per_clip,
+        recipe.frame_stride,
+        recipe.clips_per_segment,
+        recipe.segment_seconds,
+        recipe.num_segments,
+    )
+    made = make_extractor(
+        config, backbone, kept, windows=windows, dtype=recipe.dtype, device=device, precision=recipe.precision
+    )
+    differing = made.recipe.differences(recipe)
+    if differing:
+        raise UsageError(f"{of}, and this version would compute others ({'; '.join(differing)}); extract again")
+    return made
+
+
+def _sections(recipe: FeatureRecipe) -> dict[str, Any]:
+    """The part of a configuration that a recipe is."""
+    return {
+        "model": {"backbone": recipe.backbone, "pooling": recipe.pooling or {"name": "average"}},
+        "sampling": {"edge": recipe.edge},
+        "transform": recipe.transform,
+    }
 
 
 def _read(data: str | Path, format: str, videos: str | Path | None, kind: Kind | None) -> Source:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from actionpool.checkpoint import TrainedRecognizer
-from actionpool.config import DFPConfig, SamplingConfig
+from actionpool.config import DFPConfig, FeaturesBackbone, SamplingConfig, TransformConfig
 from actionpool.data.datasets import VideoDataset
 from actionpool.data.feature_dataset import FeatureDataset, open_dataset
+from actionpool.data.feature_folder import recipe_in_words
 from actionpool.data.flow_dataset import reading_flow_from
 from actionpool.data.sources import Example
-from actionpool.data.sources.base import VIDEO_SUFFIXES
+from actionpool.data.transforms import normalised
 from actionpool.data.view import centre_view
 from actionpool.detecting import Localizer, make_localizer
+from actionpool.device import Device, Precision
 from actionpool.errors import UsageError
 from actionpool.files import write_csv
 from actionpool.fusion import Stream, open_streams, score_streams
 from actionpool.gradcam import SpatialMaps, check_available, grad_cam
-from actionpool.scoring import VideoScore, with_views
+from actionpool.prediction_sources import Targets, find_targets, shown_path
+from actionpool.scoring import VideoScore, views_in_words, with_views
 from actionpool.values import Failure
 from actionpool.video_prediction import (
     Curves,
+    LabelledInterval,
     ModelReference,
     ScoredInterval,
     Segment,
@@ -32,6 +35,7 @@ from actionpool.video_prediction import (
     VideoPrediction,
     write_prediction,
 )
+from actionpool.whole_videos import open_extractor, score_whole_videos
 
 Say = Callable[[str], None]
 
@@ -53,6 +57,17 @@ class PredictedVideo:
     reason: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Compute:
+    """Where and how the network runs; as for ``predict``."""
+
+    device: Device
+    precision: Precision
+    compiled: bool
+    batch_size: int
+    num_workers: int | None
+
+
 def predict(
     run: str | Path | TrainedRecognizer,
     sources: str | Path | Sequence[str | Path],
@@ -61,6 +76,8 @@ def predict(
     views: str | None = None,
     fuse: str | Path | None = None,
     fusion: str = "1:1.5",
+    segment_seconds: float | None = None,
+    weights: str | Path | None = None,
     settings: Iterable[str] = (),
     annotate: bool = False,
     saliency: bool = False,
@@ -75,17 +92,24 @@ def predict(
 ) -> list[PredictedVideo]:
     """Recognise the actions of videos: what, when and why.
 
-    A run of untrimmed video says when: its detections. A run of trimmed clips does so where ``settings`` ask for it. A
-    run that reads optical flow computes what it needs of it.
+    A run of untrimmed video says when: its detections. A run of trimmed clips does so where ``segment_seconds`` or
+    ``settings`` ask for it. A run on features computes those of a new video by the recipe of its training; memory does
+    not grow with the length of the video but for a vector a segment. A run that reads optical flow computes what it
+    needs of it.
 
     Args:
         run: a run folder, or what ``load`` returned.
-        sources: files, folders (searched for videos) or glob patterns.
+        sources: files, folders (searched for videos) or glob patterns; for a run on features also a folder of features,
+            or feature files.
         output: a folder for the predictions; None writes nothing.
         views: ``CLIPSxCROPS`` a video; None = the run's own.
         fuse: a second run of the same classes, as one on optical flow: the two runs' probabilities are averaged. Curves
             and maps are those of ``run``.
         fusion: weights of ``run`` and ``fuse``.
+        segment_seconds: walk through each video from end to end in segments of this length, however long it is, and say
+            when: for runs on videos, which else look at so many clips as they were tested on.
+        weights: for a run on features and new videos: the weights of the network that computed them (a file, or a run),
+            where they are no longer where they were.
         settings: ``localize.NAME=value`` over the run's own way to find intervals (fitted by ``tune``, or as it was
             trained).
         annotate: also write each video with its label burnt in.
@@ -105,32 +129,35 @@ def predict(
         CheckpointError: a run cannot be loaded.
     """
     streams = open_streams(run, fuse, fusion=fusion)
-    videos = find_videos([sources] if isinstance(sources, str | Path) else sources)
+    targets = find_targets([sources] if isinstance(sources, str | Path) else sources, streams[0].model)
     folder = None if output is None else Path(output)
     tell: Say = say or (lambda sentence: None)
     knobs = tuple(settings)
-    localizer = make_localizer(streams[0].model, knobs) if wants_detections(streams, knobs) else None
+    wanted = wants_detections(streams, knobs) or segment_seconds is not None
+    localizer = make_localizer(streams[0].model, knobs) if wanted else None
     if localizer is not None:
         tell(f"Intervals are found by {localizer.origin}.")
+    compute = _Compute(device, precision, compiled, batch_size, num_workers)
+    reads_features = isinstance(streams[0].model.config.model.backbone, FeaturesBackbone)
+    if segment_seconds is not None or (reads_features and targets.features is None):
+        if views is not None or saliency or overlay:
+            raise UsageError(
+                "--views, --saliency and --overlay are for runs that look at some clips of a video; this one is walked "
+                "through from end to end: leave them out"
+            )
+        plan = _plan_walk(streams, targets, segment_seconds, weights, compute, tell)
+    else:
+        if weights is not None:
+            raise UsageError("--weights: nothing here needs the weights of another network; leave the option out")
+        plan = _plan_views(streams, targets, views, saliency or overlay, compute)
     results = []
-    for result, curves in _predictions(
-        streams,
-        videos,
-        views=views,
-        localizer=localizer,
-        saliency=saliency or overlay,
-        device=device,
-        precision=precision,
-        compiled=compiled,
-        batch_size=batch_size,
-        num_workers=num_workers,
-    ):
+    for result, curves in _predictions(streams, targets, plan, localizer):
         if folder is not None and result.prediction is not None and curves is not None:
             write_prediction(folder / f"{result.name}.json", result.prediction, curves)
             _write_videos(result.path, result.prediction, curves, folder / result.name, annotate, overlay)
         results.append(result)
         if on_result is not None:
-            on_result(result, len(results), len(videos))
+            on_result(result, len(results), len(targets.examples))
     if folder is not None:
         _write_summary(folder / "summary.csv", results)
     if localizer is not None:
@@ -166,132 +193,152 @@ def _write_videos(
         write_overlay(video, prediction, curves, stem.with_name(f"{stem.name}.overlay.mp4"))
 
 
-def find_videos(sources: Sequence[str | Path]) -> list[tuple[Path, str]]:
-    """Expand files, folders and patterns.
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How the videos are looked at.
 
-    Returns:
-        ``(path, name)`` of each video once; names are unique, relative to the folder searched, ``/`` between parts.
-
-    Raises:
-        UsageError: a source matches nothing.
+    Attributes:
+        scores: of each video, as they come.
+        views: in one word.
+        transform: of the frames, for the place of the maps.
+        explain: puts Grad-CAM in the place of attention; None = no maps but the network's own.
     """
-    found: dict[Path, str] = {}
-    for source in map(str, sources):
-        path = Path(source)
-        if path.is_dir():
-            names = {p: p.relative_to(path).as_posix() for p in sorted(path.rglob("*")) if _is_video(p)}
-            if not names:
-                raise UsageError(f"{source} holds no video; known suffixes: {' '.join(sorted(VIDEO_SUFFIXES))}")
-        elif path.exists():
-            names = {path: path.name}
-        else:
-            matches = [Path(match) for match in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207
-            names = {p: p.name for p in matches if p.is_file()}
-            if not names:
-                raise UsageError(f"{source} is no file, no folder, and matches nothing; check the name")
-        for p, name in names.items():
-            found.setdefault(p, name)
-    taken: set[str] = set()
-    unique = []
-    for p, name in found.items():
-        candidate, number = name, 2
-        while candidate in taken:
-            candidate, number = f"{name}.{number}", number + 1
-        taken.add(candidate)
-        unique.append((p, candidate))
-    return unique
+
+    scores: Iterator[VideoScore | Failure]
+    views: str
+    transform: TransformConfig
+    explain: Callable[[VideoScore], SpatialMaps] | None = None
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+def _plan_views(
+    streams: Sequence[Stream], targets: Targets, views: str | None, saliency: bool, compute: _Compute
+) -> _Plan:
+    """Segments as the run was tested on them: some of a video's frames, or rows of feature files."""
+    model = streams[0].model
+    samplings = [with_views(stream.model.config, views) for stream in streams]
+    datasets = [_dataset(s.model, targets, sampling) for s, sampling in zip(streams, samplings, strict=True)]
+    scores = score_streams(
+        streams,
+        datasets,
+        device=compute.device,
+        precision=compute.precision,
+        compiled=compute.compiled,
+        batch_size=compute.batch_size,
+        num_workers=compute.num_workers,
+    )
+    has_attention = isinstance(model.config.model.pooling, DFPConfig)
+    explain = _explainer(model, targets, samplings[0]) if saliency and not has_attention else None
+    words = views_in_words(model.config, samplings[0])
+    return _Plan((score.fused for score in scores), words, model.config.transform, explain)
+
+
+def _plan_walk(
+    streams: Sequence[Stream],
+    targets: Targets,
+    segment_seconds: float | None,
+    weights: str | Path | None,
+    compute: _Compute,
+    tell: Say,
+) -> _Plan:
+    """Segments one after the other over the whole video."""
+    if len(streams) > 1:
+        raise UsageError(
+            "--fuse: videos that are walked through from end to end are predicted by one run; leave it out"
+        )
+    model = streams[0].model
+    extractor = open_extractor(
+        model,
+        segment_seconds=segment_seconds,
+        weights=weights,
+        device=compute.device,
+        precision=compute.precision,
+        say=tell,
+    )
+    if segment_seconds is None:
+        words = views_in_words(model.config, model.config.sampling)
+        tell(f"Features are computed as those of the training were: {recipe_in_words(extractor.recipe)}.")
+    else:
+        words = f"segments of {segment_seconds:g} s"
+        tell(f"Each video is looked at from end to end, in {words}.")
+    scores = score_whole_videos(
+        model,
+        extractor,
+        [example.path for example in targets.examples],
+        device=compute.device,
+        precision=compute.precision,
+    )
+    return _Plan(scores, words, extractor.transform)
 
 
 def _predictions(
-    streams: Sequence[Stream],
-    videos: list[tuple[Path, str]],
-    *,
-    views: str | None,
-    localizer: Localizer | None,
-    saliency: bool,
-    device: Literal["auto", "cpu", "cuda"],
-    precision: Literal["auto", "bf16", "fp32"],
-    compiled: bool,
-    batch_size: int,
-    num_workers: int | None,
+    streams: Sequence[Stream], targets: Targets, plan: _Plan, localizer: Localizer | None
 ) -> Iterator[tuple[PredictedVideo, Curves | None]]:
     model = streams[0].model
-    examples = [Example(video=str(p), path=p, labels=(), interval=None, columns={}) for p, _ in videos]
-    samplings = [with_views(stream.model.config, views) for stream in streams]
-    datasets = [_dataset(s.model, examples, sampling) for s, sampling in zip(streams, samplings, strict=True)]
     reference = ModelReference(
         preset=" + ".join(stream.model.config.model.preset for stream in streams),
         weights_hash="+".join(stream.model.weights_hash for stream in streams),
-        views=f"{samplings[0].test_segments}x{samplings[0].test_crops}",
+        views=plan.views,
         task=model.config.model.task,
     )
     settings: dict[str, object] = (
         {"fusion": {stream.name: stream.weight for stream in streams}} if len(streams) > 1 else {}
     )
-    has_attention = isinstance(model.config.model.pooling, DFPConfig)
-    explain = _explainer(model, examples, samplings[0]) if saliency and not has_attention else None
-    scores = score_streams(
-        streams,
-        datasets,
-        device=device,
-        precision=precision,
-        compiled=compiled,
-        batch_size=batch_size,
-        num_workers=num_workers,
-    )
-    for score in (result.fused for result in scores):
-        path, name = videos[score.index]
+    for score in plan.scores:
+        example, name = targets.examples[score.index], targets.names[score.index]
         if isinstance(score, Failure):
-            yield PredictedVideo(path, name, None, score.reason), None
-        else:
-            maps = SpatialMaps(score.spatial, score.temporal)
-            if score.spatial is None and explain is not None:
-                maps = explain(score)
-            curves = Curves(
-                segment_logits=score.segment_logits,
-                relevance=score.relevance,
-                weights=score.weights,
-                spatial=maps.spatial,
-                temporal=maps.temporal,
-            )
-            prediction = _to_prediction(path, score, model, reference, settings, localizer)
-            if maps.spatial is not None:
-                source = "attention" if score.spatial is not None else "grad-cam"
-                view = centre_view(model.config.transform, score.info.width, score.info.height)
-                prediction = prediction.model_copy(update={"spatial": SpatialView(source=source, **view._asdict())})
-            yield PredictedVideo(path, name, prediction, None), curves
+            yield PredictedVideo(example.path, name, None, score.reason), None
+            continue
+        maps = SpatialMaps(score.spatial, score.temporal)
+        if score.spatial is None and plan.explain is not None:
+            maps = plan.explain(score)
+        curves = Curves(
+            segment_logits=score.segment_logits,
+            relevance=score.relevance,
+            weights=score.weights,
+            spatial=maps.spatial,
+            temporal=maps.temporal,
+        )
+        video = shown_path(example, targets.features)
+        prediction = _to_prediction(video, example, score, model, reference, settings, localizer)
+        if maps.spatial is not None and score.info.width and score.info.height:
+            source = "attention" if score.spatial is not None else "grad-cam"
+            view = centre_view(plan.transform, score.info.width, score.info.height)
+            prediction = prediction.model_copy(update={"spatial": SpatialView(source=source, **view._asdict())})
+        yield PredictedVideo(example.path, name, prediction, None), curves
 
 
-def _dataset(
-    model: TrainedRecognizer, examples: Sequence[Example], sampling: SamplingConfig
-) -> VideoDataset | FeatureDataset:
+def _dataset(model: TrainedRecognizer, targets: Targets, sampling: SamplingConfig) -> VideoDataset | FeatureDataset:
     """New videos as a run reads them; nobody has computed their flow before."""
     config = reading_flow_from(model.config, "")
-    return open_dataset(examples, model.classes, config, features=None, training=False, sampling=sampling)
+    # What the labels say of new videos is not asked, and need not be of the run's classes.
+    examples = [replace(example, labels=()) for example in targets.examples]
+    return open_dataset(examples, model.classes, config, features=targets.features, training=False, sampling=sampling)
 
 
 def _explainer(
-    model: TrainedRecognizer, examples: Sequence[Example], sampling: SamplingConfig
+    model: TrainedRecognizer, targets: Targets, sampling: SamplingConfig
 ) -> Callable[[VideoScore], SpatialMaps]:
     """Grad-CAM of each video's most probable class, over the segments and the centre crop that were scored."""
+    if isinstance(model.config.model.backbone, FeaturesBackbone):
+        raise UsageError(
+            "--saliency: the run learned from features and sees no pixels; leave --saliency and --overlay out"
+        )
     check_available()
-    centre = _dataset(model, examples, sampling.model_copy(update={"test_crops": 1}))
+    centre = _dataset(model, targets, sampling.model_copy(update={"test_crops": 1}))
 
     def explain(score: VideoScore) -> SpatialMaps:
         item = centre[score.index]
         if isinstance(item, Failure):  # it could be read a moment ago
             return SpatialMaps(None, None)
-        return grad_cam(model.recognizer, item.clips[0], int(score.log_probs.argmax()))
+        clips = normalised(item.clips[0], model.config.transform)
+        return grad_cam(model.recognizer, clips, int(score.log_probs.argmax()))
 
     return explain
 
 
 def _to_prediction(
-    path: Path,
+    video: str,
+    example: Example,
     score: VideoScore,
     model: TrainedRecognizer,
     reference: ModelReference,
@@ -302,8 +349,7 @@ def _to_prediction(
     if localizer is not None and found is not None:
         settings = {**settings, "localize": localizer.record()}
     return VideoPrediction(
-        # A name that is not valid UTF-8 cannot be written to JSON; its bytes are shown escaped.
-        video=str(path).encode("utf-8", "backslashreplace").decode(),
+        video=video,
         width=score.info.width,
         height=score.info.height,
         fps=score.info.fps,
@@ -321,6 +367,12 @@ def _to_prediction(
                 score=one.score,
             )
             for one in found or ()
+        ),
+        truth=tuple(
+            LabelledInterval(
+                start_seconds=one.interval.start_seconds, end_seconds=one.interval.end_seconds, label=one.label
+            )
+            for one in example.instances
         ),
         settings=settings,
     )

@@ -85,7 +85,7 @@ class VideoPrediction(_Entry):
 
     Attributes:
         video: the path as it was given.
-        width, height, fps, num_frames, duration_seconds: of the file.
+        width, height, fps, num_frames, duration_seconds: of the file; the size is 0 where features do not tell it.
         model: which weights and views.
         classes: K names.
         probabilities: K numbers in the order of ``classes``.
@@ -100,8 +100,8 @@ class VideoPrediction(_Entry):
 
     format: Literal["actionpool-video-prediction-1"] = "actionpool-video-prediction-1"
     video: str
-    width: int = Field(ge=1, le=1 << 16)
-    height: int = Field(ge=1, le=1 << 16)
+    width: int = Field(ge=0, le=1 << 16)
+    height: int = Field(ge=0, le=1 << 16)
     fps: FiniteFloat = Field(ge=0)
     num_frames: int = Field(ge=1, le=1 << 40)
     duration_seconds: Seconds

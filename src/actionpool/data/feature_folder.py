@@ -50,6 +50,8 @@ class FeatureIndex(_Entry):
         source_format: of the data that was extracted.
         kind: trimmed or untrimmed.
         quarantined: videos without features, with the reason.
+        network: where the network's weights were: a file, a library's name for them, or a run. No part of the recipe,
+            which knows the weights themselves: files move.
     """
 
     format: Literal["actionpool-feature-folder-1"] = "actionpool-feature-folder-1"
@@ -59,6 +61,7 @@ class FeatureIndex(_Entry):
     recipe: FeatureRecipe
     examples: tuple[IndexedExample, ...]
     quarantined: dict[str, str] = {}
+    network: str | None = None
 
 
 def file_name(video: str) -> str:
@@ -82,6 +85,7 @@ def write_index(
     recipe: FeatureRecipe,
     files: Mapping[Path, str],
     quarantined: Mapping[Path, str],
+    network: str | None = None,
 ) -> None:
     """Write ``features.json``.
 
@@ -91,6 +95,7 @@ def write_index(
         recipe: of all files.
         files: the path of each video to the feature file's name in the folder.
         quarantined: the path of each video that gave no features, to the reason.
+        network: where its weights were.
     """
     examples = tuple(
         IndexedExample(
@@ -120,6 +125,7 @@ def write_index(
         recipe=recipe,
         examples=examples,
         quarantined={names[path]: shown(reason) for path, reason in quarantined.items()},
+        network=None if network is None else shown(network),
     )
     write_json(folder / INDEX, index.model_dump(mode="json"))
 
@@ -169,7 +175,7 @@ def read_folder(folder: Path) -> Source:
         examples.append(Example(entry.video, path, entry.labels, interval, entry.columns, instances))
     features = _open_all(examples, index)
     notes = [
-        f"features of {index.source_format} data: {_recipe_in_words(index.recipe)}",
+        f"features of {index.source_format} data: {recipe_in_words(index.recipe)}",
         *features.notes,
     ]
     return Source("features", folder, tuple(examples), index.classes, tuple(notes), index.kind, features)
@@ -202,7 +208,7 @@ def _open_all(examples: Iterable[Example], index: FeatureIndex) -> FeatureSet:
                     "extract it again"
                 )
     recipe = common_recipe(files) if files else index.recipe
-    return FeatureSet(videos, problems, recipe)
+    return FeatureSet(videos, problems, recipe, network=index.network)
 
 
 def missing_seconds(features: VideoFeatures) -> float:
@@ -229,7 +235,8 @@ def _inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _recipe_in_words(recipe: FeatureRecipe) -> str:
+def recipe_in_words(recipe: FeatureRecipe) -> str:
+    """How features were computed, for people."""
     length = (
         f"{recipe.num_segments} segments a video"
         if recipe.num_segments is not None

@@ -157,12 +157,14 @@ class FeatureSet:
         problems: videos whose features cannot be used, with the reason.
         recipe: how they were computed; None for packs of others.
         notes: sentences on what was understood.
+        network: where the weights of the network were; None = unknown.
     """
 
     videos: Mapping[str, VideoFeatures]
     problems: Mapping[str, str] = field(default_factory=dict)
     recipe: FeatureRecipe | None = None
     notes: tuple[str, ...] = ()
+    network: str | None = None
 
     @property
     def row_shape(self) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from actionpool.checkpoint import TrainedRecognizer
-from actionpool.config import Config, FeaturesBackbone, SamplingConfig
+from actionpool.config import FeaturesBackbone, SamplingConfig
 from actionpool.data.feature_dataset import check_recipe, open_dataset
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import read_splits
@@ -21,7 +21,7 @@ from actionpool.evaluation.video_map import VideoMapReport, video_map
 from actionpool.files import file_hash, write_csv, write_json
 from actionpool.fusion import Stream, open_streams, score_streams
 from actionpool.run import RunFolder
-from actionpool.scoring import VideoScore, with_views
+from actionpool.scoring import VideoScore, views_in_words, with_views
 from actionpool.values import Failure
 
 Say = Callable[[str], None]
@@ -144,7 +144,7 @@ def evaluate(
         if progress is not None:
             progress(done, len(examples))
     protocols = [_protocol(split, stream, sampling) for stream, sampling in zip(streams, samplings, strict=True)]
-    stem = f"{split}-{_views(streams[0].model.config, samplings[0])}"
+    stem = f"{split}-{views_in_words(streams[0].model.config, samplings[0])}"
     if len(streams) == 1:
         evaluation = Evaluation(fused.report(model, protocols[0]), fused.missing, fused.scored)
     else:
@@ -195,17 +195,9 @@ class _Table:
         return make_report(self.scored, model, protocol=protocol, num_missing=len(self._examples) - len(self.scored))
 
 
-def _views(config: Config, sampling: SamplingConfig) -> str:
-    """What of each video is looked at, in one word."""
-    if isinstance(config.model.backbone, FeaturesBackbone):
-        rows = config.features
-        return "all-rows" if rows.test == "all" else f"{rows.test_segments}-rows"
-    return f"{sampling.test_segments}x{sampling.test_crops}"
-
-
 def _protocol(split: str, stream: Stream, sampling: SamplingConfig) -> str:
     config = stream.model.config
-    views = _views(config, sampling)
+    views = views_in_words(config, sampling)
     how = "" if isinstance(config.model.backbone, FeaturesBackbone) else f" views ({sampling.test_sampler})"
     return f"{split} split, {views}{how}, {config.model.preset}, {stream.model.path.parent.name} weights"
 

@@ -1,0 +1,232 @@
+"""Videos of any length, scored in one stream: each frame is decoded once, and only what the segments say is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actionpool.checkpoint import TrainedRecognizer
+from actionpool.config import FeatureRowsConfig, FeaturesBackbone
+from actionpool.data.feature_sets import edges_of
+from actionpool.data.features import FeatureHeader
+from actionpool.data.sampling import one_of_each_part
+from actionpool.data.transforms import normalised
+from actionpool.data.windows import Windows
+from actionpool.device import Device, Precision, prepare_for_inference, resolve_device, resolve_precision
+from actionpool.errors import DataError, UsageError
+from actionpool.extract import WindowSettings, extractor_by_recipe, make_extractor
+from actionpool.extraction import BATCHES_AHEAD, Begin, Clips, Event, Extractor, Failed, decode_segments, prefetched
+from actionpool.models.pooling import PoolingOutput
+from actionpool.scoring import VideoScore
+from actionpool.timeline import segment_seconds as equal_parts
+from actionpool.values import Failure
+
+T = TypeVar("T")
+
+
+class _Part(NamedTuple):
+    """Some segments of a video after the pooling; float32 on the CPU."""
+
+    features: Tensor  # (S, E)
+    context: Tensor | None  # (S, D)
+    spatial: Tensor | None  # (S, t, h, w)
+    temporal: Tensor | None  # (S, t)
+
+
+@dataclass(frozen=True, slots=True)
+class Walked(Generic[T]):
+    """A video that was seen from its first frame to its last.
+
+    Attributes:
+        header: what a feature file would say of it; without its content's hash.
+        segments_seconds: float64 ``(N, 2)``.
+        parts: what was computed, batch by batch, in order.
+    """
+
+    header: FeatureHeader
+    segments_seconds: NDArray[np.float64]
+    parts: list[T]
+
+
+def walk(
+    extractor: Extractor,
+    videos: Sequence[Path],
+    compute: Callable[[Tensor], T],
+    *,
+    batch_size: int = 8,
+    num_threads: int = 0,
+) -> Iterator[Walked[T] | Failure]:
+    """Decode videos once, from end to end, while something small is computed of their segments.
+
+    Args:
+        extractor: says which segments, and how frames become clips.
+        videos: different files.
+        compute: of segments ``(S, M, C, T, H, W)``; what it returns is all that stays in memory.
+        batch_size: clips at once.
+        num_threads: of the decoder; 0 = all cores.
+
+    Returns:
+        One entry a video, in order; a video that cannot be read fails with a reason.
+    """
+
+    def decode() -> Generator[Event]:
+        for path in videos:
+            yield from decode_segments(extractor, path, str(path), "", batch_size, num_threads)
+
+    by_video = groupby(prefetched(decode(), BATCHES_AHEAD), key=lambda event: event.path)
+    for index, (_, events) in enumerate(by_video):
+        begin = next(events)
+        parts: list[T] = []
+        reason = begin.reason if isinstance(begin, Failed) else None
+        try:
+            for event in events:
+                if isinstance(event, Clips):
+                    parts.append(compute(event.segments))
+                elif isinstance(event, Failed):
+                    reason = event.reason
+        except DataError as error:
+            reason = str(error)
+        if isinstance(begin, Begin) and reason is None:
+            yield Walked(begin.header, begin.segments_seconds, parts)
+        else:
+            yield Failure(index, str(reason))
+
+
+def open_extractor(
+    model: TrainedRecognizer,
+    *,
+    segment_seconds: float | None,
+    weights: str | Path | None = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    say: Callable[[str], None] | None = None,
+) -> Extractor:
+    """What decodes a whole video for a run, and for a run on features computes those.
+
+    Args:
+        model: trained on videos, or on features that ``actionpool extract`` wrote.
+        segment_seconds: length of a segment, for a run on videos; features have their own.
+        weights: of the network of the features, where they are no longer where they were.
+        device, precision: where and how the run's own network works; features are computed as they were.
+        say: receives sentences for the user.
+
+    Raises:
+        UsageError: an option that does not fit the run, features that nobody knows how to compute, or weights that are
+            not there or others.
+        ConfigError: the network does not read RGB frames.
+    """
+    if not isinstance(model.config.model.backbone, FeaturesBackbone):
+        if weights is not None:
+            raise UsageError("--weights: the run has its own backbone with its weights; leave the option out")
+        if segment_seconds is None:
+            raise UsageError("a run on videos walks through them in segments of a length; say it (--segment-seconds)")
+        windows = WindowSettings(segment_seconds=segment_seconds)
+        return make_extractor(
+            model.config, model.recognizer.backbone, None, windows=windows, device=device, precision=precision
+        )
+    rows = model.config.features
+    if segment_seconds is not None:
+        raise UsageError("--segment-seconds: the run learned from features, whose segments have a length; leave it out")
+    if rows.recipe is None:
+        raise UsageError(
+            "this run learned from features that 'actionpool extract' did not write, so how to compute those of a new "
+            "video is not known. Give it features that were made in the same way ('actionpool predict RUN FEATURES', "
+            "'actionpool eval RUN FEATURES'), or compute your own with 'actionpool extract DATA -o FEATURES --backbone "
+            "NAME' and train on those"
+        )
+    extractor = extractor_by_recipe(rows.recipe, weights or rows.network, device=device, say=say)
+    return replace(extractor, choose=None if rows.test == "all" else _uniform(rows))
+
+
+def score_whole_videos(
+    model: TrainedRecognizer,
+    extractor: Extractor,
+    videos: Sequence[Path],
+    *,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> Iterator[VideoScore | Failure]:
+    """Score videos from end to end; memory grows by a feature vector a segment, and by nothing else.
+
+    Args:
+        model: its recogniser is moved and cast in place.
+        extractor: from ``open_extractor``.
+        videos: different files.
+        device, precision: where and how the network runs.
+
+    Returns:
+        One entry a video, in order; for a run on features the same numbers as for their files.
+    """
+    on = resolve_device(device)
+    prepare_for_inference(model.recognizer, on, resolve_precision(precision, on))
+    recognizer = model.recognizer
+    networks = (recognizer.backbone, recognizer.pooling, recognizer.aggregation)
+    dtype = next(parameter.dtype for part in networks for parameter in part.parameters())
+    reads_features = isinstance(model.config.model.backbone, FeaturesBackbone)
+
+    @torch.inference_mode()
+    def pool(segments: Tensor) -> _Part:
+        if reads_features:
+            segments = _as_stored(extractor, segments)
+        pooled, context = recognizer.pool(normalised(segments.to(on), extractor.transform, dtype))
+        parts = (pooled.features, context, pooled.spatial, pooled.temporal)
+        return _Part(*(None if part is None else part.float().cpu() for part in parts))  # type: ignore[arg-type]
+
+    for index, walked in enumerate(walk(extractor, videos, pool)):
+        yield walked if isinstance(walked, Failure) else _score(model, index, walked, on)
+
+
+def _as_stored(extractor: Extractor, segments: Tensor) -> Tensor:
+    """The features of segments as a file would give them back: ``(S, 1, D, t, h, w)``."""
+    with np.errstate(over="ignore"):
+        rows = extractor.rows(segments).astype(extractor.recipe.dtype)
+    if not np.isfinite(rows).all():
+        raise DataError(f"the network's features are not finite in {extractor.recipe.dtype}")
+    return torch.from_numpy(rows.reshape(*rows.shape[:2], *(rows.shape[2:] or (1, 1, 1))))[:, None]
+
+
+@torch.inference_mode()
+def _score(model: TrainedRecognizer, index: int, walked: Walked[_Part], on: torch.device) -> VideoScore:
+    features, context, spatial, temporal = (
+        None if column[0] is None else torch.cat([part for part in column if part is not None])
+        for column in zip(*walked.parts, strict=True)
+    )
+    if features is None:
+        raise TypeError("a pooling returns features")
+    pooled = PoolingOutput(features[None].to(on), None, None, None)
+    valid = torch.ones(1, len(features), dtype=torch.bool, device=on)
+    output = model.recognizer.aggregate(pooled, valid, None if context is None else context[None].to(on))
+
+    def own(rows: Tensor) -> Tensor:
+        """Of the one video; no memory is shared, since relevance may be the weights."""
+        return rows[0].float().cpu().clone()
+
+    return VideoScore(
+        index=index,
+        info=walked.header.info,
+        log_probs=own(output.log_probs),
+        segment_logits=own(output.segment_logits),
+        relevance=own(output.relevance),
+        weights=own(output.weights),
+        segments_seconds=torch.from_numpy(walked.segments_seconds),
+        spatial=spatial,
+        temporal=temporal,
+    )
+
+
+def _uniform(rows: FeatureRowsConfig) -> Callable[[Windows], Windows]:
+    """The rows that a test on features takes, chosen before anything is decoded."""
+
+    def choose(windows: Windows) -> Windows:
+        chosen = one_of_each_part(len(windows.frames), rows.test_segments)
+        return Windows(windows.frames[chosen], equal_parts(edges_of(windows.segments_seconds), len(chosen)))
+
+    return choose
