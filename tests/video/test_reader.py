@@ -478,6 +478,11 @@ def test_a_file_that_ends_long_before_its_declared_duration(tmp_path: Path) -> N
     whole = encode(tmp_path / "a.flv", "libx264", num_frames=150)
     content = whole.read_bytes()
     whole.write_bytes(content[: len(content) // 3])
+    assert "is truncated: the last part begins at byte " in _refusal(whole)
+    end = 13  # FLV: a head, then tags with their length
+    while end < len(content) // 3:
+        end += 11 + int.from_bytes(content[end + 1 : end + 4], "big") + 4
+    whole.write_bytes(content[:end])
     assert "is truncated: its frames end after " in _refusal(whole)
 
 

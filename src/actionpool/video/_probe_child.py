@@ -92,6 +92,8 @@ def _probe(path: Path, limits: DecodeLimits, mode: str, num_threads: int) -> dic
     except Exception as error:  # noqa: BLE001 - the boundary: whatever a file does is its reason
         answer["reason"] = f"cannot be read: {type(error).__name__}: {error}"
     try:
+        if not path.is_file():
+            return answer  # opening a pipe would wait for who writes to it
         with path.open("rb") as file:
             answer["content_hash"] = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, MemoryError):

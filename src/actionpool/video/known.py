@@ -13,12 +13,13 @@ from actionpool.errors import VideoError
 from actionpool.video.decoder import Decoder, Turn, turn_of
 from actionpool.video.index import NO_TIME, FrameIndex, PacketTable, can_order_by_pts, index_by_output, index_by_pts
 from actionpool.video.limits import DecodeLimits, VideoInfo
-from actionpool.video.structure import read_structure
+from actionpool.video.mp4_header import header_contradiction
+from actionpool.video.soundness import follow_parts, is_empty_mpeg4, time_bits_mpeg4
+from actionpool.video.structure import Structure, read_structure
 
 # AVI stores no presentation times; with reordering codecs FFmpeg's guess at them is wrong (H.264) or partial.
 _NO_PTS_FORMATS = frozenset({"avi"})
-# An MPEG-4 picture of so few bytes says only "nothing new": a decoder gives no frame for it.
-_NOT_CODED_BYTES = 16
+_SMALL_PACKET = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +47,21 @@ def look_through(decoder: Decoder, path: Path, limits: DecodeLimits) -> Known:
     """
     stream, container = decoder.stream, decoder.container
     limits.check_duration(str(path), (container.duration or 0) / 1e6)
-    table, last_duration = _list_packets(decoder, path, limits)
+    table, empty, last_duration = _list_packets(decoder, path, limits)
     fps = float(stream.average_rate or stream.guessed_rate or 25)
     codec, time_base = decoder.context.codec.name, stream.time_base
     reorders = bool(decoder.context.has_b_frames)
     has_pts = not (container.format.name in _NO_PTS_FORMATS and reorders)
-    is_plain = codec != "mpeg4" or min(table.size) > _NOT_CODED_BYTES
-    by_pts = has_pts and is_plain and can_order_by_pts(table, reorders=reorders)
-    first, output, interlaced = _decode(decoder, only_first=by_pts)
+    by_pts = has_pts and not empty and can_order_by_pts(table, reorders=reorders)
+    first, output, second_fields = _decode(decoder, only_first=by_pts)
     if first is None:
         why = f" ({decoder.failure})" if decoder.failure else ""
         raise VideoError(f"{path}: is damaged: none of its {len(table)} frames can be decoded{why}; get it again")
+    num_skipped = 0
     if by_pts:
         index = index_by_pts(table)
     else:
-        _check_none_lost(path, table, output, interlaced, codec, decoder.failure)
+        num_skipped = _check_none_lost(path, table, output, second_fields | empty, decoder.failure, reorders=reorders)
         index = index_by_output(table, output, has_pts=has_pts, fallback_fps=fps)
     turn = turn_of(first)
     seconds = index.timestamps_seconds
@@ -76,19 +77,30 @@ def look_through(decoder: Decoder, path: Path, limits: DecodeLimits) -> Known:
         rotation=turn.rotation,
         codec=codec,
         container=container.format.name,
+        num_skipped=num_skipped,
     )
     _check_duration(path, decoder, info)
     return Known(info, index, turn, by_pts)
 
 
-def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[PacketTable, int]:
-    """All packets in file order, and the duration of the one shown last; VideoError where the file stops early."""
+def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[PacketTable, set[int], int]:
+    """All packets in file order, those that say "nothing new", and the duration of the one shown last.
+
+    Raises:
+        VideoError: the file stops early, or has gaps.
+    """
     table = PacketTable(decoder.stream.time_base)
-    is_vp8 = decoder.context.codec.name == "vp8"
+    is_vp8, is_mpeg4 = (decoder.context.codec.name == name for name in ("vp8", "mpeg4"))
+    empty: set[int] = set()
+    time_bits: int | None = None
     num_damaged, last_pts, last_duration = 0, None, 0
     while (packet := decoder.next_packet()) is not None:
         # VP8 stores pictures that are only referred to as packets of their own; a bit of the first byte says so.
         is_shown = not packet.is_discard and not (is_vp8 and not bytes(packet)[0] & 0x10)
+        if is_mpeg4 and len(table) == 0:
+            time_bits = time_bits_mpeg4((decoder.context.extradata or b"") + bytes(packet))
+        if is_mpeg4 and packet.size < _SMALL_PACKET and is_empty_mpeg4(bytes(packet), time_bits):
+            empty.add(len(table))
         table.append(packet.pts, packet.dts, packet.size, is_key=packet.is_keyframe, is_shown=is_shown)
         if last_pts is None or (packet.pts is not None and packet.pts > last_pts):
             last_pts, last_duration = packet.pts, packet.duration or 0
@@ -103,51 +115,90 @@ def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[P
             f"{path}: is truncated: only {structure.size} of {structure.announced} bytes and {frames} are there; "
             "get it again"
         )
+    _check_sound(path, decoder, structure, table, num_damaged)
     if decoder.failure:
         raise VideoError(
             f"{path}: is damaged: reading stops after {num_whole} frames ({decoder.failure}); get it again"
         )
     if len(table) == 0:
         raise VideoError(f"{path}: holds no frame: its video stream is empty; remove it from the list")
-    return table, last_duration
+    return table, empty, last_duration
+
+
+def _check_sound(path: Path, decoder: Decoder, structure: Structure, table: PacketTable, num_damaged: int) -> None:
+    """Raise VideoError where frames are missing between others, which FFmpeg passes over."""
+    num_frames = len(table)
+    found = follow_parts(path, structure.kind, structure.size, decoder.stream.id)
+    if found.gap is not None:
+        what = "is truncated: the last part begins" if found.is_cut else "is damaged: the parts of the file do not join"
+        raise VideoError(
+            f"{path}: {what} at byte {found.gap} of {structure.size} ({structure.kind}, {num_frames} frames found); "
+            "get it again"
+        )
+    if num_damaged:
+        raise VideoError(
+            f"{path}: is damaged: {num_damaged} of {num_frames} frames are incomplete (bytes are missing between "
+            "others); get it again"
+        )
+    # The two fields of a picture may come in a part each; lost frames are never that many.
+    if found.num_video is not None and num_frames < found.num_video < 1.9 * num_frames:
+        raise VideoError(f"{path}: is damaged: only {num_frames} of {found.num_video} frames are whole; get it again")
+    # An edit list may hide frames on purpose; one that contradicts the rest of the header may not.
+    num_shown, declared = sum(table.is_shown), decoder.stream.frames
+    contradiction = header_contradiction(path, num_shown) if structure.kind == "MP4" and num_shown < declared else None
+    if contradiction is not None:
+        raise VideoError(
+            f"{path}: is damaged: only {num_shown} of {declared} frames would be shown, and its header contradicts "
+            f"itself: {contradiction}; get it again"
+        )
 
 
 def _decode(decoder: Decoder, *, only_first: bool) -> tuple[Any, list[int], set[int]]:
-    """The first frame, the ordinals of all packets that became frames in output order, and the interlaced ones."""
+    """The first frame, the ordinals of all packets that became frames in output order, and of second fields."""
     first: Any = None
     output: list[int] = []
-    interlaced: set[int] = set()
+    second_fields: set[int] = set()
     for ordinal, frame in decoder.everything(1 if only_first else None):
         first = first or frame
         output.append(ordinal)
         if frame.interlaced_frame:
-            interlaced.add(ordinal)
+            second_fields.add(ordinal + 1)
     if first is None and only_first:  # a first packet that gives no frame of its own
         first = next((frame for _, frame in decoder.everything()), None)
-    return first, output, interlaced
+    return first, output, second_fields
 
 
 def _check_none_lost(
-    path: Path, table: PacketTable, output: Iterable[int], interlaced: set[int], codec: str, failure: str
-) -> None:
-    """Raise VideoError where packets gave no frame, other than those that cannot be meant to."""
+    path: Path, table: PacketTable, output: Iterable[int], frameless: set[int], failure: str, *, reorders: bool
+) -> int:
+    """Raise VideoError where packets gave no frame, other than those that cannot be meant to (``frameless``).
+
+    Returns:
+        Packets that no decoder can begin with: before the first key frame, in the file or on the screen.
+    """
     found = set(output)
     first = min(found)
+    missing = [
+        ordinal
+        for ordinal in range(len(table))
+        if ordinal not in found and table.is_shown[ordinal] and ordinal not in frameless
+    ]
+    # The file was cut in the middle of a group; but from a key frame on everything can be decoded.
+    first_key = next((ordinal for ordinal in range(first) if table.is_key[ordinal]), first)
     lost = [
         ordinal
-        for ordinal in range(first, len(table))
-        if ordinal not in found
-        and table.is_shown[ordinal]
-        # Shown before the first frame, from which the decoder could start: the file was cut in the middle of a group.
-        and not NO_TIME < table.pts[ordinal] < table.pts[first]
-        and ordinal - 1 not in interlaced  # the second field of a picture
-        and not (codec == "mpeg4" and table.size[ordinal] <= _NOT_CODED_BYTES)
+        for ordinal in missing
+        if ordinal >= first_key
+        and (
+            ordinal < first or not (reorders and first_key == first and NO_TIME < table.pts[ordinal] < table.pts[first])
+        )
     ]
     if lost:
         why = failure or "the decoder dropped them in silence"
         raise VideoError(
             f"{path}: is damaged: {len(found)} of {len(found) + len(lost)} frames decoded ({why}); get it again"
         )
+    return len(missing)
 
 
 def _check_duration(path: Path, decoder: Decoder, info: VideoInfo) -> None:
@@ -155,7 +206,7 @@ def _check_duration(path: Path, decoder: Decoder, info: VideoInfo) -> None:
     declared = (decoder.container.duration or 0) / 1e6
     # Some containers declare a length, others an end; the later of the two is compared.
     end = max(0.0, info.start_seconds) + info.duration_seconds
-    if len(decoder.container.streams) == 1 and end < 0.9 * declared - 1:
+    if len(decoder.container.streams) == 1 and end < declared - max(0.3, 0.1 * declared):
         raise VideoError(
             f"{path}: is truncated: its frames end after {end:.1f} of the {declared:.1f} seconds that its "
             "header declares; get it again"

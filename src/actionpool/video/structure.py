@@ -60,7 +60,7 @@ def read_structure(path: Path) -> Structure:
         if head[:6] in (b"GIF87a", b"GIF89a"):
             return Structure("GIF", size, _walk_gif(file, size))
     if head[:1] == b"\x47" and head[188:189] == b"\x47" and head[376:377] == b"\x47":
-        return Structure("MPEG-TS", size)
+        return Structure("MPEG-TS", size, -(-size // 188) * 188)
     for magic, kind in ((b"FLV", "FLV"), (b"OggS", "Ogg"), (b"\0\0\1\xba", "MPEG"), (b"\x30\x26\xb2\x75", "ASF")):
         if head.startswith(magic):
             return Structure(kind, size)
