@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -37,6 +38,7 @@ from actionpool.cli_common import (
     progress_bar,
     sayer,
 )
+from actionpool.cli_detection import tune
 from actionpool.cli_features import extract, splice
 from actionpool.cli_flow import flow
 from actionpool.cli_show import plot, report
@@ -54,6 +56,8 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run the command line; exit codes 0 ok, 1 failed, 2 usage, 3 data problem."""
+    # Threads of the network that wait for one another sleep, and leave their core to the processes that decode.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except ActionPoolError as error:
@@ -76,6 +80,7 @@ def check(
     folds: Folds = None,
     fold: Fold = None,
     group: Group = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Tell what DATA is: format, videos, classes, splits, what is broken and why. Trains nothing, changes no video."""
@@ -92,6 +97,7 @@ def check(
             folds=folds,
             fold=fold,
             group=group,
+            settings=settings or (),
             progress=advance,
         )
     if as_json:
@@ -203,6 +209,9 @@ def evaluate(
     against: Annotated[Path | None, typer.Option(help="A second file of detections, compared by bootstrap.")] = None,
     ambiguous: Annotated[Path | None, typer.Option(help="THUMOS14's Ambiguous_test.txt.")] = None,
     exclude: Annotated[Path | None, typer.Option(help="JSON list of videos to leave out, with reasons.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="localize.NAME=value: how RUN's intervals are found.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score RUN on a split of DATA, or a file of detections against its truth; missing videos are reported."""
@@ -233,6 +242,8 @@ def evaluate(
             fuse=fuse,
             fusion=fusion,
             flow=flow,
+            protocol=protocol,
+            settings=settings or (),
             format=format,
             videos=videos,
             device=device,
@@ -248,6 +259,9 @@ def evaluate(
 
         print_evaluation(evaluation.report, evaluation.missing)
         print_streams({**evaluation.streams, "fused": evaluation.report} if evaluation.streams else {})
+        if evaluation.when is not None:
+            print_line(f"\n{evaluation.when.report.text()}\n{evaluation.when.breakdown.text()}")
+            print_line(f"The detections and their truth are in {evaluation.when.folder}.")
 
 
 @app.command()
@@ -263,6 +277,9 @@ def predict(
     segment_seconds: Annotated[
         float | None, typer.Option(help="Walk through each video from end to end in segments so long, and say when.")
     ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="json, csv, srt, vtt, activitynet: some, with commas; json is always there.")
+    ] = "json",
     weights: Annotated[
         Path | None, typer.Option(help="Of the network that computed the features of the training, if it was moved.")
     ] = None,
@@ -285,6 +302,7 @@ def predict(
     """What happens in videos, when and why: a JSON file a video, a summary table, the best on the screen."""
     from actionpool.prediction import PredictedVideo
     from actionpool.prediction import predict as run_predict
+    from actionpool.prediction_outputs import parse_formats
     from actionpool.show.tables import when_in_words
 
     def show(result: PredictedVideo, done: int, total: int) -> None:
@@ -308,6 +326,7 @@ def predict(
         segment_seconds=segment_seconds,
         weights=weights,
         settings=settings or (),
+        formats=parse_formats(formats),
         annotate=annotate,
         saliency=saliency,
         overlay=overlay,
@@ -332,6 +351,7 @@ def predict(
         raise typer.Exit(3)
 
 
+app.command()(tune)
 app.command()(extract)
 app.command()(splice)
 app.command()(flow)
