@@ -72,6 +72,8 @@ def view(
             if open_browser:
                 webbrowser.open(address)
             uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            return  # uvicorn passes on the signal that stopped it; it is how the viewer ends
         finally:
             library.stop()
             copies.close()

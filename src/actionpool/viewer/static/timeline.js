@@ -165,9 +165,9 @@ export class Timeline {
       context.strokeStyle = this.colour("ink");
       context.lineWidth = 1.5;
       const [left, right] = this.ends(chosen);
-      context.strokeRect(left - 0.5, top + CURVE + 3, right - left + 1, BAND + 2);
+      context.strokeRect(left - 0.5, top + CURVE + BAND + 3, right - left + 1, BAND + 2);
       context.fillStyle = this.colour("ink");
-      for (const x of [left, right]) context.fillRect(x - 2, top + CURVE + 1, 4, BAND + 6);
+      for (const x of [left, right]) context.fillRect(x - 2, top + CURVE + BAND + 2, 4, BAND + 4);
       context.lineWidth = 1;
     }
   }
