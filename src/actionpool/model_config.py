@@ -155,9 +155,10 @@ class VSAMConfig(Strict):
     """The video segment attention model (METHODS §2): class-specific scores weighed by class-agnostic relevance."""
 
     name: Literal["vsam"] = "vsam"
-    variant: Literal["auto", "mixture", "multilabel", "two-way"] = Field(
+    variant: Literal["auto", "mixture", "multilabel", "two-way", "best"] = Field(
         "auto", description="auto: mixture, or multilabel where the task is multi-label"
     )
+    ratio: float = Field(0.125, gt=0, le=1, description="for variant best: a class scores the mean of this share")
     normaliser: Literal["softmax", "sigmoid"] = Field("softmax", description="of the relevance, over the segments")
     hidden: int = Field(256, ge=1)
 

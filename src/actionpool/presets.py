@@ -93,6 +93,13 @@ _TSN_FLOW = {
 }
 RECIPES = {**RECIPES, "tsn-flow": merged(RECIPES["tsn"], _TSN_FLOW)}
 
+# Weak supervision of untrimmed video: classes drawn equally, and what each publication adds to its labels. The sizes of
+# the embeddings are ours.
+_WEAK = merged(
+    RECIPES["dfp-vsam"],
+    {"model": {"backbone": "i3d", "pooling": "average"}, "train": {"sampler": "class-balanced"}},
+)
+
 # Whole systems (--model), each with the recipe of its publication.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "gated-c3d": {"model": {"preset": "gated-c3d"}},
@@ -124,6 +131,24 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
                 "aggregation": "datp",
             },
             "sampling": {"frames_per_clip": 1, "frame_stride": 1},
+        },
+    ),
+    "w-talc": merged(
+        _WEAK,
+        {
+            "model": {"preset": "w-talc", "embedding": {"channels": 512, "kernel": 1}, "aggregation": "topk"},
+            "loss": {"co_activity": 1.0},
+        },
+    ),
+    "bas-net": merged(
+        _WEAK,
+        {"model": {"preset": "bas-net", "embedding": {"channels": 512, "kernel": 3}, "aggregation": "bas-net"}},
+    ),
+    "sparse-attention": merged(
+        _WEAK,
+        {
+            "model": {"preset": "sparse-attention", "aggregation": {"name": "attention", "normaliser": "sigmoid"}},
+            "loss": {"sparsity": 0.1},
         },
     ),
 }

@@ -20,6 +20,7 @@ SMALL = {
     "gated-c3d-simple": ["model.pooling.widths=[32]"],
     "dfp-vsam": [],
     "datp": ["model.backbone.network=resnet18"],
+    **{key: ["model.backbone={name: gated-c3d, width: 0.125}"] for key in ["w-talc", "bas-net", "sparse-attention"]},
 }
 SHAPES = {"datp": (1, 64, 64), "dfp-vsam": (8, 32, 32)}
 
@@ -87,7 +88,12 @@ def test_the_compositions():
         "gated-c3d-simple": ("gated-c3d-simple", "grid-mlp", "mean"),
         "dfp-vsam": ("i3d", "dfp", "vsam"),
         "datp": ("tsn", "average", "datp"),
+        "w-talc": ("i3d", "average", "topk"),
+        "bas-net": ("i3d", "average", "bas-net"),
+        "sparse-attention": ("i3d", "average", "attention"),
     }
+    assert preset("w-talc").loss.co_activity == 1
+    assert preset("sparse-attention").loss.sparsity == 0.1
     assert all(preset(name).model.preset == name for name in PRESETS)
 
 

@@ -115,3 +115,51 @@ def test_a_variant_that_contradicts_the_task_says_what_to_use(task, variant, sen
     model = {"task": task, "aggregation": {"name": "vsam", "variant": variant}, "pooling": "average"}
     with pytest.raises(ConfigError, match=sentence):
         build_recognizer(parse_config({"model": model}).model, 4)
+
+
+def test_best_against_loops():
+    aggregation = made(
+        VSAMAggregation, 6, 4, multilabel=True, variant="best", normaliser="sigmoid", hidden=3, ratio=0.5
+    )
+    features = videos(6)
+    score = aggregation.relevance_score
+
+    def naive(rows):
+        relevance = [oracles.sigmoid(oracles.tanh_score(layer(score.hidden), layer(score.score), x)) for x in rows]
+        logits = [oracles.linear(layer(aggregation.classifier), x) for x in rows]
+        k = (len(rows) + 1) // 2
+        p = []
+        for c in range(4):
+            products = [r * oracles.sigmoid(row[c]) for r, row in zip(relevance, logits, strict=True)]
+            p.append(sum(sorted(products, reverse=True)[:k]) / k)
+        return p, relevance, [r / sum(relevance) for r in relevance]
+
+    check_against(aggregation(features, VALID), features, VALID, naive)
+
+
+def test_best_can_be_sure_of_two_classes_that_share_a_video():
+    """A mixture cannot: each of the two has half of the weight."""
+    features = torch.eye(2, dtype=torch.float64)[[0, 0, 1, 1]].unsqueeze(0)
+    valid = torch.ones(1, 4, dtype=torch.bool)
+    for variant, highest in (("multilabel", 0.5), ("best", 1.0)):
+        module = VSAMAggregation(2, 2, multilabel=True, variant=variant, normaliser="sigmoid", hidden=2, ratio=0.5)
+        with torch.no_grad():
+            module.classifier.weight.copy_(40 * torch.eye(2) - 20)
+            module.classifier.bias.zero_()
+            module.relevance_score.hidden.weight.fill_(20)
+            module.relevance_score.score.weight.fill_(20)
+        p = module.double()(features, valid).log_probs.exp()
+        torch.testing.assert_close(p, torch.full((1, 2), highest, dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"variant": "best", "multilabel": True}, "normaliser=sigmoid"),
+        ({"variant": "best", "normaliser": "sigmoid"}, "is for several labels"),
+        ({"ratio": 0.0}, r"ratio=0.0; give a share .* in \(0, 1\]"),
+    ],
+)
+def test_best_of_what_it_is_not_for_is_refused(options, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        VSAMAggregation(6, 4, **options)

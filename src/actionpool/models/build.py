@@ -201,6 +201,7 @@ def build_aggregation(
                 variant=config.variant,
                 normaliser=config.normaliser,
                 hidden=config.hidden,
+                ratio=config.ratio,
             )
         case DATPConfig():
             stage = config.features_from

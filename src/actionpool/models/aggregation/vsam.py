@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from actionpool.errors import ConfigError
 from actionpool.models.aggregation.base import Aggregated, Aggregation, segment_log_weights, weighted_log_mean
+from actionpool.models.aggregation.topk import topk_segments
 from actionpool.models.attention import Normaliser, TanhScore, at_least_float32, start_at_zero
 
-Variant = Literal["auto", "mixture", "multilabel", "two-way"]
+Variant = Literal["auto", "mixture", "multilabel", "two-way", "best"]
 
 
 class VSAMAggregation(Aggregation):
@@ -26,6 +27,10 @@ class VSAMAggregation(Aggregation):
     - ``"two-way"``: ``p[k]`` proportional to ``sum_n r[n] softmax_n(A[., k])[n] f[n, k]`` over k, f the softmax of a
       second class head. Where multi-label, f is its sigmoid, and the products ``r[n] softmax_n(A[., k])[n]`` are
       divided by their sum over n instead, so that each ``p[k]`` is a mean of f of its own.
+    - ``"best"`` (multi-label, normaliser sigmoid): ``p[k]`` is the mean of the class's ``ratio`` highest
+      ``r[n] sigmoid(A[n, k])``, r the sigmoid of q itself. A mixture over all segments cannot be sure of a class that
+      fills half of what is relevant, so it teaches each segment the classes of its neighbours; here a class asks for
+      segments of its own, and r falls wherever no class wants a segment.
     - ``"auto"``: ``"mixture"``, or ``"multilabel"`` where multi-label.
 
     Untrained, v = 0 and r is uniform: the mean of probabilities. In ``"two-way"`` W starts at zero as well, and it is
@@ -38,9 +43,10 @@ class VSAMAggregation(Aggregation):
         variant: see above.
         normaliser: of r.
         hidden: rows of V.
+        ratio: for ``"best"``, share of the valid segments, rounded up.
 
     Raises:
-        ConfigError: the variant contradicts ``multilabel``.
+        ConfigError: the variant contradicts ``multilabel`` or ``normaliser``, or ratio lies outside (0, 1].
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class VSAMAggregation(Aggregation):
         variant: Variant = "auto",
         normaliser: Normaliser = "softmax",
         hidden: int = 256,
+        ratio: float = 0.125,
     ) -> None:
         super().__init__(in_channels, num_classes, multilabel=multilabel)
         if variant == "mixture" and multilabel:
@@ -64,7 +71,15 @@ class VSAMAggregation(Aggregation):
                 "vsam's variant 'multilabel' gives each class a probability of its own, so a single-label video's need "
                 "not sum to 1; use variant 'mixture' or 'two-way', or model.task=multi-label"
             )
+        if variant == "best" and not (multilabel and normaliser == "sigmoid"):
+            raise ConfigError(
+                "vsam's variant 'best' is for several labels and for relevance that does not share a sum; use "
+                "model.task=multi-label with model.aggregation.normaliser=sigmoid, or variant 'mixture'"
+            )
+        if not 0 < ratio <= 1:
+            raise ConfigError(f"vsam got ratio={ratio}; give a share of the segments in (0, 1]")
         self.normaliser: Normaliser = normaliser
+        self.best_ratio = ratio if variant == "best" else None
         self.relevance_score = TanhScore(in_channels, hidden)
         self.which: nn.Linear | None = None
         if variant == "two-way":
@@ -76,7 +91,12 @@ class VSAMAggregation(Aggregation):
         scores = at_least_float32(self.relevance_score(features))  # (B, N)
         log_relevance = segment_log_weights(scores, valid, self.normaliser)
         weights = log_relevance.exp()
-        if self.which is None:
+        if self.best_ratio is not None:
+            log_scores = F.logsigmoid(logits) + F.logsigmoid(scores).unsqueeze(-1)  # (B, N, K), log r[n] sigmoid(A)
+            chosen, count = topk_segments(log_scores, valid, ratio=self.best_ratio)
+            kept = torch.where(chosen > 0, log_scores, -torch.inf)
+            log_probs = torch.logsumexp(kept, dim=1) - count.log().unsqueeze(1)
+        elif self.which is None:
             log_probs = weighted_log_mean(self.segment_log_probs(logits), log_relevance)
         else:
             log_probs = self._two_way(logits, at_least_float32(self.which(features)), valid, log_relevance)
