@@ -160,6 +160,19 @@ def _flow_folder(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
+class LimitsConfig(Strict):
+    """What a single video may cost before it is left out; none: no limit."""
+
+    max_pixels: int | None = Field(8192 * 8192, ge=1, description="width times height of a stored frame")
+    max_frames: int | None = Field(10_000_000, ge=1)
+    max_duration_seconds: float | None = Field(7 * 24 * 3600.0, gt=0)
+    max_decoded_bytes: int | None = Field(16 * 2**30, ge=1, description="of the frames that are held at once")
+    max_total_bytes: int | None = Field(2**46, ge=1, description="of all frames as RGB pictures")
+    max_expansion: int | None = Field(30_000, ge=1, description="of those for each stored byte, above 1 GiB")
+    probe_seconds: float = Field(60.0, gt=0, description="to look at a file; the process that does is killed then")
+    probe_memory_bytes: int = Field(2 << 30, ge=1 << 28, description="address space of that process (Linux)")
+
+
 class DataConfig(Strict):
     """Which examples train, and which are kept for the score."""
 
@@ -182,6 +195,7 @@ class DataConfig(Strict):
     val_fraction: float = Field(0.15, ge=0, lt=1)
     test_fraction: float = Field(0.15, ge=0, lt=1)
     split_seed: int = Field(0, ge=0)
+    limits: LimitsConfig = LimitsConfig()
 
 
 class Config(Strict):

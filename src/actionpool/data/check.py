@@ -108,6 +108,7 @@ def check_source(
     *,
     plan: SplitPlan | None = None,
     num_workers: int = 2,
+    probes: Mapping[Path, ProbeResult] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Probes every video of a source and tells what is usable, what is broken, and what is odd.
@@ -117,13 +118,15 @@ def check_source(
         catalog: where probe results are kept, or what answers for features.
         plan: the split; None = the one that `plan_splits` makes by default.
         num_workers: child processes for videos that are not in the catalogue yet.
+        probes: results for all paths, where there are some already.
         on_progress: is told (done, total) files.
 
     Returns:
         The report. A source with nothing usable is reported, not refused.
     """
     paths = list(dict.fromkeys(example.path for example in source.examples))
-    probes = catalog.probe(paths, num_workers=num_workers, on_progress=on_progress)
+    if probes is None:
+        probes = catalog.probe(paths, num_workers=num_workers, on_progress=on_progress)
     copies = find_duplicates(source, probes)
     names = {example.path: example.video for example in reversed(source.examples)}
     usable = [position for position, example in enumerate(source.examples) if probes[example.path].reason is None]
@@ -140,7 +143,7 @@ def check_source(
         warnings += _split_warnings(source, plan, assignment)
     duplicates = _describe(source, copies, probes, assignment)
     warnings += _class_warnings(source, usable) + _duplicate_warnings(source, duplicates)
-    warnings += _interval_warnings(source, probes)
+    warnings += _interval_warnings(source, probes) + _beginning_warnings(source, probes)
     infos = [info for path in paths if probes[path].reason is None and (info := probes[path].info) is not None]
     counts = Counter(label for position in usable for label in source.examples[position].labels)
     quarantined = [Quarantined(names[path], reason) for path in paths if (reason := probes[path].reason) is not None]
@@ -301,6 +304,20 @@ def _interval_warnings(source: Source, probes: Mapping[Path, ProbeResult]) -> li
     if empty:
         told.append(f"{len(empty)} intervals are empty: {first_few(empty)}")
     return told
+
+
+def _beginning_warnings(source: Source, probes: Mapping[Path, ProbeResult]) -> list[str]:
+    late = {
+        example.video: info.num_skipped
+        for example in source.examples
+        if (info := probes[example.path].info) is not None and info.num_skipped and probes[example.path].reason is None
+    }
+    if not late:
+        return []
+    return [
+        f"{len(late)} videos begin before their first key frame, and {sum(late.values())} frames there cannot be "
+        f"decoded: {first_few(list(late))}"
+    ]
 
 
 def _range(values: Iterable[float]) -> Range | None:

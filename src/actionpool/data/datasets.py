@@ -23,7 +23,7 @@ from actionpool.errors import DataError, UsageError
 from actionpool.machine import num_cores
 from actionpool.timeline import clip_seconds, frame_range, segment_seconds
 from actionpool.values import Batch, Failure, VideoInfo
-from actionpool.video.reader import VideoReader
+from actionpool.video.reader import DecodeLimits, VideoReader
 
 
 class ClipKey(NamedTuple):
@@ -89,6 +89,7 @@ class VideoDataset(Dataset[Item | Failure]):
         training: random sampling and augmentation, or the deterministic test views.
         seed: of all chance.
         num_threads: decoder threads of one reader; 0 = all cores.
+        limits: what a video may cost.
     """
 
     def __init__(
@@ -101,7 +102,9 @@ class VideoDataset(Dataset[Item | Failure]):
         training: bool,
         seed: int = 0,
         num_threads: int = 1,
+        limits: DecodeLimits = DecodeLimits(),  # noqa: B008 - frozen
     ) -> None:
+        self.limits = limits
         self.examples = list(examples)
         self.class_index = {name: index for index, name in enumerate(classes)}
         self.sampling = sampling
@@ -136,7 +139,9 @@ class VideoDataset(Dataset[Item | Failure]):
         size, short_side = self.transform.resize, self.transform.short_side
         if short_side is not None:
             size = None
-        with VideoReader(example.path, size=size, short_side=short_side, num_threads=self.num_threads) as reader:
+        with VideoReader(
+            example.path, size=size, short_side=short_side, num_threads=self.num_threads, limits=self.limits
+        ) as reader:
             indices, segments = self._choose(example, reader.info, reader.timestamps_seconds, rng)
             pixels = reader.frames_at(indices.reshape(-1).tolist())
         frames = torch.from_numpy(pixels).permute(0, 3, 1, 2)

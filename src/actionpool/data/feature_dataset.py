@@ -21,6 +21,7 @@ from actionpool.config import (
 )
 from actionpool.data import sampling
 from actionpool.data.datasets import ClipKey, Item, VideoDataset, chance_of
+from actionpool.data.decode_limits import decode_limits
 from actionpool.data.feature_sets import FeatureSet, edges_of, rows_inside
 from actionpool.data.flow_dataset import FlowDataset
 from actionpool.data.sources import Example
@@ -157,6 +158,7 @@ def open_dataset(
         training=training,
         seed=seed,
         num_threads=num_threads,
+        limits=decode_limits(config.data.limits),
     )
 
 

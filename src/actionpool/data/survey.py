@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from actionpool.config import DataConfig
+from actionpool.config import Config, DataConfig, LimitsConfig, override
 from actionpool.data.catalog import Catalog
 from actionpool.data.check import CheckReport, check_source, duplicate_groups
+from actionpool.data.decode_limits import probe_options
 from actionpool.data.feature_check import FeatureProbes
 from actionpool.data.sources import Source, read_source
 from actionpool.data.splits import SplitPlan, plan_splits, read_splits
@@ -56,13 +57,17 @@ def survey(
         feature_timing=config.feature_timing,
     )
     with Catalog.beside(source.root) if source.features is None else FeatureProbes(source) as prober:
-        probes = prober.probe(dict.fromkeys(example.path for example in source.examples), on_progress=progress)
+        paths = dict.fromkeys(example.path for example in source.examples)
+        if isinstance(prober, Catalog):
+            probes = prober.probe(paths, on_progress=progress, **probe_options(config.limits))
+        else:
+            probes = prober.probe(paths, on_progress=progress)
         plan: SplitPlan | None
         if splits_file is not None:
             plan = read_splits(splits_file, source)
         else:
             plan = _plan(source, config, probes)
-        report = check_source(source, prober, plan=plan)
+        report = check_source(source, prober, plan=plan, probes=probes)
     return Survey(source, probes, plan, report)
 
 
@@ -77,6 +82,7 @@ def check(
     folds: int | None = None,
     fold: int | None = None,
     group: str | None = None,
+    settings: Iterable[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Tell what data is: format, videos, classes, splits, what is broken and why.
@@ -90,6 +96,7 @@ def check(
         kind: whether a label holds for all of an example or for something inside; ``"auto"`` infers it.
         feature_timing: ``FPS/STRIDE[/WINDOW]`` of a feature pack's rows; None infers it.
         split_column, folds, fold, group: as for ``train``.
+        settings: ``dotted.key=value``, as for ``train``: ``data.limits.max_pixels=null``.
         progress: receives (done, total) files.
 
     Raises:
@@ -111,6 +118,7 @@ def check(
         fold=fold,
         group=group,
     )
+    config = override(Config(data=config), settings).data
     return survey(config, progress=progress).report
 
 
@@ -129,7 +137,9 @@ def _plan(source: Source, config: DataConfig, probes: Mapping[Path, ProbeResult]
             unusable=[path for path, result in probes.items() if result.reason is not None],
         )
     except DataError:
-        asked = config.model_copy(update={"kind": "auto", "flow": None, "feature_timing": None})
+        asked = config.model_copy(
+            update={"kind": "auto", "flow": None, "feature_timing": None, "limits": LimitsConfig()}
+        )
         if asked != DataConfig(path=config.path, format=config.format, videos=config.videos):
             raise  # a split that was asked for
         return None  # the report makes the attempt again and tells why it fails

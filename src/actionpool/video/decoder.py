@@ -214,6 +214,8 @@ class Decoder:
         """Frames that come out for this packet (None: the ones still inside); damage is noted, not raised."""
         try:
             frames: list[Any] = self.stream.decode(packet)
+            for frame in frames:  # the size may change on the way
+                self._limits.check_picture(str(self._path), frame.width, frame.height)
         except av.FFmpegError as error:
             self._note(error)
             return []

@@ -48,6 +48,8 @@ def look_through(decoder: Decoder, path: Path, limits: DecodeLimits) -> Known:
     stream, container = decoder.stream, decoder.container
     limits.check_duration(str(path), (container.duration or 0) / 1e6)
     table, empty, last_duration = _list_packets(decoder, path, limits)
+    size = decoder.context.width, decoder.context.height
+    limits.check_total(str(path), *size, len(table), path.stat().st_size)
     fps = float(stream.average_rate or stream.guessed_rate or 25)
     codec, time_base = decoder.context.codec.name, stream.time_base
     reorders = bool(decoder.context.has_b_frames)

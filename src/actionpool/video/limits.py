@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from actionpool.errors import UsageError, VideoError
 from actionpool.values import VideoInfo as VideoInfo
 
+_FREE_BYTES = 2**30
 UInt8Array = NDArray[np.uint8]
 
 
@@ -37,6 +38,9 @@ class DecodeLimits:
         max_frames: frames in the video.
         max_duration_seconds: length of the video.
         max_decoded_bytes: size of the array that one ``frames_at`` call returns.
+        max_total_bytes: size of all its frames as RGB pictures.
+        max_expansion: those bytes for each stored one, where they are above 1 GiB: what is made to look small and to
+            fill a disk or a night is far above, a still picture of hours may be too.
 
     Raises:
         UsageError: a limit is not positive.
@@ -46,9 +50,11 @@ class DecodeLimits:
     max_frames: int | None = 10_000_000
     max_duration_seconds: float | None = 7 * 24 * 3600.0
     max_decoded_bytes: int | None = 16 * 2**30
+    max_total_bytes: int | None = 2**46
+    max_expansion: int | None = 30_000
 
     def __post_init__(self) -> None:
-        for name in ("max_pixels", "max_frames", "max_duration_seconds", "max_decoded_bytes"):
+        for name in (field.name for field in fields(self)):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be positive or None for no limit, got {value}")
@@ -75,6 +81,20 @@ class DecodeLimits:
             raise VideoError(
                 f"{path}: too large: {duration_seconds:.1f} seconds long, the limit is "
                 f"{self.max_duration_seconds:g}; raise max_duration_seconds if the file is trusted"
+            )
+
+    def check_total(self, path: str, width: int, height: int, num_frames: int, stored_bytes: int) -> None:
+        """Raise VideoError where all frames together are more than ``max_total_bytes`` or ``max_expansion`` allow."""
+        total = 3 * width * height * num_frames
+        if self.max_total_bytes is not None and total > self.max_total_bytes:
+            raise VideoError(
+                f"{path}: too large: {num_frames} frames of {width}x{height} are {total} bytes of pixels, the limit is "
+                f"{self.max_total_bytes}; raise max_total_bytes if the file is trusted"
+            )
+        if self.max_expansion is not None and total > max(_FREE_BYTES, self.max_expansion * stored_bytes):
+            raise VideoError(
+                f"{path}: too large: {stored_bytes} bytes decode to {total}, {total // max(1, stored_bytes)} for each "
+                f"one, the limit is {self.max_expansion}; raise max_expansion if the file is trusted"
             )
 
     def check_decoded(self, path: str, num_bytes: int) -> None:

@@ -244,6 +244,8 @@ class VideoReader:
         self._limits.check_picture(str(self._path), info.width, info.height)
         self._limits.check_frames(str(self._path), info.num_frames)
         self._limits.check_duration(str(self._path), info.duration_seconds)
+        stored_bytes = self._path.stat().st_size
+        self._limits.check_total(str(self._path), info.width, info.height, info.num_frames, stored_bytes)
         return known
 
 
