@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +13,15 @@ from torch import Tensor
 
 from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config import override
+from actionpool.data.sources import Example
 from actionpool.errors import UsageError
-from actionpool.evaluation.tune import VideoScores
+from actionpool.evaluation.detection_tables import GroundTruth
+from actionpool.evaluation.tune import TuneResult, VideoScores
+from actionpool.files import write_json
 from actionpool.localize import LocalizeSettings, advances, localize
 from actionpool.run import RunFolder
 from actionpool.scoring import VideoScore
-from actionpool.values import Detection
+from actionpool.values import Detection, Instance
 from actionpool.video_prediction import segment_probabilities
 
 _FIT_FORMAT = "actionpool-localize-1"
@@ -87,6 +91,21 @@ def make_localizer(model: TrainedRecognizer, settings: Iterable[str] = ()) -> Lo
     if chosen:
         origin += f", with {', '.join(chosen)}"
     return Localizer(changed, model.classes, model.config.model.task, origin)
+
+
+def truth_of(examples: Sequence[Example]) -> GroundTruth | None:
+    """The times of some examples; None where none has any."""
+    instances: dict[str, list[Instance]] = {}
+    for example in examples:
+        instances.setdefault(example.video, []).extend(example.instances)
+    return GroundTruth.from_instances(instances) if any(instances.values()) else None
+
+
+def write_fitted(model: TrainedRecognizer, result: TuneResult) -> Path:
+    """Write what ``tune`` found into the run that a model is of; predictions then start from it."""
+    path = RunFolder.of(model.path).localize
+    write_json(path, {"format": _FIT_FORMAT, "weights_hash": model.weights_hash, **result.to_json()})
+    return path
 
 
 def video_scores(video: str, score: VideoScore, task: Literal["single-label", "multi-label"]) -> VideoScores:

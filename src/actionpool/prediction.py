@@ -22,6 +22,7 @@ from actionpool.errors import UsageError
 from actionpool.files import write_csv
 from actionpool.fusion import Stream, open_streams, score_streams
 from actionpool.gradcam import SpatialMaps, check_available, grad_cam
+from actionpool.prediction_outputs import write_formats
 from actionpool.prediction_sources import Targets, find_targets, shown_path
 from actionpool.scoring import VideoScore, views_in_words, with_views
 from actionpool.values import Failure
@@ -79,6 +80,7 @@ def predict(
     segment_seconds: float | None = None,
     weights: str | Path | None = None,
     settings: Iterable[str] = (),
+    formats: Sequence[str] = (),
     annotate: bool = False,
     saliency: bool = False,
     overlay: bool = False,
@@ -112,6 +114,7 @@ def predict(
             where they are no longer where they were.
         settings: ``localize.NAME=value`` over the run's own way to find intervals (fitted by ``tune``, or as it was
             trained).
+        formats: also write the detections as "csv", "activitynet" (one file for all videos), "srt", "vtt" (one each).
         annotate: also write each video with its label burnt in.
         saliency: where the network has no spatial attention of its own, put Grad-CAM in its place.
         overlay: also write each video with its saliency, its running class scores and a progress mark; implies
@@ -135,6 +138,14 @@ def predict(
     knobs = tuple(settings)
     wanted = wants_detections(streams, knobs) or segment_seconds is not None
     localizer = make_localizer(streams[0].model, knobs) if wanted else None
+    asked = [name for name in formats if name != "json"]
+    if asked and (localizer is None or folder is None):
+        raise UsageError(
+            f"--format {','.join(asked)} writes detections, and this run of trimmed clips looks for none unless it is "
+            "asked: add --segment-seconds S (as in 1), which walks through each video"
+            if localizer is None
+            else f"--format {','.join(asked)}: there is no folder to write to; give one"
+        )
     if localizer is not None:
         tell(f"Intervals are found by {localizer.origin}.")
     compute = _Compute(device, precision, compiled, batch_size, num_workers)
@@ -160,6 +171,7 @@ def predict(
             on_result(result, len(results), len(targets.examples))
     if folder is not None:
         _write_summary(folder / "summary.csv", results)
+        write_formats(folder, {r.name: r.prediction for r in results if r.prediction is not None}, asked)
     if localizer is not None:
         _tell_of_standing(results, tell)
     return results
@@ -229,7 +241,9 @@ def _plan_views(
     has_attention = isinstance(model.config.model.pooling, DFPConfig)
     explain = _explainer(model, targets, samplings[0]) if saliency and not has_attention else None
     words = views_in_words(model.config, samplings[0])
-    return _Plan((score.fused for score in scores), words, model.config.transform, explain)
+    recipe = model.config.features.recipe
+    transform = model.config.transform if recipe is None else TransformConfig.model_validate(recipe.transform)
+    return _Plan((score.fused for score in scores), words, transform, explain)
 
 
 def _plan_walk(
@@ -300,7 +314,8 @@ def _predictions(
         )
         video = shown_path(example, targets.features)
         prediction = _to_prediction(video, example, score, model, reference, settings, localizer)
-        if maps.spatial is not None and score.info.width and score.info.height:
+        # Features of others do not tell which part of a frame they are of.
+        if maps.spatial is not None and plan.transform.crop and score.info.width:
             source = "attention" if score.spatial is not None else "grad-cam"
             view = centre_view(plan.transform, score.info.width, score.info.height)
             prediction = prediction.model_copy(update={"spatial": SpatialView(source=source, **view._asdict())})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.errors import AnnotationError, DataError
 from actionpool.values import Detection, Instance, Interval
 
@@ -203,12 +205,15 @@ class TruthRows:
 
 
 def same_video(name: str, known: Mapping[str, int]) -> int | None:
-    """The index of a video by its name; ActivityNet's files write it with and without ``v_``."""
+    """The index of a video by its name; ActivityNet's files write it with and without ``v_``, others as a file."""
     found = known.get(name)
     if found is None:
         found = known.get(f"v_{name}")
     if found is None and name.startswith("v_"):
         found = known.get(name[2:])
+    path = PurePosixPath(name)
+    if found is None and path.suffix.lower() in VIDEO_SUFFIXES:
+        found = same_video(path.stem, known)
     return found
 
 

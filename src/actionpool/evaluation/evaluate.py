@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,20 +14,56 @@ from actionpool.config import FeaturesBackbone, SamplingConfig
 from actionpool.data.feature_dataset import check_recipe, open_dataset
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import read_splits
+from actionpool.detecting import make_localizer, truth_of
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
+from actionpool.evaluation.breakdown import Breakdown, break_down
 from actionpool.evaluation.classification import ClassificationReport, classification_report
 from actionpool.evaluation.curve_file import VideoCurves, write_curves
+from actionpool.evaluation.detection import score_detections
+from actionpool.evaluation.detection_report import DetectionReport
+from actionpool.evaluation.detection_tables import Predictions
+from actionpool.evaluation.ground_truth_files import write_ground_truth
+from actionpool.evaluation.prediction_files import write_detections
+from actionpool.evaluation.protocols import find_protocol
 from actionpool.evaluation.video_map import VideoMapReport, video_map
 from actionpool.files import file_hash, write_csv, write_json
 from actionpool.fusion import Stream, open_streams, score_streams
 from actionpool.run import RunFolder
 from actionpool.scoring import VideoScore, views_in_words, with_views
-from actionpool.values import Failure
+from actionpool.values import Detection, Failure
 
 Say = Callable[[str], None]
 
 
 Report = ClassificationReport | VideoMapReport
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionScore:
+    """Whether a run knows when.
+
+    Attributes:
+        report: by a named protocol.
+        breakdown: which errors cost how much.
+        detections: by video, as ``predict`` finds them.
+        settings: by which they were found.
+        folder: of ``detections.json`` and ``truth.json``, which ``eval --predictions`` scores the same.
+    """
+
+    report: DetectionReport
+    breakdown: Breakdown
+    detections: dict[str, list[Detection]]
+    settings: dict[str, Any]
+    folder: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """The scores and the settings; the detections are in their own file."""
+        return {
+            "detection": self.report.to_json(),
+            "breakdown": self.breakdown.to_json(),
+            "localize": self.settings,
+            "files": str(self.folder),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +75,14 @@ class Evaluation:
         missing: video to reason.
         scored: video, true classes and log-probabilities ``(K,)``.
         streams: of each run that is fused its own report, by "rgb" and "flow"; empty for a single run.
+        when: of the detections, where the data has times; None elsewhere.
     """
 
     report: Report
     missing: dict[str, str]
     scored: list[tuple[str, tuple[str, ...], torch.Tensor]]
     streams: dict[str, Report] = field(default_factory=dict)
+    when: DetectionScore | None = None
 
     @property
     def score(self) -> float:
@@ -54,7 +92,8 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """The report, and where runs were fused the reports of the streams."""
         streams = {name: report.to_json() for name, report in self.streams.items()}
-        return {**self.report.to_json(), **({"streams": streams} if streams else {})}
+        when = {} if self.when is None else {"when": self.when.to_json()}
+        return {**self.report.to_json(), **({"streams": streams} if streams else {}), **when}
 
 
 def evaluate(
@@ -66,6 +105,8 @@ def evaluate(
     fuse: str | Path | None = None,
     fusion: str = "1:1.5",
     flow: str | Path | None = None,
+    protocol: str | None = None,
+    settings: Iterable[str] = (),
     format: str = "auto",
     videos: str | Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -89,6 +130,8 @@ def evaluate(
         fuse: a second run of the same classes, as one on optical flow: the two runs' probabilities are averaged.
         fusion: weights of ``run`` and ``fuse``.
         flow: folder of the optical flow; None = the one that the run was trained on.
+        protocol: by which detections are scored where the data has times; None = "own-thumos".
+        settings: ``localize.NAME=value`` over the run's own way to find intervals.
         format, videos: how to read ``data``.
         device, precision, compiled, batch_size, num_workers: how to compute.
         say: receives each sentence for the user.
@@ -135,10 +178,12 @@ def evaluate(
         batch_size=batch_size,
         num_workers=num_workers,
     )
+    timed = _Timed(examples, model, protocol, tuple(settings))
     fused = _Table(examples)
     own = [_Table(examples) for _ in streams]
     for done, result in enumerate(results, start=1):
         fused.add(result.fused)
+        timed.add(result.fused)
         for table, score in zip(own, result.each, strict=True):
             table.add(score)
         if progress is not None:
@@ -156,6 +201,7 @@ def evaluate(
         report = fused.report(model, f"fused by probabilities: {'; '.join(named)}")
         evaluation = Evaluation(report, fused.missing, fused.scored, reports)
         stem += "-fused"
+    evaluation = replace(evaluation, when=timed.score(folder.path / "evaluations" / stem, split))
     _write(folder.path / "evaluations" / stem, evaluation, model.classes)
     if len(streams) == 1:
         task = model.config.model.task
@@ -193,6 +239,43 @@ class _Table:
 
     def report(self, model: TrainedRecognizer, protocol: str) -> Report:
         return make_report(self.scored, model, protocol=protocol, num_missing=len(self._examples) - len(self.scored))
+
+
+class _Timed:
+    """The detections of videos whose times are known, as they come."""
+
+    def __init__(
+        self, examples: Sequence[Example], model: TrainedRecognizer, protocol: str | None, settings: tuple[str, ...]
+    ) -> None:
+        self._examples, self._truth = examples, truth_of(examples)
+        if self._truth is None and (protocol is not None or settings):
+            raise UsageError(
+                "--protocol and --set score when actions happen, and the data has no times of these videos; leave them "
+                "out, or give data with times (ActivityNet JSON, THUMOS14, a table with start and end)"
+            )
+        self._protocol = find_protocol(protocol or "own-thumos")
+        self._localizer = make_localizer(model, settings)
+        self._found: dict[str, list[Detection]] = {}
+
+    def add(self, result: VideoScore | Failure) -> None:
+        found = None if self._truth is None or isinstance(result, Failure) else self._localizer.find(result)
+        if found is not None:
+            self._found[self._examples[result.index].video] = found
+
+    def score(self, folder: Path, split: str) -> DetectionScore | None:
+        """The report; the detections and the truth are written as files for any scorer."""
+        if self._truth is None or not self._found:
+            return None
+        write_detections(folder / "detections.json", self._found, format="activitynet")
+        write_ground_truth(folder / "truth.json", self._truth, subset=split)
+        predictions = Predictions.from_detections(self._found)
+        return DetectionScore(
+            score_detections(predictions, self._truth, self._protocol),
+            break_down(predictions, self._truth, self._protocol),
+            self._found,
+            self._localizer.record(),
+            folder,
+        )
 
 
 def _protocol(split: str, stream: Stream, sampling: SamplingConfig) -> str:

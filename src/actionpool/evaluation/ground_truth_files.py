@@ -8,6 +8,7 @@ from actionpool.data.sources.base import first_few, nonblank_lines, split_labels
 from actionpool.errors import AnnotationError, did_you_mean
 from actionpool.evaluation.detection_tables import GroundTruth, TruthRows
 from actionpool.evaluation.reading import csv_rows, number, read_json, read_text, segment, short
+from actionpool.files import write_json
 
 AMBIGUOUS = "Ambiguous"
 """What THUMOS14 calls spans in which even people could not tell; no class."""
@@ -37,6 +38,20 @@ def read_ground_truth(path: Path, *, split: str | None = None, ambiguous: Path |
         for video, start, end in _interval_lines(ambiguous):
             rows.add_ambiguous(video, start, end)
     return rows.done()
+
+
+def write_ground_truth(path: Path, truth: GroundTruth, *, subset: str) -> None:
+    """Write timed truth as ActivityNet's JSON, which `read_ground_truth` and other scorers read; atomically."""
+    database = {
+        video: {
+            "subset": subset,
+            "annotations": [
+                {"label": one.label, "segment": [one.interval.start_seconds, one.interval.end_seconds]} for one in found
+            ],
+        }
+        for video, found in truth.instances().items()
+    }
+    write_json(path, {"version": "actionpool 1", "database": database})
 
 
 def _activitynet(path: Path, part: str | None) -> TruthRows:

@@ -63,6 +63,7 @@ class TuneResult:
         start_score: of the settings that it started from.
         protocol: name.
         split: on which it was fitted.
+        start_settings: that it started from.
         trials: every score, in order.
     """
 
@@ -71,6 +72,7 @@ class TuneResult:
     start_score: float
     protocol: str
     split: str
+    start_settings: LocalizeSettings
     trials: tuple[Trial, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +82,7 @@ class TuneResult:
             "start_score": self.start_score,
             "protocol": self.protocol,
             "split": self.split,
+            "start_settings": self.start_settings.model_dump(mode="json"),
             "trials": [{"name": one.name, "value": one.value, "score": one.score} for one in self.trials],
         }
 
@@ -136,7 +139,7 @@ def tune(
         }
         return score_detections(Predictions.from_detections(found), truth, protocol).score
 
-    best = start or LocalizeSettings()
+    best = first = start or LocalizeSettings()
     tried = [(name, value, LocalizeSettings.parse({name: value})) for name, values in grid.items() for value in values]
     start_score = best_score = score(best)
     known = {best: best_score}
@@ -154,4 +157,4 @@ def tune(
                 best, best_score = candidate, known[candidate]
         if best == before:
             break
-    return TuneResult(best, best_score, start_score, protocol.name, split, tuple(trials))
+    return TuneResult(best, best_score, start_score, protocol.name, split, first, tuple(trials))
