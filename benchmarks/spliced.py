@@ -1,0 +1,256 @@
+"""When do actions happen, learned from video labels alone? Every aggregation on spliced videos whose truth is exact.
+
+weizmann4's clips between stretches of background: held frames ("static") or clips of basketball5 ("foreign"). People
+are apart in training, validation and test. Frozen MobileNetV2 features, computed once; every row trains the same
+number of epochs on the same batches, keeps the epoch that is best by video mAP on validation, and has its settings of
+`localize` fitted on the same validation videos. The test videos are looked at once, at the end.
+
+    ACTIONPOOL_DATA=../shared/data python benchmarks/spliced.py [--seeds 0,1,2,3,4] [--background static]
+
+Prints Markdown: video mAP, mean detection mAP over tIoU .1:.1:.7, and how often a segment inside an action has more
+relevance than one outside in the same video (AUC, averaged over videos); "score AUC" asks the same of the greatest
+class score of a segment, for rows that learn no relevance. `--on val` scores the validation part instead, which is
+what settings were chosen by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from actionpool.ablation_cells import train_head
+from actionpool.checkpoint import TrainedRecognizer
+from actionpool.config import Config, DataConfig, override, parse_config
+from actionpool.data.feature_dataset import adapt_to_features, open_dataset
+from actionpool.data.held_features import hold
+from actionpool.evaluation.detection import score_detections
+from actionpool.evaluation.detection_tables import GroundTruth, Predictions
+from actionpool.evaluation.ground_truth_files import read_ground_truth
+from actionpool.evaluation.protocols import find_protocol
+from actionpool.evaluation.tune import VideoScores, tune
+from actionpool.evaluation.video_map import video_map
+from actionpool.extract import WindowSettings, extract
+from actionpool.localize import LocalizeSettings, localize
+from actionpool.models.recognizer import Recognizer
+from actionpool.run import RunFolder
+from actionpool.scoring import score_videos
+from actionpool.splice import splice
+from actionpool.training import prepare_data, settle
+from actionpool.values import Failure
+
+SHARED = Path(os.environ.get("ACTIONPOOL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+NETWORK = (
+    "model.backbone.network=mobilenetv2_100",
+    "model.backbone.pad_type=same",
+    "model.backbone.normalisation=symmetric",
+    "transform.resize=[128,128]",
+    "transform.crop=128",
+)
+# Four frames, every other one of 25 a second: a segment a third of a second.
+WINDOWS = WindowSettings(frames_per_clip=4, frame_stride=2, segment_seconds=0.32)
+
+GRID: dict[str, tuple[Any, ...]] = {
+    "source": ("product", "gate"),
+    "gate_threshold": (0.0, 0.1, 0.25, 0.5),
+    "threshold_scale": ("range", "maximum"),
+    "class_threshold": (0.05, 0.2, 0.4),
+    "nms_tiou": (0.2, 0.4, 0.6),
+    "video_score_weight": (0.0, 0.5, 1.0),
+    "merge_gap_seconds": (0.0, 0.5, 1.0),
+    "min_length_seconds": (0.0, 0.5, 1.0),
+}
+
+BUDGET = (
+    "train.epochs=30",
+    "train.batch_size=16",
+    "train.optimizer=adamw",
+    "train.learning_rate=0.001",
+    "train.weight_decay=0.01",
+    "train.schedule=cosine",
+    "train.warmup_epochs=1",
+    "train.sampler=class-balanced",
+    "train.device=cpu",
+    "model.task=multi-label",
+    "model.pooling=average",
+    "model.dropout=0.5",
+)
+ROWS: dict[str, tuple[str, ...]] = {
+    "mean": ("model.aggregation=mean",),
+    "max": ("model.aggregation=max",),
+    "top-k": ("model.aggregation=topk",),
+    "W-TALC style": ("model.aggregation=topk", "loss.co_activity=1"),
+    "attention": ("model.aggregation=attention",),
+    "attention, sparse": ("model.aggregation={name: attention, normaliser: sigmoid}", "loss.sparsity=0.1"),
+    "BaS-Net style": ("model.aggregation=bas-net",),
+    "VSAM": ("model.aggregation=vsam",),
+    "VSAM, sigmoid": ("model.aggregation={name: vsam, normaliser: sigmoid}",),
+    "VSAM, two-way": ("model.aggregation={name: vsam, variant: two-way}",),
+    "VSAM, best": ("model.aggregation={name: vsam, variant: best, normaliser: sigmoid}",),
+    "VSAM, best, sparse": ("model.aggregation={name: vsam, variant: best, normaliser: sigmoid}", "loss.sparsity=0.1"),
+    "DATP, direct": ("model.aggregation={name: datp, weight_model: direct}",),
+    "DATP, mixture": ("model.aggregation={name: datp, weight_model: mixture}",),
+    "DATP, Gaussian": ("model.aggregation=datp",),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--background", choices=("foreign", "static"), default="foreign")
+    parser.add_argument("--on", choices=("test", "val"), default="test")
+    parser.add_argument("--folder", type=Path, default=None, help="where videos and features are kept")
+    parser.add_argument("--rows", default=None, help="some of the rows, parted by ;")
+    parser.add_argument("--set", action="append", default=[], help="key=value over the rows, for trying things out")
+    arguments = parser.parse_args()
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        features = make_features(folder, arguments.background)
+        annotations = folder / arguments.background / "annotations.json"
+        experiment = Experiment(features, annotations, folder / f"{arguments.background}-split", arguments.on)
+        print(
+            f"{arguments.background} background, scored on {arguments.on} ({len(experiment.scored)} videos), seeds "
+            f"{seeds}; torch {torch.__version__}, {platform.machine()}, 1 thread, load {os.getloadavg()[0]:.1f}\n"
+        )
+        print("| row | video mAP | mAP .1:.7 | relevance AUC | score AUC | tuned on val | seconds |")
+        print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+        names = arguments.rows.split(";") if arguments.rows else list(ROWS)
+        for name in names:
+            began = time.monotonic()
+            columns = zip(*(experiment.run((*ROWS[name], *arguments.set), seed) for seed in seeds), strict=True)
+            shown = " | ".join(spread(column) for column in columns)
+            print(f"| {name} | {shown} | {(time.monotonic() - began) / len(seeds):.0f} |", flush=True)
+
+
+def make_features(folder: Path, background: str) -> Path:
+    """Splice and extract, unless it is there already."""
+    videos, features = folder / background, folder / f"{background}-features"
+    if not videos.exists():
+        splice(
+            SHARED / "weizmann4" / "manifest.csv",
+            videos,
+            num_videos=180,
+            background=None if background == "static" else str(SHARED / "basketball5"),
+            data=DataConfig(group="subject", val_fraction=2 / 9, test_fraction=3 / 9),
+            say=print,
+        )
+    if not features.exists():
+        extract(
+            videos,
+            features,
+            backbone="tsn",
+            weights=SHARED / "weights" / "mobilenetv2_100_imagenet.safetensors",
+            windows=WINDOWS,
+            settings=NETWORK,
+            num_threads=1,
+            say=print,
+        )
+    return features
+
+
+class Experiment:
+    """One set of features, divided; trains, tunes and scores rows on it."""
+
+    def __init__(self, features: Path, annotations: Path, splits: Path, on: str) -> None:
+        base = parse_config({"data": {"path": str(features)}})
+        run = RunFolder(splits)
+        self.base, self.on = base, on
+        data = prepare_data(base, run, resume=run.splits.exists() and run.data.exists(), tell=lambda sentence: None)
+        assert data.features is not None
+        self.data = replace(data, features=hold(data.features, pooled=True))
+        self.scored = self.data.test if on == "test" else self.data.val
+        self.truths = {part: read_ground_truth(annotations, split=part) for part in ("val", "test")}
+
+    def run(self, settings: tuple[str, ...], seed: int) -> tuple[float, float, float, float, float]:
+        """Video mAP, detection mAP, relevance AUC, score AUC, and the detection mAP that tuning reached."""
+        config = override(self.base, [*BUDGET, *settings, f"train.seed={seed}"])
+        assert self.data.features is not None
+        model, _ = adapt_to_features(config.model, self.data.features.row_shape)
+        config = settle(config.model_copy(update={"model": model}), self.data, lambda sentence: None)
+        network = train_head(config, self.data)
+        protocol = find_protocol("own-thumos")
+        seen, _ = self.scores(network, config, "val")
+        # From both ends, for rows whose relevance says little: class scores by relevance, and class scores alone.
+        starts = (LocalizeSettings(), LocalizeSettings(source="gate", gate_threshold=0))
+        results = [
+            tune(GRID, seen, self.data.classes, self.truths["val"], protocol, split="val", start=start, max_rounds=1)
+            for start in starts
+        ]
+        tuned = max(results, key=lambda result: result.score)
+        scores, video_precision = self.scores(network, config, self.on)
+        found = {
+            one.video: localize(
+                one.class_scores,
+                one.relevance,
+                one.video_probabilities,
+                one.segments_seconds,
+                self.data.classes,
+                tuned.settings,
+            )
+            for one in scores
+        }
+        truth = self.truths[self.on]
+        report = score_detections(Predictions.from_detections(found), truth, protocol)
+        precision = report.averages["mAP .1:.7"]
+        relevance = auc(scores, truth, lambda one: one.relevance)
+        greatest = auc(scores, truth, lambda one: one.class_scores.max(axis=1))
+        return video_precision, precision, relevance, greatest, tuned.score
+
+    def scores(self, network: Recognizer, config: Config, part: str) -> tuple[list[VideoScores], float]:
+        """What the network says of each video of a part, and its video mAP."""
+        data = self.data
+        examples = data.test if part == "test" else data.val
+        dataset = open_dataset(examples, data.classes, config, features=data.features, training=False)
+        model = TrainedRecognizer(network, config, data.classes, Path(), "", {})
+        found: list[VideoScores] = []
+        log_probs = []
+        labels = torch.zeros(len(examples), len(data.classes))
+        for one in score_videos(model, dataset, device="cpu", precision="fp32", batch_size=16, num_workers=0):
+            if isinstance(one, Failure):
+                raise SystemExit(one.reason)
+            for name in examples[one.index].labels:
+                labels[one.index, data.classes.index(name)] = 1
+            log_probs.append(one.log_probs)
+            found.append(
+                VideoScores(
+                    Path(examples[one.index].video).stem,
+                    one.segment_logits.double().sigmoid().numpy(),
+                    one.relevance.double().numpy(),
+                    one.log_probs.double().exp().clamp(max=1).numpy(),
+                    one.segments_seconds.numpy(),
+                )
+            )
+        return found, video_map(torch.stack(log_probs), labels, data.classes).mean_precision
+
+
+def auc(scores: list[VideoScores], truth: GroundTruth, value_of: Any) -> float:
+    """How often a segment inside an action has the greater value, ties counting half; mean over videos."""
+    instances = truth.instances()
+    values = []
+    for one in scores:
+        middles = one.segments_seconds.mean(axis=1)
+        inside = np.zeros(len(middles), bool)
+        for instance in instances[one.video]:
+            inside |= (middles >= instance.interval.start_seconds) & (middles < instance.interval.end_seconds)
+        gaps = value_of(one)[inside][:, None] - value_of(one)[~inside]
+        values.append(((gaps > 0) + (gaps == 0) / 2).mean())
+    return float(np.mean(values))
+
+
+def spread(values: Any) -> str:
+    values = list(values)
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
+
+
+if __name__ == "__main__":
+    main()
