@@ -71,8 +71,10 @@ def prepare_for_inference(
     for module in (recognizer.backbone, recognizer.pooling):
         prepare_network(module, device, precision)
     if compiled:
-        # Weights become constants, laid out for the processor's library once instead of at each call.
-        return torch.compile(recognizer, options={"freezing": True})  # type: ignore[return-value,unused-ignore]
+        # Frozen weights become constants, laid out for the processor's library once instead of at each call; that
+        # fails with sizes left open (torch 2.13 to 2.15), so another size is another compilation.
+        frozen = {"freezing": True}
+        return torch.compile(recognizer, dynamic=False, options=frozen)  # type: ignore[return-value,unused-ignore]
     return recognizer
 
 

@@ -1,0 +1,213 @@
+"""What the presets cost: clips a second, fraction of the convolution peak, memory, and the price of their heads.
+
+    python benchmarks/models.py [--device cpu|cuda] [--repeats 5] [--presets gated-c3d dfp-vsam datp i3d]
+
+For each preset, on one batch of random pictures, interleaved in one process:
+
+* inference: eager float32, eager in the default precision (bf16 and channels last where the processor has them), and
+  compiled;
+* the same network with average pooling and mean aggregation, in the default precision: what DFP, VSAM and DATP add;
+* a training step (forward, backward, AdamW) with the head and with the plain head, bf16 autocast.
+
+The peak is the best rate of one 3 x 3 x 3 convolution with 256 channels in and out, bf16 channels last, measured in the
+same run, before and after. Operations are counted on the plain network in float32 (a multiplication and an addition are
+two). ``i3d`` is the backbone alone at 32 x 224 x 224.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from actionpool.config import preset
+from actionpool.device import autocast, prepare_for_inference, resolve_precision
+from actionpool.input_transform import resolve_transform
+from actionpool.losses import video_nll
+from actionpool.machine import num_cores
+from actionpool.model_config import AveragePoolingConfig, MeanConfig, ModelConfig
+from actionpool.models.aggregation import MeanAggregation
+from actionpool.models.backbones import I3D
+from actionpool.models.build import backbone_input, build_recognizer
+from actionpool.models.pooling import AveragePooling
+from actionpool.models.recognizer import Recognizer
+
+CLASSES = 101
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--presets", nargs="+", default=["gated-c3d", "dfp-vsam", "datp", "i3d"])
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    precision = resolve_precision("auto", device)
+    print(f"{num_cores()} cores, torch {torch.__version__}, {device}, {precision}, load {os.getloadavg()[0]:.2f}")
+    if device.type == "cuda":
+        print(torch.cuda.get_device_name())
+    peak = convolution_peak(device)
+    print(f"convolution peak, bf16: {peak / 1e9:.0f} GFLOP/s")
+    for name in arguments.presets:
+        if name == "i3d":
+            recognizer, plain = i3d(), None
+            clips = torch.randn(1, 1, 1, 3, 32, 224, 224)
+        else:
+            recognizer, plain, clips = networks(name)
+        measure(name, recognizer, plain, clips, device, precision, arguments.repeats, peak)
+    print(f"\nconvolution peak again: {convolution_peak(device) / 1e9:.0f} GFLOP/s, load {os.getloadavg()[0]:.2f}")
+    print(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+
+
+def networks(name: str) -> tuple[Recognizer, Recognizer | None, torch.Tensor]:
+    """A preset's recogniser, the same backbone with a plain head, and clips of one video as in training."""
+    config = preset(name)
+    spec = backbone_input(config.model.backbone)
+    transform = resolve_transform(config.transform, spec)
+    sampling = config.sampling
+    torch.manual_seed(0)
+    recognizer = build_recognizer(config.model, CLASSES)
+    segments = max(4, sampling.train_segments)
+    shape = (1, segments, sampling.clips_per_segment, 3, sampling.frames_per_clip, transform.crop, transform.crop)
+    plain_model = ModelConfig.model_validate(
+        {**config.model.model_dump(), "pooling": AveragePoolingConfig(), "aggregation": MeanConfig()}
+    )
+    is_plain = plain_model.pooling == config.model.pooling and plain_model.aggregation == config.model.aggregation
+    return recognizer, None if is_plain else build_recognizer(plain_model, CLASSES), torch.randn(shape)
+
+
+def i3d() -> Recognizer:
+    backbone = I3D()
+    return Recognizer(backbone, AveragePooling(backbone.out_channels), MeanAggregation(backbone.out_channels, CLASSES))
+
+
+def measure(
+    name: str,
+    recognizer: Recognizer,
+    plain: Recognizer | None,
+    clips: torch.Tensor,
+    device: torch.device,
+    precision: str,
+    repeats: int,
+    peak: float,
+) -> None:
+    valid = torch.ones(clips.shape[:2], dtype=torch.bool)
+    num_clips = clips.shape[1] * clips.shape[2]
+    counted = copy.deepcopy(recognizer).eval().to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        counted.backbone(clips.flatten(0, 2).to("meta"), None)
+    operations = counter.get_total_flops()
+    print(f"\n{name}: {tuple(clips.shape)}, {operations / num_clips / 1e9:.1f} GFLOP a clip")
+    last = torch.channels_last_3d
+    ready = clips.flatten(0, 2).contiguous(memory_format=last).unflatten(0, clips.shape[:3]).to(device)
+    on = valid.to(device)
+
+    def inference(model: Recognizer, how: str, *, compiled: bool = False) -> Callable[[], object]:
+        network = prepare_for_inference(copy.deepcopy(model), device, how, compiled=compiled)  # type: ignore[arg-type]
+        pixels = ready.to(torch.bfloat16 if how == "bf16" else torch.float32)
+
+        def run() -> object:
+            with torch.inference_mode():
+                return network(pixels, on)
+
+        return run
+
+    def training(model: Recognizer) -> Callable[[], object]:
+        network = copy.deepcopy(model).to(device).train()
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=True)
+        labels = nn.functional.one_hot(torch.zeros(1, dtype=torch.long), CLASSES).float().to(device)
+
+        def run() -> object:
+            optimizer.zero_grad()
+            with autocast(device, precision):  # type: ignore[arg-type]
+                loss = video_nll(network(ready, on).log_probs, labels)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return run
+
+    contestants = {
+        "eager float32": inference(recognizer, "fp32"),
+        f"eager {precision}": inference(recognizer, precision),
+    }
+    if plain is not None:
+        contestants[f"plain head, {precision}"] = inference(plain, precision)
+    contestants[f"compiled {precision}"] = inference(recognizer, precision, compiled=True)
+    if plain is not None:
+        contestants[f"compiled plain head, {precision}"] = inference(plain, precision, compiled=True)
+    report(contestants, num_clips, operations, peak, device, repeats)
+    if name != "i3d":
+        contestants = {"training step": training(recognizer)}
+        if plain is not None:
+            contestants["training step, plain head"] = training(plain)
+        report(contestants, num_clips, 3 * operations, peak, device, max(3, repeats // 2))
+
+
+def report(
+    contestants: dict[str, Callable[[], object]],
+    num_clips: int,
+    operations: int,
+    peak: float,
+    device: torch.device,
+    repeats: int,
+) -> None:
+    medians = compare(contestants, device, repeats)
+    first, _ = next(iter(medians.values()))
+    for name, (seconds, memory) in medians.items():
+        print(
+            f"  {name:<28} {seconds * 1e3:9.1f} ms {num_clips / seconds:8.2f} clips/s  "
+            f"{operations / seconds / peak:5.2f} of peak  {first / seconds:5.2f} x the first"
+            + (f"  {memory / 2**20:6.0f} MiB" if memory else "")
+        )
+
+
+def compare(
+    contestants: dict[str, Callable[[], object]], device: torch.device, repeats: int
+) -> dict[str, tuple[float, int]]:
+    """Median seconds and peak GPU memory of each; all take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    memory = dict.fromkeys(contestants, 0)
+    for repeat in range(repeats + 2):
+        for name, run in contestants.items():
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+                memory[name] = max(memory[name], torch.cuda.max_memory_allocated())
+            if repeat >= 2:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: (statistics.median(values), memory[name]) for name, values in seconds.items()}
+
+
+def convolution_peak(device: torch.device) -> float:
+    """Operations a second of the best of thirty convolutions."""
+    layer = nn.Conv3d(256, 256, 3, padding=1, bias=False).to(device, torch.bfloat16)
+    layer = layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    batch = 2 if device.type == "cpu" else 32
+    x = torch.randn(batch, 256, 8, 28, 28, device=device, dtype=torch.bfloat16)
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(30):
+            start = time.perf_counter()
+            layer(x)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - start)
+    return 2 * x.numel() * 256 * 27 / best
+
+
+if __name__ == "__main__":
+    main()
