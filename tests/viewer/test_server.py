@@ -184,7 +184,8 @@ def test_other_pages_are_refused(client, site, mode, address, status):
     "address",
     [
         "/api/videos/../../etc/passwd", "/api/videos/%2e%2e%2fetc%2fpasswd/media", "/api/videos/0000000000000000",
-        "/api/videos/0000000000000000/curves", "/api/videos/..%5c..%5c/maps", "/static/../app.py", "/static/%2e%2e/app.py",
+        "/api/videos/0000000000000000/curves", "/api/videos/..%5c..%5c/maps", "/static/../app.py",
+        "/static/%2e%2e/app.py",
         "/static/", "/static/none.js", "/api/videos?start=-1", "/api/videos?start=x", "/api/videos/" + "a" * 5000,
         "/docs", "/openapi.json", "/api/uploads",
     ],

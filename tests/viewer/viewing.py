@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -57,9 +58,7 @@ def made_up(video, *, num_segments=12, seconds=6.0, seed=0, settings=None, with_
     """(prediction, curves) whose detections are what ``localize`` finds, with a true interval of the first class."""
     generator = torch.Generator().manual_seed(seed)
     edges = np.linspace(0, seconds, num_segments + 1)
-    segments = tuple(
-        Segment(start_seconds=float(a), end_seconds=float(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)
-    )
+    segments = tuple(Segment(start_seconds=float(a), end_seconds=float(b)) for a, b in itertools.pairwise(edges))
     middles = torch.tensor((edges[:-1] + edges[1:]) / 2)
     logits = torch.randn(num_segments, len(classes), generator=generator)
     for index in range(min(2, len(classes))):

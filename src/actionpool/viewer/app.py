@@ -91,11 +91,13 @@ def create_app(
         content, headers = map_bytes(_entry(library, id).path)
         return Response(content, headers=headers, media_type="application/octet-stream")
 
-    @app.api_route("/api/videos/{id}/media", methods=["GET", "HEAD"])
+    @app.head("/api/videos/{id}/media", include_in_schema=False)
+    @app.get("/api/videos/{id}/media")
     def media(id: Id) -> FileResponse:
         return _serve(_media(library, id))
 
-    @app.api_route("/api/videos/{id}/playable", methods=["GET", "HEAD"])
+    @app.head("/api/videos/{id}/playable", include_in_schema=False)
+    @app.get("/api/videos/{id}/playable")
     def playable(id: Id) -> FileResponse:
         return _serve(copies.get(id, _media(library, id)))
 
