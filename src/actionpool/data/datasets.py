@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from actionpool.config import SamplingConfig, TransformConfig
 from actionpool.data import sampling
+from actionpool.data.loader import RestartingLoader
 from actionpool.data.sources import Example
 from actionpool.data.transforms import Transform, test_transform, train_transform
 from actionpool.errors import DataError, UsageError
@@ -299,39 +298,16 @@ def collate(items: Sequence[Item | Failure]) -> Batch:
     return Batch(clips, valid, labels, indices, seconds, tuple(item.info for item, _ in rows), failures)
 
 
-class _Loader(DataLoader[Item | Failure]):
-    """A loader whose workers do not run the user's script again.
-
-    A fork server imports the main module into each worker, so that a script without ``if __name__ == "__main__"``
-    would start itself over. Workers need only this package, and are started as if there were no main module.
-    """
-
-    def __iter__(self) -> Any:
-        main = sys.modules["__main__"]
-        hidden: dict[str, Any] = {n: vars(main).pop(n) for n in ("__file__", "__spec__") if n in vars(main)}
-        main.__spec__ = None
-        try:
-            return super().__iter__()
-        finally:
-            main.__dict__.update(hidden)
-
-
 def make_loader(
-    dataset: Dataset[Item | Failure], *, batch_size: int, num_workers: int, sampler: EpochSampler | None = None
-) -> DataLoader[Item | Failure]:
+    dataset: Dataset[Item | Failure], *, batch_size: int, num_workers: int, sampler: Sampler[ClipKey] | None = None
+) -> RestartingLoader:
     """A loader over a dataset: ``sampler`` in training, the order of the dataset without."""
-    if num_workers:
-        # Decoder threads do not survive a fork. The fork server starts clean, and imports once for all workers.
-        multiprocessing.set_forkserver_preload(["actionpool.data.datasets"])
-    return _Loader(
+    return RestartingLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
-        collate_fn=collate,
-        multiprocessing_context="forkserver" if num_workers else None,
-        persistent_workers=num_workers > 0,
-        prefetch_factor=2 if num_workers else None,
+        collate=collate,
         pin_memory=torch.cuda.is_available(),
     )
 

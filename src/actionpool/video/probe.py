@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from actionpool.deaths import death_in_words
 from actionpool.errors import UsageError, VideoError
 from actionpool.video.fingerprint import near_duplicate_pairs, near_duplicates
 from actionpool.video.limits import DecodeLimits, VideoInfo
@@ -157,7 +157,7 @@ class _Child:
         if timed_out:
             reason = f"took longer than {self._timeout_seconds:g} seconds to probe; it may be damaged or very long"
         else:
-            reason = f"crashed the decoder ({_death(code)}); it is damaged, get it again"
+            reason = f"crashed the decoder ({death_in_words(code)}); it is damaged, get it again"
         return ProbeResult(path, None, 0, reason, "", "")
 
     def stop(self) -> None:
@@ -196,7 +196,7 @@ class _Child:
                     self._kill()
                     log.seek(0)
                     raise VideoError(
-                        f"the process that probes videos does not start; `python -m actionpool doctor` says more. "
+                        f"the process that probes videos does not start; 'actionpool doctor' says more. "
                         f"It wrote: {log.read()[-2000:].strip() or 'nothing'}"
                     )
             return self._process
@@ -260,17 +260,6 @@ def _exit_code(process: subprocess.Popen[str]) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
-
-
-def _death(code: int) -> str:
-    """In words, how a process ended."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"{name}, perhaps for lack of memory" if name == "SIGKILL" else name
 
 
 def _close(pipe: IO[str]) -> None:
