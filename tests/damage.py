@@ -350,7 +350,7 @@ def _whole_files(bases: dict[str, Path], folder: Path) -> Iterator[Damaged]:
         yield Damaged(base, "sound", name, everything, is_sound=True)
         one = _encode(folder / f"one frame {name}", *BASES[name], num_frames=1)
         yield Damaged(one, "a single frame", name, (0,), is_sound=True)
-        wrong = folder / f"wrong name of {base.stem}.{'avi' if base.suffix != '.avi' else 'mp4'}"
+        wrong = folder / f"wrong name of {base.name}.{'avi' if base.suffix != '.avi' else 'mp4'}"
         wrong.write_bytes(base.read_bytes())
         yield Damaged(wrong, "wrong extension", name, everything, is_sound=True)
         other = bases["mpeg4.avi"] if base.suffix != ".avi" else bases["mpeg4.mp4"]
