@@ -18,9 +18,15 @@ def address(out):
         yield address
 
 
-@pytest.fixture
-def page(browser, address):
+@pytest.fixture(scope="module")
+def context(browser):
     context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context, address):
     page = context.new_page()
     page.set_default_timeout(20_000)
     errors = []
@@ -28,7 +34,8 @@ def page(browser, address):
     page.goto(address)
     wait_for_video(page)
     yield page
-    context.close()
+    page.evaluate("() => localStorage.clear()")
+    page.close()
     assert not errors
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -53,11 +52,10 @@ def test_disagreement_of_labels():
     assert disagreement(prediction) == pytest.approx(1 - prediction.probabilities[0])
 
 
-def test_the_verb_prints_an_address_serves_and_ends_on_a_signal(out):
-    command = [sys.executable, "-m", "actionpool", "view", str(out), "--json"]
-    if not (Path(__file__).parents[2] / "src/actionpool/__main__.py").exists():
-        command[1:3] = ["-c", "from actionpool.cli import main; main()"]
-    viewer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_verb_prints_an_address_serves_and_ends_on_a_signal(out, tmp_path, end):
+    command = [sys.executable, "-c", "from actionpool.cli import main; main()", "view", str(out), "--json"]
+    viewer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
     said = ""
     while not said.endswith("}\n"):
         line = viewer.stdout.readline()
@@ -70,8 +68,10 @@ def test_the_verb_prints_an_address_serves_and_ends_on_a_signal(out):
     with pytest.raises(urllib.error.HTTPError, match="403") as refused:
         urllib.request.urlopen(found["url"].split("?")[0], timeout=20)
     refused.value.close()
-    viewer.send_signal(signal.SIGINT)
+    assert list(tmp_path.iterdir())
+    viewer.send_signal(end)
     assert viewer.wait(20) == 0
+    assert not list(tmp_path.iterdir())
     viewer.stdout.close()
 
 

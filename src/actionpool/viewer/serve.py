@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import socket
+import threading
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +68,7 @@ def view(
             timeout_graceful_shutdown=2,
         )  # fmt: skip
         address = f"http://127.0.0.1:{port}/?token={token}"
+        _end_in_order()
         try:
             library.start()
             on_ready(address, len(library))
@@ -79,6 +82,14 @@ def view(
             copies.close()
             if uploads is not None:
                 uploads.close()
+
+
+def _end_in_order() -> None:
+    """A terminal that closes, or a plain kill, ends the viewer as Ctrl-C does: temporary files are deleted."""
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.default_int_handler)
 
 
 def _listen(port: int) -> socket.socket:
