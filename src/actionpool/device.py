@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -73,7 +73,7 @@ def prepare_for_inference(
     if compiled:
         # Frozen weights become constants, laid out for the processor's library once instead of at each call; that
         # fails with sizes left open (torch 2.13 to 2.15), so another size is another compilation.
-        frozen = {"freezing": True}
+        frozen: dict[str, Any] = {"freezing": True}
         return torch.compile(recognizer, dynamic=False, options=frozen)  # type: ignore[return-value,unused-ignore]
     return recognizer
 

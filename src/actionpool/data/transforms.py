@@ -36,7 +36,8 @@ def train_transform(config: TransformConfig, *, flow: bool = False) -> Transform
         steps.append(_mirror_half_of_flow if flow else v2.RandomHorizontalFlip())
     if flow:
         steps.append(_divide_by(config))
-    return v2.Compose([*steps, _one_view])  # type: ignore[no-any-return]
+    composed: Transform = v2.Compose([*steps, _one_view])
+    return composed
 
 
 def test_transform(config: TransformConfig, num_crops: int = 1, *, flow: bool = False) -> Transform:
