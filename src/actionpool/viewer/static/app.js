@@ -148,6 +148,7 @@ function onTime(seconds) {
 }
 
 function select(interval, seek) {
+  if (!interval && !selected) return;
   selected = interval;
   update();
   if (!interval || !seek) return;

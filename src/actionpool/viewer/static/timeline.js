@@ -201,26 +201,31 @@ export class Timeline {
     line(context, LEFT, top + CURVE + 0.5, this.width - RIGHT, top + CURVE + 0.5);
   }
 
-  /** Bars that fill each segment's time, as one shape; neighbours that overlap meet half way. */
+  /** Bars that fill each segment's time; neighbours that overlap meet half way. Of many in a pixel, the highest. */
   drawCurve(context, top, colour, valueOf) {
     const { segments, relevance } = this.curves;
-    context.save();
-    context.beginPath();
-    context.rect(LEFT, top - 2, this.width - LEFT - RIGHT, CURVE + 4);
-    context.clip();
-    context.beginPath();
+    const ratio = window.devicePixelRatio || 1;
+    const columns = new Float32Array(Math.max(Math.floor((this.width - LEFT - RIGHT) * ratio), 1));
     for (let n = 0; n < relevance.length; n++) {
       let [start, end] = [segments[2 * n], segments[2 * n + 1]];
       if (n && segments[2 * n - 1] > start) start = (segments[2 * n - 1] + start) / 2;
       if (n + 1 < relevance.length && segments[2 * n + 2] < end) end = (segments[2 * n + 2] + end) / 2;
       if (end < this.view.start || start > this.view.end) continue;
-      const height = Math.min(Math.max(valueOf(n) || 0, 0), 1) * CURVE;
-      context.rect(this.x(start), top + CURVE - height, this.x(end) - this.x(start), height);
+      const value = Math.min(Math.max(valueOf(n) || 0, 0), 1);
+      const first = Math.max(Math.round((this.x(start) - LEFT) * ratio), 0);
+      const last = Math.min(Math.max(Math.round((this.x(end) - LEFT) * ratio), first + 1), columns.length);
+      for (let column = first; column < last; column++) if (value > columns[column]) columns[column] = value;
     }
     context.fillStyle = colour;
     context.globalAlpha = 0.88;
-    context.fill();
-    context.restore();
+    for (let first = 0; first < columns.length; ) {
+      let last = first + 1;
+      while (last < columns.length && columns[last] === columns[first]) last++;
+      const height = columns[first] * CURVE;
+      if (height > 0) context.fillRect(LEFT + first / ratio, top + CURVE - height, (last - first) / ratio, height);
+      first = last;
+    }
+    context.globalAlpha = 1;
   }
 
   ends({ start, end }) {
