@@ -147,7 +147,7 @@ def predict(
             else f"--format {','.join(asked)}: there is no folder to write to; give one"
         )
     if localizer is not None:
-        tell(f"Intervals are found by {localizer.origin}.")
+        tell(f"How intervals are found: {localizer.origin}.")
     compute = _Compute(device, precision, compiled, batch_size, num_workers)
     reads_features = isinstance(streams[0].model.config.model.backbone, FeaturesBackbone)
     if segment_seconds is not None or (reads_features and targets.features is None):

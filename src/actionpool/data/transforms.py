@@ -66,7 +66,8 @@ def normalised(clips: Tensor, config: TransformConfig, dtype: torch.dtype | None
     found = torch.empty(rows.shape, dtype=dtype or torch.float32, device=clips.device)
     for source, target in zip(rows.flatten(0, -4), found.flatten(0, -4), strict=True):  # a clip fits into the cache
         target.copy_((source * scale).sub_(shift))
-    return found.unflatten(-1, (repeat, -1)).movedim(-1, -4)
+    pixels: Tensor = found.unflatten(-1, (repeat, -1)).movedim(-1, -4)
+    return pixels
 
 
 class _Views:
