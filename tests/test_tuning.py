@@ -107,7 +107,7 @@ def test_formats(monkeypatch, capsys, untrimmed, untrimmed_run, tmp_path, tiny_r
     video = next(untrimmed.rglob("*.mp4"))
     arguments = ("predict", untrimmed_run, video, "-o", tmp_path, "--set", KNOBS[0])
     code, out, _ = command(monkeypatch, capsys, *arguments, "--format", "srt,vtt, csv")
-    assert code == 0 and "Intervals are found by the defaults, with localize.class_threshold=0" in out
+    assert code == 0 and "How intervals are found: the defaults, with localize.class_threshold=0" in out
     for suffix in ("srt", "vtt"):
         cues = read_subtitles(tmp_path / f"{video.name}.{suffix}")
         assert cues
