@@ -93,11 +93,15 @@ def load(run: str | Path, *, which: str = "best") -> TrainedRecognizer:
             raise CheckpointError(f"{path} has format {header['format']!r}, this version reads {_FORMAT!r}")
         config = parse_config(header["config"])
         classes = tuple(str(name) for name in header["classes"])
+        if not classes or not isinstance(header["classes"], list):
+            raise ValueError("its classes")
         details = dict(header["details"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its header lacks or misstates {error}; train again") from None
     except ConfigError as error:
         raise CheckpointError(f"{path}: its configuration is not of this version: {error}") from None
+    with torch.device("meta"):  # a header may ask for a network of any size: nothing is allocated before all fits
+        check_tensors(build_recognizer(config.model, len(classes)).state_dict(), tensors, str(path))
     with torch.random.fork_rng(devices=[]):  # building draws initial weights; loading must not change anyone's chance
         recognizer = build_recognizer(config.model, len(classes))
     load_tensors(recognizer, tensors, path)

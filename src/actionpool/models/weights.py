@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +22,11 @@ _SAFE = ".safetensors"
 _PICKLES = (".pt", ".pth", ".tar", ".ckpt", ".bin", ".pkl")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _COUNTER = "num_batches_tracked"
+
+
+# What torch's restricted reader raises on bytes that are no pickle, or none of weights.
+_NO_PICKLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError)
+_NO_PICKLE += (AttributeError, AssertionError, ArithmeticError, MemoryError, struct.error)
 
 
 def load_weights(backbone: Backbone, config: BackboneConfig, *, allow_pickle: bool = False) -> str | None:
@@ -90,8 +97,10 @@ def load_weight_file(backbone: Backbone, path: Path, *, allow_pickle: bool = Fal
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles of other protocols
+            value = torch.load(path, map_location="cpu", weights_only=True)
+    except _NO_PICKLE as error:
         first = str(error).partition("\n")[0]
         raise CheckpointError(f"{path} cannot be read as plain weights ({first}); convert it to safetensors") from None
     for name in _WRAPPERS:
