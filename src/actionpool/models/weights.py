@@ -23,10 +23,11 @@ _PICKLES = (".pt", ".pth", ".tar", ".ckpt", ".bin", ".pkl")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _COUNTER = "num_batches_tracked"
 
-
 # What torch's restricted reader raises on bytes that are no pickle, or none of weights.
-_NO_PICKLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError)
-_NO_PICKLE += (AttributeError, AssertionError, ArithmeticError, MemoryError, struct.error)
+_NO_PICKLE = (
+    *(pickle.UnpicklingError, struct.error, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError),
+    *(AttributeError, AssertionError, ArithmeticError, MemoryError),
+)
 
 
 def load_weights(backbone: Backbone, config: BackboneConfig, *, allow_pickle: bool = False) -> str | None:
