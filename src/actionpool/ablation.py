@@ -16,6 +16,7 @@ from actionpool.ablation_table import AblationRow, VideoOutcome, make_row, write
 from actionpool.config import Config, override, preset
 from actionpool.errors import ConfigError, UsageError
 from actionpool.files import write_json
+from actionpool.locking import is_leftover, remove_leftovers, writing_into
 from actionpool.run import command_line, environment
 
 Say = Callable[[str], None]
@@ -132,21 +133,25 @@ def ablate(
 
     laboratory = Laboratory(folder, [config for _, config in combinations], tell)
     cells = _cells(combinations, seeds, folds)
-    write_json(folder / _INDEX, {"command": command_line(), "over": list(over), "cells": [c.name for c in cells],
-                                 **environment()})  # fmt: skip
-    results: list[CellResult] = []
-    for done, cell in enumerate(cells, start=1):
-        path = folder / "cells" / f"{cell.name}.json"
-        result = read_cell(path)
-        if result is None:
-            result = laboratory.run(cell, path)
-            accuracy = sum(outcome.correct for outcome in result.outcomes) / max(1, len(result.outcomes))
-            tell(f"[{done}/{len(cells)}] {_title(cell)}: top-1 {accuracy:.3f}, {result.seconds:.1f} s")
-        results.append(result)
-        if progress is not None:
-            progress(done, len(cells))
-    rows = summarise(cells, results)
-    write_table(folder, rows, note=_note(rows[0], folds, laboratory.how))
+    with writing_into(folder, tell) as held:
+        _check_output(folder)
+        if held:
+            remove_leftovers(folder)
+        write_json(folder / _INDEX, {"command": command_line(), "over": list(over), "cells": [c.name for c in cells],
+                                     **environment()})  # fmt: skip
+        results: list[CellResult] = []
+        for done, cell in enumerate(cells, start=1):
+            path = folder / "cells" / f"{cell.name}.json"
+            result = read_cell(path)
+            if result is None:
+                result = laboratory.run(cell, path)
+                accuracy = sum(outcome.correct for outcome in result.outcomes) / max(1, len(result.outcomes))
+                tell(f"[{done}/{len(cells)}] {_title(cell)}: top-1 {accuracy:.3f}, {result.seconds:.1f} s")
+            results.append(result)
+            if progress is not None:
+                progress(done, len(cells))
+        rows = summarise(cells, results)
+        write_table(folder, rows, note=_note(rows[0], folds, laboratory.how))
     return rows
 
 
@@ -261,7 +266,8 @@ def read_cell(path: Path) -> CellResult | None:
 def _check_output(folder: Path) -> None:
     if not folder.exists():
         return
-    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / _INDEX).is_file()):
+    foreign = folder.is_dir() and not (folder / _INDEX).is_file() and any(not is_leftover(p) for p in folder.iterdir())
+    if not folder.is_dir() or foreign:
         raise UsageError(f"{folder} holds something that no ablation wrote; choose another -o")
 
 

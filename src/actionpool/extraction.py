@@ -28,7 +28,7 @@ from actionpool.data.sources import Source
 from actionpool.data.transforms import normalised, test_transform
 from actionpool.data.windows import Windows, parts_of_video, stretches_of_time
 from actionpool.errors import DataError, UsageError
-from actionpool.locking import only_writer, remove_leftovers
+from actionpool.locking import remove_leftovers, writing_into
 from actionpool.models.backbones import Backbone
 from actionpool.models.pooling import Pooling
 from actionpool.video.probe import ProbeResult
@@ -158,9 +158,7 @@ def extract_features(
     if source.features is not None:
         raise UsageError(f"{source.root} holds features already; extraction starts from videos")
     _check_output(output, extractor.recipe)
-    output.mkdir(parents=True, exist_ok=True)
-    tell = say or (lambda sentence: None)
-    with only_writer(output, on_wait=lambda: tell(f"Another command writes {output}; waiting for it.")) as alone:
+    with writing_into(output, say or (lambda sentence: None)) as alone:
         _check_output(output, extractor.recipe)
         if alone:
             remove_leftovers(output)

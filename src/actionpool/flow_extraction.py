@@ -13,7 +13,7 @@ from actionpool.data.catalog import Catalog
 from actionpool.data.sources import read_source
 from actionpool.errors import UsageError, VideoError
 from actionpool.files import write_csv
-from actionpool.locking import only_writer, remove_leftovers
+from actionpool.locking import remove_leftovers, writing_into
 from actionpool.machine import num_cores
 from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
 from actionpool.video.flow_recipe import FlowPreset, FlowRecipe
@@ -106,11 +106,7 @@ def compute_flow(
     if source.features is not None:
         raise UsageError(f"{data} holds features, not videos; flow is computed of the videos themselves")
     paths = {example.video: example.path for example in source.examples}
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"-o {folder.path} cannot be a folder ({error.strerror or error}); choose another") from None
-    with only_writer(folder.path, lambda: tell(f"Another command writes into {folder.path}; waiting for it.")) as held:
+    with writing_into(folder.path, tell) as held:
         folder.begin(recipe)
         if held:
             remove_leftovers(folder.path)

@@ -12,6 +12,30 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+from actionpool.errors import UsageError
+
+
+@contextmanager
+def writing_into(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
+    """Hold an output folder, which is made where there is none; another command that writes into it is waited for.
+
+    Args:
+        folder: of the results.
+        say: receives a sentence if there is another.
+
+    Yields:
+        Whether no other command can write into it: False where the file system has no locks.
+
+    Raises:
+        UsageError: there can be no such folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"-o {folder} cannot be a folder ({error.strerror or error}); choose another") from None
+    with only_writer(folder, lambda: say(f"Another command writes into {folder}; waiting for it.")) as held:
+        yield held
+
 
 @contextmanager
 def only_writer(folder: Path, on_wait: Callable[[], None]) -> Iterator[bool]:
@@ -32,9 +56,14 @@ def only_writer(folder: Path, on_wait: Callable[[], None]) -> Iterator[bool]:
             os.close(handle)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed writers left behind. Only for who holds the folder: living writers own such files too."""
-    for path in folder.rglob("*"):
+def remove_leftovers(folder: Path, *, deep: bool = True) -> None:
+    """Remove what killed writers left behind. Only for who holds the folder: living writers own such files too.
+
+    Args:
+        folder: that is held.
+        deep: also in the folders inside it.
+    """
+    for path in folder.rglob("*") if deep else folder.glob("*"):
         if is_leftover(path):
             path.unlink(missing_ok=True)
 

@@ -22,7 +22,7 @@ from actionpool.errors import UsageError
 from actionpool.files import write_csv
 from actionpool.fusion import Stream, open_streams, score_streams
 from actionpool.gradcam import SpatialMaps, check_available, grad_cam
-from actionpool.prediction_outputs import write_formats
+from actionpool.prediction_outputs import write_formats, writing_predictions
 from actionpool.prediction_sources import Targets, find_targets, shown_path
 from actionpool.scoring import VideoScore, views_in_words, with_views
 from actionpool.values import Failure
@@ -162,16 +162,17 @@ def predict(
             raise UsageError("--weights: nothing here needs the weights of another network; leave the option out")
         plan = _plan_views(streams, targets, views, saliency or overlay, compute)
     results = []
-    for result, curves in _predictions(streams, targets, plan, localizer):
-        if folder is not None and result.prediction is not None and curves is not None:
-            write_prediction(folder / f"{result.name}.json", result.prediction, curves)
-            _write_videos(result.path, result.prediction, curves, folder / result.name, annotate, overlay)
-        results.append(result)
-        if on_result is not None:
-            on_result(result, len(results), len(targets.examples))
-    if folder is not None:
-        _write_summary(folder / "summary.csv", results)
-        write_formats(folder, {r.name: r.prediction for r in results if r.prediction is not None}, asked)
+    with writing_predictions(folder, targets.names, tell):
+        for result, curves in _predictions(streams, targets, plan, localizer):
+            if folder is not None and result.prediction is not None and curves is not None:
+                write_prediction(folder / f"{result.name}.json", result.prediction, curves)
+                _write_videos(result.path, result.prediction, curves, folder / result.name, annotate, overlay)
+            results.append(result)
+            if on_result is not None:
+                on_result(result, len(results), len(targets.examples))
+        if folder is not None:
+            _write_summary(folder / "summary.csv", results)
+            write_formats(folder, {r.name: r.prediction for r in results if r.prediction is not None}, asked)
     if localizer is not None:
         _tell_of_standing(results, tell)
     return results

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from actionpool.data.sources.base import is_video_name
 from actionpool.errors import UsageError, did_you_mean
 from actionpool.evaluation.prediction_files import write_detections
+from actionpool.locking import remove_leftovers, writing_into
 from actionpool.values import Detection, Interval
 from actionpool.video_prediction import VideoPrediction
 
@@ -27,6 +29,26 @@ def parse_formats(text: str) -> tuple[str, ...]:
         if name not in FORMATS:
             raise UsageError(f"--format got '{name}'. {did_you_mean(name, FORMATS)}")
     return names
+
+
+@contextmanager
+def writing_predictions(folder: Path | None, names: Sequence[str], say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the folder of predictions, if there is one, and clear it of what a killed command half wrote.
+
+    Args:
+        folder: for the predictions; None = they are not written.
+        names: of the videos in it.
+        say: receives a sentence if another command writes into it.
+    """
+    if folder is None:
+        yield
+        return
+    with writing_into(folder, say) as held:
+        if held:
+            # Not deep: folders inside may be other commands'.
+            for written in {folder, *((folder / name).parent for name in names)}:
+                remove_leftovers(written, deep=False)
+        yield
 
 
 def write_formats(folder: Path, predictions: Mapping[str, VideoPrediction], formats: Sequence[str]) -> list[Path]:

@@ -26,6 +26,9 @@ from typing import Any
 
 from actionpool.errors import CheckpointError, UsageError
 from actionpool.files import write_csv, write_json
+from actionpool.locking import is_leftover, remove_leftovers
+
+_BEFORE_TRAINING = ("splits.csv", "data.json", "environment.json", "quarantine.csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +72,24 @@ class RunFolder:
         return cls(folder.parent if folder.name in ("best", "last") else folder)
 
     def check_new(self) -> None:
-        """Refuse to write over anything.
+        """Refuse to write over anything but the beginning of a run that was killed before it trained.
 
         Raises:
-            UsageError: the folder exists and is not empty.
+            UsageError: the folder exists and holds something else.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or not all(map(_is_beginning, self.path.iterdir()))):
             hint = "continue it with --resume" if self.config.exists() else "it was not made by 'actionpool train'"
             raise UsageError(f"{self.path} exists already and nothing is overwritten: choose another -o, or {hint}")
 
     def check_resumable(self) -> None:
-        """Raises ``UsageError`` where there is no run to continue."""
+        """Clear a run that is to be continued of what the killed process half wrote.
+
+        Raises:
+            UsageError: there is no run to continue.
+        """
         if not self.config.exists() or not self.data.exists() or not self.splits.exists():
             raise UsageError(f"--resume: {self.path} holds no run that was begun; leave --resume out to start one")
+        remove_leftovers(self.path)
 
     def write_environment(self, command: list[str]) -> None:
         write_json(self.path / "environment.json", {"command": command, **environment()})
@@ -102,6 +110,11 @@ class RunFolder:
         if not isinstance(value, dict):
             raise CheckpointError(f"{self.data} holds {type(value).__name__}, expected an object")
         return value
+
+
+def _is_beginning(path: Path) -> bool:
+    """Whether a file of a run is written before its training, which ``config.yaml`` begins."""
+    return path.is_file() and (path.name in _BEFORE_TRAINING or is_leftover(path))
 
 
 def environment() -> dict[str, Any]:
