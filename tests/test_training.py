@@ -14,7 +14,8 @@ from actionpool.checkpoint import load
 from actionpool.config import TrainConfig
 from actionpool.errors import CheckpointError, ConfigError, DataError, TrainingError, UsageError
 from actionpool.evaluation.evaluate import evaluate
-from actionpool.fit import is_better, learning_rate_factor
+from actionpool.fit import is_better
+from actionpool.optimization import learning_rate_factor
 from actionpool.training import train
 from conftest import TINY
 

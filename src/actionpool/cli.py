@@ -145,6 +145,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a recogniser on DATA and write a run folder."""
+    from actionpool.training import is_further_process
     from actionpool.training import train as run_train
 
     result = run_train(
@@ -172,9 +173,11 @@ def train(
         flow=flow,
         settings=settings or (),
         resume=resume,
-        progress=is_interactive(as_json),
+        progress=is_interactive(as_json) and not is_further_process(),
         say=sayer(as_json),
     )
+    if is_further_process():
+        return
     if as_json:
         print_json({name: plain(getattr(result, name)) for name in result.__slots__})
     else:

@@ -24,7 +24,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePrecision
 
 from actionpool.checkpoint import save_checkpoint
-from actionpool.config import Config, FeaturesBackbone, TrainConfig, check_losses
+from actionpool.config import Config, FeaturesBackbone, check_losses
 from actionpool.data.datasets import ClassBalancedSampler, EpochSampler, Item, VideoDataset, make_loader
 from actionpool.data.feature_dataset import FeatureDataset, open_dataset
 from actionpool.data.sources import Example
@@ -38,6 +38,7 @@ from actionpool.models.build import build_recognizer
 from actionpool.models.freezing import freeze
 from actionpool.models.recognizer import Recognizer
 from actionpool.models.weights import load_weights
+from actionpool.optimization import learning_rate_factor, make_optimizer
 from actionpool.run import RunFolder
 from actionpool.training import PreparedData, Say
 from actionpool.values import Batch, Failure, RecognizerOutput
@@ -69,7 +70,8 @@ def fit(
         callbacks.append(EarlyStopping(watched, mode="max", patience=settings.early_stopping_epochs))
     if progress:
         callbacks.append(RichProgressBar(leave=False, console_kwargs={"stderr": True}))
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     num_processes = settings.num_devices * settings.num_nodes
     with warnings.catch_warnings():
         ignore_advice()
@@ -154,7 +156,8 @@ class TrainingModule(L.LightningModule):
             return []
         dataset = self._dataset(self.data.val, training=False)
         sampler = EpochSampler(len(dataset), shuffle=False, rank=self.global_rank, world_size=self.trainer.world_size)
-        return make_loader(dataset, batch_size=int(self.config.train.batch_size), num_workers=1, sampler=sampler)
+        batch_size, num_workers = int(self.config.train.batch_size), int(self.config.train.num_workers)
+        return make_loader(dataset, batch_size=batch_size, num_workers=min(1, num_workers), sampler=sampler)
 
     def _dataset(self, examples: list[Example], *, training: bool) -> VideoDataset | FeatureDataset:
         settings = self.config
@@ -185,7 +188,7 @@ class TrainingModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
         self._note_failures(batch)
         if not len(batch.clips):
-            return None
+            return self._no_loss()
         output = self.recognizer(batch.clips, batch.valid)
         loss = self._loss(output.log_probs, batch.labels, self.config.train.label_smoothing)
         loss = loss + self._other_losses(output, batch)
@@ -199,6 +202,13 @@ class TrainingModule(L.LightningModule):
         self.train_loss.update(loss.detach(), weight=len(batch.labels))
         self._update_score(self.train_score, output.log_probs.detach(), batch.labels)
         return loss
+
+    def _no_loss(self) -> Tensor | None:
+        """For a batch of which nothing could be read; under DDP zeros, since the other ranks wait for gradients."""
+        if self.trainer.world_size == 1:
+            return None
+        learning = (parameter for parameter in self.parameters() if parameter.requires_grad)
+        return torch.stack([0 * parameter.sum() for parameter in learning]).sum()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self._note_failures(batch)
@@ -215,7 +225,7 @@ class TrainingModule(L.LightningModule):
         self.val_score.reset()
 
     def on_train_epoch_end(self) -> None:
-        if self.train_loss.update_count:
+        if self.train_loss.update_count or self.trainer.world_size > 1:
             self.log("train_loss", self.train_loss.compute(), prog_bar=True)
             self.log(f"train_{self.score_name}", self.train_score.compute(), prog_bar=True)
         self.train_loss.reset()
@@ -269,53 +279,6 @@ class TrainingModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def make_optimizer(settings: TrainConfig, recognizer: Recognizer) -> torch.optim.Optimizer:
-    """The configured optimiser over all parameters that learn, in groups of one rate and one decay."""
-    parameters = parameter_groups(settings, recognizer)
-    rate, decay = settings.learning_rate, settings.weight_decay
-    match settings.optimizer:
-        case "adam":
-            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
-        case "adamw":
-            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
-        case "sgd":
-            return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
-
-
-def parameter_groups(settings: TrainConfig, recognizer: Recognizer) -> list[dict[str, Any]]:
-    """What learns, by learning rate and weight decay: one group where nothing sets parts apart.
-
-    The backbone without its gates has its own factor; so have biases and norms, that is what has one dimension.
-    """
-    pretrained = {id(parameter) for name, parameter in recognizer.backbone.named_parameters() if name[:6] != "gates."}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in recognizer.parameters():
-        if not parameter.requires_grad:
-            continue
-        rate, decay = settings.learning_rate, settings.weight_decay
-        if id(parameter) in pretrained:
-            rate *= settings.backbone_learning_rate_factor
-        if parameter.dim() <= 1:
-            rate *= settings.bias_learning_rate_factor
-            decay = decay if settings.decay_biases else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
-    return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]
-
-
-def learning_rate_factor(settings: TrainConfig, epoch: float) -> float:
-    """What the learning rate is multiplied by after so many epochs (a fraction inside one)."""
-    if epoch < settings.warmup_epochs:
-        return (epoch + 1e-3) / settings.warmup_epochs
-    match settings.schedule:
-        case "step":
-            return float(settings.step_factor ** (int(epoch + 1e-9) // settings.step_epochs))
-        case "cosine":
-            done = (epoch - settings.warmup_epochs) / max(settings.epochs - settings.warmup_epochs, 1e-9)
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        case "constant":
-            return 1.0
-
-
 class RunWriter(Checkpoint):
     """Writes metrics, checkpoints and the quarantine at the end of each epoch.
 
@@ -353,13 +316,16 @@ class RunWriter(Checkpoint):
         if improved:
             self.best = row
         last_epoch = trainer.should_stop or trainer.current_epoch + 1 >= self.config.train.epochs
-        save = last_epoch or time.monotonic() - self._saved_at >= self.config.train.checkpoint_seconds
+        # Saving is for all ranks together, and their clocks differ.
+        due = last_epoch or time.monotonic() - self._saved_at >= self.config.train.checkpoint_seconds
+        save = bool(trainer.strategy.broadcast(due))
+        failures = _of_all_ranks(pl_module.failures)
         if trainer.is_global_zero:
             if improved and self.data.val:
                 self._export("best", pl_module.recognizer, row, complete=last_epoch)
             if save:
                 self._export("last", pl_module.recognizer, row, complete=last_epoch)
-            self._write_tables(pl_module.failures)
+            self._write_tables(failures)
             self.tell(self._line(row, improved=improved))
         if save:
             self._save_resumable(trainer)
@@ -370,7 +336,7 @@ class RunWriter(Checkpoint):
             self.run.resume.unlink(missing_ok=True)
 
     def _save_resumable(self, trainer: L.Trainer) -> None:
-        # Under DDP saving is collective: every rank calls, rank 0 writes.
+        # Every rank calls, rank 0 writes.
         if not trainer.is_global_zero:
             trainer.save_checkpoint(self.run.resume)
             return
@@ -393,6 +359,15 @@ class RunWriter(Checkpoint):
         parts += [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in shown if name in row]
         parts.append(f"{time.monotonic() - self._epoch_began_at:.1f} s")
         return "  ".join(parts) + ("  *" if improved and self.data.val else "")
+
+
+def _of_all_ranks(failures: dict[str, str]) -> dict[str, str]:
+    """What could not be read, whichever process tried."""
+    if not torch.distributed.is_initialized():
+        return failures
+    found: list[dict[str, str]] = [{} for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(found, failures)
+    return {video: reason for one in found for video, reason in one.items()}
 
 
 def is_better(row: Mapping[str, float], best: Mapping[str, float]) -> bool:
@@ -428,6 +403,8 @@ def ignore_advice() -> None:
         ".*smaller than the logging interval.*",
         ".*in eval mode at the start of training.*",  # frozen norms are
         ".*`training_step` returned `None`.*",
+        ".*recommended to use `self.log.*sync_dist=True.*",  # torchmetrics has gathered what is logged
+        ".*compute.. method of metric .* was called before the ..update.*",  # of a rank without validation videos
         ".*isinstance.treespec, LeafSpec.*",
         ".*Checkpoint directory.*exists and is not empty.*",
     ):

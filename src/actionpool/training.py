@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from actionpool.data.sources import Example
 from actionpool.data.sources.base import Kind
 from actionpool.data.splits import write_splits
 from actionpool.data.survey import Survey, survey
-from actionpool.errors import ConfigError, DataError
+from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.files import write_json, write_text
 from actionpool.input_transform import resolve_transform
 from actionpool.models.build import backbone_input, build_backbone
@@ -126,9 +128,13 @@ def train(
         DataError: nothing to train on, or labels that contradict each other.
         TrainingError: a loss that is not finite.
     """
-    tell: Say = say or (lambda sentence: None)
+    tell: Say = say or _silent
     run = RunFolder(Path(output))
-    if resume:
+    joins = is_further_process()
+    if joins:
+        tell = _silent  # the first process says it
+        config = _config_of_first_process(run)
+    elif resume:
         run.check_resumable()
         config = load_config(run.config)
         finished = _finished(run)
@@ -159,17 +165,18 @@ def train(
             config, sentence = adapt_to_flow(config, config.data.flow)
             tell(sentence)
         _check_beginning(config)
-    prepared = prepare_data(config, run, resume=resume, tell=tell)
+    prepared = prepare_data(config, run, resume=resume or joins, tell=tell)
     config = settle(config, prepared, tell)
-    if prepared.features is not None and not resume:
+    if prepared.features is not None and not (resume or joins):
         adapted, sentence = adapt_to_features(config.model, prepared.features.row_shape)
         config = config.model_copy(update={"model": adapted})
         tell(sentence)
-    if not resume:
+    if not joins:
         run.path.mkdir(parents=True, exist_ok=True)
-        write_text(run.config, to_yaml(config))
+        run.write_quarantine(prepared.quarantined)
+    if not (resume or joins):
         run.write_environment(command_line())
-    run.write_quarantine(prepared.quarantined)
+        write_text(run.config, to_yaml(config))
     # Lightning takes seconds to import; a wrong label has been told by now.
     from actionpool.fit import fit
 
@@ -183,6 +190,36 @@ def train(
         epochs=epochs_done,
         metrics=metrics,
     )
+
+
+def _silent(sentence: str) -> None:
+    """Say nothing."""
+
+
+def is_further_process() -> bool:
+    """Whether this process was started to train beside a first one, which does all the writing and telling.
+
+    So say the variables that Lightning sets for the processes that it starts, and torchrun and SLURM for theirs.
+    """
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return any(os.environ.get(name, "0") not in ("", "0") for name in ranks)
+
+
+def _config_of_first_process(run: RunFolder) -> Config:
+    """What the first process has settled and written; it writes the configuration last.
+
+    Raises:
+        UsageError: it has written nothing for ten minutes.
+    """
+    give_up = time.monotonic() + 600
+    while not run.config.exists():
+        if time.monotonic() > give_up:
+            raise UsageError(
+                f"{run.config} does not come: this process trains beside a first one (RANK, LOCAL_RANK, NODE_RANK or "
+                "SLURM_PROCID is not 0), which should have written it; start all with the same -o, in a shared folder"
+            )
+        time.sleep(0.2)
+    return load_config(run.config)
 
 
 def prepare_data(config: Config, run: RunFolder, *, resume: bool, tell: Say) -> PreparedData:

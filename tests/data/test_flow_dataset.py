@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from actionpool.config import FlowConfig, SamplingConfig, TransformConfig, override, preset
+from actionpool.data.datasets import ClipKey
 from actionpool.data.flow_dataset import FlowDataset, adapt_to_flow, without_flow
 from actionpool.data.sources import Example
 from actionpool.data.transforms import test_transform as make_test_transform
@@ -124,7 +125,7 @@ def test_training_draws_a_stack_in_each_part_of_the_video(flow):
     data, fields = dataset(flow, training=True, crop=48), pixels(flow)
     seen = set()
     for epoch in range(12):
-        item = data[(epoch, 0)]
+        item = data[ClipKey(epoch, 0)]
         clips = item.clips[0, :, 0, :, 0]
         found = (starts_of(clips, fields, 5, left) for left in range(17))  # all segments are cropped alike
         starts = next(starts for starts in found if min(starts) >= 0)

@@ -11,10 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from actionpool.config import TrainConfig, parse_config
 from actionpool.errors import ConfigError
-from actionpool.fit import make_optimizer, parameter_groups
 from actionpool.models.backbones import I3D, TSN, Features, GatedC3D
 from actionpool.models.build import build_recognizer
 from actionpool.models.freezing import freeze, frozen_stages
+from actionpool.optimization import make_optimizer, parameter_groups
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import torch
 
 from actionpool.config import PRESETS, RECIPES, override, parse_config, preset
 from actionpool.errors import ConfigError
-from actionpool.fit import make_optimizer
 from actionpool.input_transform import resolve_transform
 from actionpool.losses import video_nll
 from actionpool.models.build import backbone_input, build_backbone, build_recognizer
 from actionpool.models.freezing import freeze
+from actionpool.optimization import make_optimizer
 from actionpool.presets import merged
 
 # Small enough for a second a step; the layers are the published ones.

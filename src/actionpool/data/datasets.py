@@ -196,8 +196,9 @@ class EpochSampler(Sampler[ClipKey]):
     Args:
         num_items: size of the dataset.
         seed: of the order.
-        shuffle: False keeps the order of the dataset.
-        rank, world_size: of this process. The last share is filled up from the front, so that all are equally long.
+        shuffle: False keeps the order of the dataset, and shows each item once.
+        rank, world_size: of this process. Shuffled, the last share is filled up from the front: in training all ranks
+            take equally many steps.
     """
 
     def __init__(
@@ -211,11 +212,15 @@ class EpochSampler(Sampler[ClipKey]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.num_items // self.world_size)
+        return len(range(self.rank, self._num_shown(), self.world_size))
+
+    def _num_shown(self) -> int:
+        """By all ranks together."""
+        return -(-self.num_items // self.world_size) * self.world_size if self.shuffle else self.num_items
 
     def __iter__(self) -> Iterator[ClipKey]:
         order = self._order()
-        filled = np.resize(order, len(self) * self.world_size)
+        filled = np.resize(order, self._num_shown())
         # Counted over all ranks, so that no two of them read an item alike.
         repeats: Counter[int] = Counter()
         for position, index in enumerate(filled.tolist()):
