@@ -142,7 +142,8 @@ def main() -> None:
             quarter = max(1, len(memory) // 4)
             print(
                 f"{minutes:4d} minutes: {shape[0]} segments in {seconds:.0f} s, {minutes * 60 / seconds:.1f} x real "
-                f"time, {seconds / plain:.2f} x the time of plain decoding; memory peak {max(memory):.0f} MB, median of "
+                f"time, {seconds / plain:.2f} x the time of plain decoding; "
+                f"memory peak {max(memory):.0f} MB, median of "
                 f"the second quarter {np.median(memory[quarter : 2 * quarter]):.0f} MB, of the last "
                 f"{np.median(memory[-quarter:]):.0f} MB"
             )

@@ -30,14 +30,9 @@ import numpy as np
 from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, sync_playwright
 
-sys.path[0] = str(Path(__file__).parents[1] / "tests")  # not this folder, in which viewer.py is this file
-
 from actionpool.video.writer import VideoWriter
 from actionpool.video_prediction import write_prediction
 from actionpool.viewer.uploads import UploadLimits, UploadQueue
-from viewer.test_fuzz import noise
-from viewer.test_uploads import Server
-from viewer.viewing import TOKEN, chromium, made_up, make_app, make_folder
 
 _VIDEO_READY = "() => document.getElementById('video').readyState >= 2"
 _PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
@@ -69,6 +64,9 @@ _SEEK = """async (share) => {
 
 
 def main() -> None:
+    sys.path[0] = str(Path(__file__).parents[1] / "tests")  # not this folder, in which viewer.py is this file
+    from viewer.viewing import chromium
+
     parser = argparse.ArgumentParser()
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--videos", type=int, default=2000)
@@ -104,6 +102,8 @@ def viewer(out: Path) -> Iterator[tuple[str, float]]:
 
 
 def first_paint_and_list(browser: Browser, out: Path, num_videos: int) -> None:
+    from viewer.viewing import made_up
+
     prediction, curves = made_up("none.mp4", num_segments=60)
     write_prediction(out / "00000.mp4.json", prediction, curves)
     text = (out / "00000.mp4.json").read_text()
@@ -128,6 +128,8 @@ def first_paint_and_list(browser: Browser, out: Path, num_videos: int) -> None:
 
 
 def seek(browser: Browser, folder: Path, hours: float) -> None:
+    from viewer.viewing import made_up
+
     clip, fps, size = folder / "long.mp4", 10, (180, 320)
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -155,6 +157,10 @@ def seek(browser: Browser, folder: Path, hours: float) -> None:
 def fuzz(folder: Path, count: int) -> None:
     import schemathesis
     from hypothesis import HealthCheck, Phase, given, settings
+
+    from viewer.test_fuzz import noise
+    from viewer.test_uploads import Server
+    from viewer.viewing import TOKEN, make_app, make_folder
 
     queues: list[Any] = []
 
