@@ -39,10 +39,14 @@ def page(context, address):
     assert not errors
 
 
+_SHOWN = """(name) => document.getElementById("name").textContent === name
+    && document.getElementById("stage").ariaBusy === 'false'"""
+
+
 def wait_for_video(page, name="clip_0.mp4"):
     page.wait_for_function(
-        """(name) => document.getElementById("name").textContent === name
-        && document.getElementById("video").readyState >= 2 && !document.getElementById("message").textContent""",
+        f"""{_SHOWN} && document.getElementById("video").readyState >= 2
+        && !document.getElementById("message").textContent""",
         arg=name,
     )
 
@@ -58,7 +62,7 @@ def at_rest(page):
 
 def choose(page, name):
     page.locator(".item", has_text=name).click()
-    page.wait_for_function("(name) => document.getElementById('name').textContent === name", arg=name)
+    page.wait_for_function(_SHOWN, arg=name)
 
 
 def x_of(page, at):

@@ -53,21 +53,21 @@ const list = new VideoList({ list: at("list"), search: at("search"), sort: at("s
 /** Show a row of the list. */
 async function open(row) {
   facts = search = selected = null;
+  player.leave();
+  at("stage").setAttribute("aria-busy", "true");
   at("name").textContent = row.name;
   document.title = `${row.name} – actionpool`;
   at("answer").textContent = row.problem ? "" : `${row.label} · ${percent(row.score)}`;
   at("facts").textContent = "";
-  if (row.problem) {
-    clear(row.problem);
-    return;
-  }
   try {
+    if (row.problem) throw new Error(row.problem);
     const found = await api.video(row.id);
     if (list.current !== row) return;
     await show(found, row);
   } catch (error) {
     if (list.current === row) clear(error.message);
   }
+  if (list.current === row) at("stage").setAttribute("aria-busy", "false");
 }
 
 async function show(found, row) {

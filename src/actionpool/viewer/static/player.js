@@ -40,6 +40,13 @@ export class Player {
     }
   }
 
+  /** Nothing in sight while the next video is asked for. */
+  leave() {
+    this.video.pause();
+    this.empty("");
+    this.facts = null;
+  }
+
   /** No video; the clock goes on without. */
   empty(reason) {
     this.clock = this.seconds;
