@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from actionpool.config import Config, parse_config
 from actionpool.errors import CheckpointError, ConfigError
-from actionpool.files import atomic_path, file_hash, write_json
+from actionpool.files import file_hash, write_json, write_tensors
 from actionpool.models.build import build_recognizer
 from actionpool.models.recognizer import Recognizer
 
@@ -53,8 +52,7 @@ def save_checkpoint(
         "details": dict(details),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in recognizer.state_dict().items()}
-    with atomic_path(folder / "model.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"actionpool": json.dumps(header)})
+    write_tensors(folder / "model.safetensors", tensors, {"actionpool": json.dumps(header)})
     write_json(folder / "model.json", header)
 
 

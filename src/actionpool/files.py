@@ -8,12 +8,15 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actionpool.errors import ActionPoolError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Asking means changing it for a moment, for all threads: so once, before there are any.
 _UMASK = os.umask(0)
@@ -67,6 +70,18 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     writer.writerow(header)
     writer.writerows(rows)
     write_text(path, buffer.getvalue())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file atomically."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        try:
+            save_file(dict(tensors), temporary, metadata=None if metadata is None else dict(metadata))
+        except SafetensorError as error:  # its word for a full disk
+            raise OSError(str(error)) from error
 
 
 def file_hash(path: Path) -> str:

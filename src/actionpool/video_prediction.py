@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from actionpool.errors import DataError
-from actionpool.files import atomic_path, write_text
+from actionpool.files import write_tensors, write_text
 
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -166,8 +166,7 @@ def write_prediction(path: Path, prediction: VideoPrediction, curves: Curves | N
             for name in type(curves).model_fields
             if (value := getattr(curves, name)) is not None
         }
-        with atomic_path(sidecar) as temporary:
-            save_file(tensors, temporary)
+        write_tensors(sidecar, tensors)
         prediction = prediction.model_copy(update={"curves": sidecar.name})
     write_text(path, prediction.model_dump_json(indent=2) + "\n")
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from actionpool.errors import DataError
-from actionpool.files import atomic_path
+from actionpool.files import write_tensors
 
 _FORMAT = "actionpool-video-curves-1"
 
@@ -50,8 +49,7 @@ def write_curves(path: Path, curves: Sequence[VideoCurves], *, multilabel: bool)
         "multilabel": multilabel,
         "videos": [[one.video, one.path, len(one.relevance)] for one in curves],
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"actionpool": json.dumps(header)})
+    write_tensors(path, tensors, {"actionpool": json.dumps(header)})
 
 
 def read_curves_file(path: Path) -> tuple[dict[str, VideoCurves], bool]:
