@@ -29,6 +29,7 @@ class GatedC3DBackbone(Strict):
 
     name: Literal["gated-c3d"] = "gated-c3d"
     width: float = Field(1.0, gt=0, le=4, description="multiplies every channel count; 1 is the published network")
+    num_channels: int = Field(3, ge=1, description="3 for RGB, 2 for optical flow")
     weights: Weights = None
 
 
@@ -36,6 +37,7 @@ class GatedC3DSimpleBackbone(Strict):
     """The one-layer gated network: ``(3, 16, 112, 112)`` to ``(64, 7, 36, 36)``."""
 
     name: Literal["gated-c3d-simple"] = "gated-c3d-simple"
+    num_channels: int = Field(3, ge=1, description="3 for RGB, 2 for optical flow")
     weights: Weights = None
 
 

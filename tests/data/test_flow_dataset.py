@@ -276,11 +276,14 @@ def test_a_configuration_is_completed(flow):
     assert adapt_to_flow(config, config.data.flow)[0] == config
     config, _ = adapt_to_flow(override(preset("dfp-vsam"), ["model.backbone=i3d"]), FlowConfig())
     assert (config.data.flow.stack, config.data.flow.recipe, config.model.backbone.num_channels) == (1, FlowRecipe(), 2)
+    assert adapt_to_flow(preset("gated-c3d"), FlowConfig())[0].model.backbone.num_channels == 2
 
 
 def test_networks_that_read_colour_only(flow):
-    with pytest.raises(ConfigError, match=r"'gated-c3d' reads RGB only, and --flow gives 2 channels.*use tsn or i3d"):
-        adapt_to_flow(preset("gated-c3d"), FlowConfig())
+    with pytest.raises(
+        ConfigError, match=r"'s3d' reads RGB only, and --flow gives 2 channels.*use gated-c3d, i3d or tsn"
+    ):
+        adapt_to_flow(override(preset("gated-c3d"), ["model.backbone=s3d"]), FlowConfig())
     config = override(preset("datp"), ["model.backbone.num_channels=4"])
     with pytest.raises(ConfigError, match=r"num_channels must be 10 for stacks of 5 fields; leave it out"):
         adapt_to_flow(config, FlowConfig())

@@ -152,7 +152,7 @@ def adapt_to_flow(config: Config, flow: FlowConfig) -> tuple[Config, str]:
     if known is None:
         raise ConfigError(
             f"the backbone '{backbone.name}' reads RGB only, and --flow gives {channels} channels of motion; "
-            "use tsn or i3d"
+            "use gated-c3d, i3d or tsn"
         )
     if getattr(backbone, "num_channels") not in (known.default, channels):  # noqa: B009 - not every backbone has it
         raise ConfigError(f"model.backbone.num_channels must be {channels} for stacks of {stack} fields; leave it out")

@@ -96,9 +96,9 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     backbone: Backbone
     match config:
         case GatedC3DBackbone():
-            return GatedC3D(width=config.width)
+            return GatedC3D(width=config.width, num_channels=config.num_channels)
         case GatedC3DSimpleBackbone():
-            return GatedC3DSimple()
+            return GatedC3DSimple(num_channels=config.num_channels)
         case I3DBackbone():
             backbone = I3D(num_channels=config.num_channels)
         case VideoBackboneConfig():
@@ -124,7 +124,7 @@ def backbone_input(config: BackboneConfig) -> InputSpec:
     """
     match config:
         case GatedC3DBackbone() | GatedC3DSimpleBackbone():
-            return gated_c3d_input()
+            return gated_c3d_input(config.num_channels)
         case I3DBackbone():
             return i3d_input(config.num_channels)
         case VideoBackboneConfig():

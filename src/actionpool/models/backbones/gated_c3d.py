@@ -9,9 +9,9 @@ from actionpool.models.backbones.base import Backbone, InputSpec
 from actionpool.models.gate import GatedConv3d
 
 
-def gated_c3d_input() -> InputSpec:
+def gated_c3d_input(num_channels: int = 3) -> InputSpec:
     """The published size; the published subtraction of another network's means is not kept (METHODS §4)."""
-    return InputSpec(3, 16, 112, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), resize=(128, 171))
+    return InputSpec(num_channels, 16, 112, mean=(0.5,) * num_channels, std=(0.25,) * num_channels, resize=(128, 171))
 
 
 class _ParallelConvs(nn.Module):
@@ -42,15 +42,16 @@ class GatedC3D(Backbone):
 
     Args:
         width: multiplies every channel count; 1 is the published network.
+        num_channels: of the input; 2 for optical flow.
     """
 
-    def __init__(self, *, width: float = 1.0) -> None:
+    def __init__(self, *, width: float = 1.0, num_channels: int = 3) -> None:
         super().__init__()
         first, second, last = (max(8, round(channels * width / 8) * 8) for channels in (64, 128, 512))
-        self.input_spec = gated_c3d_input()
+        self.input_spec = gated_c3d_input(num_channels)
         self.stages = nn.ModuleDict(
             {
-                "gated1": GatedConv3d(3, first, kernel_size=(3, 5, 5), stride=(2, 3, 3), padding=1),
+                "gated1": GatedConv3d(num_channels, first, kernel_size=(3, 5, 5), stride=(2, 3, 3), padding=1),
                 "parallel": _ParallelConvs(first, second),
                 "gated2": GatedConv3d(2 * second, last, kernel_size=(2, 3, 3), stride=(1, 2, 2), padding=1),
             }
@@ -61,8 +62,8 @@ class GatedC3D(Backbone):
 class GatedC3DSimple(Backbone):
     """One gated layer: ``(B, 3, 16, 112, 112)`` to ``(B, 64, 7, 36, 36)`` (METHODS §4)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, num_channels: int = 3) -> None:
         super().__init__()
-        self.input_spec = gated_c3d_input()
-        self.stages = nn.ModuleDict({"gated1": GatedConv3d(3, 64, kernel_size=(3, 6, 6), stride=(2, 3, 3))})
+        self.input_spec = gated_c3d_input(num_channels)
+        self.stages = nn.ModuleDict({"gated1": GatedConv3d(num_channels, 64, kernel_size=(3, 6, 6), stride=(2, 3, 3))})
         self.stage_channels = {"gated1": 64}
