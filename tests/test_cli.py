@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from actionpool.cli import main
+from actionpool.cli import app, main
 
 
 def run(capsys, monkeypatch, *arguments):
@@ -121,10 +121,19 @@ def test_doctor(cli):
     assert "libavcodec" in report["ffmpeg (loaded)"]
 
 
+VERBS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_tells_its_options(cli, verb):
+    code, out, _ = cli(verb, "--help")
+    assert code == 0 and "--help" in out
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv=['actionpool','--help']\n"
-        "from actionpool.cli import main\n"
+        "from actionpool.cli import app, main\n"
         "try: main()\n"
         "except SystemExit as stop: assert stop.code == 0\n"
         "heavy = {'torch','torchvision','lightning','av','numpy','matplotlib','cv2','pydantic'} & set(sys.modules)\n"

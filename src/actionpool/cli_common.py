@@ -22,7 +22,7 @@ Untrimmed = Annotated[
     typer.Option("--untrimmed/--trimmed", help="Labels hold somewhere inside, or for all of it. [default: inferred]"),
 ]
 FeatureTiming = Annotated[
-    str | None, typer.Option(help="FPS/STRIDE[/WINDOW] of a feature pack's rows, as in 25/16. [default: inferred]")
+    str | None, typer.Option(help="FPS/STRIDE or FPS/STRIDE/WINDOW of a pack's rows, as in 25/16. [default: inferred]")
 ]
 Videos = Annotated[Path | None, typer.Option(help="Where the videos of a list lie, if not beside it.")]
 Format = Annotated[str, typer.Option(help="Format of the data; 'auto' detects it and says which.")]
