@@ -161,23 +161,29 @@ def make_features(folder: Path, background: str) -> Path:
 class Experiment:
     """One set of features, divided; trains, tunes and scores rows on it."""
 
-    def __init__(self, features: Path, annotations: Path, splits: Path, on: str) -> None:
+    def __init__(self, features: Path, annotations: Path, splits: Path, on: str, *, pooled: bool = True) -> None:
         base = parse_config({"data": {"path": str(features)}})
         run = RunFolder(splits)
         self.base, self.on = base, on
         data = prepare_data(base, run, resume=run.splits.exists() and run.data.exists(), tell=lambda sentence: None)
         assert data.features is not None
-        self.data = replace(data, features=hold(data.features, pooled=True))
+        self.data = replace(data, features=hold(data.features, pooled=pooled))
         self.scored = self.data.test if on == "test" else self.data.val
         self.truths = {part: read_ground_truth(annotations, split=part) for part in ("val", "test")}
 
     def run(self, settings: tuple[str, ...], seed: int) -> tuple[float, float, float, float, float]:
         """Video mAP, detection mAP, relevance AUC, score AUC, and the detection mAP that tuning reached."""
+        config = self.config(settings, seed)
+        return self.judge(train_head(config, self.data), config)
+
+    def config(self, settings: tuple[str, ...], seed: int) -> Config:
         config = override(self.base, [*BUDGET, *settings, f"train.seed={seed}"])
         assert self.data.features is not None
         model, _ = adapt_to_features(config.model, self.data.features.row_shape)
-        config = settle(config.model_copy(update={"model": model}), self.data, lambda sentence: None)
-        network = train_head(config, self.data)
+        return settle(config.model_copy(update={"model": model}), self.data, lambda sentence: None)
+
+    def judge(self, network: Recognizer, config: Config) -> tuple[float, float, float, float, float]:
+        """The five numbers of a trained head."""
         protocol = find_protocol("own-thumos")
         seen, _ = self.scores(network, config, "val")
         # From both ends, for rows whose relevance says little: class scores by relevance, and class scores alone.
