@@ -16,6 +16,7 @@ RUN/config.yaml        the resolved configuration
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -75,11 +76,14 @@ class RunFolder:
         """Refuse to write over anything but the beginning of a run that was killed before it trained.
 
         Raises:
-            UsageError: the folder exists and holds something else.
+            UsageError: the folder exists and holds something else, or cannot be made.
         """
         if self.path.exists() and (not self.path.is_dir() or not all(map(_is_beginning, self.path.iterdir()))):
             hint = "continue it with --resume" if self.config.exists() else "it was not made by 'actionpool train'"
             raise UsageError(f"{self.path} exists already and nothing is overwritten: choose another -o, or {hint}")
+        existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise UsageError(f"-o {self.path} cannot be made: nothing can be written into {existing}; choose another")
 
     def check_resumable(self) -> None:
         """Clear a run that is to be continued of what the killed process half wrote.
