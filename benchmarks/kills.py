@@ -3,10 +3,10 @@
     python benchmarks/kills.py [--kills 50] [--seed 0] [--verbs train,extract,flow,predict,check,ablate]
 
 Each verb runs once whole. Then it is begun, killed at a random moment between the reading of its libraries and its end,
-and begun again (train: with --resume), up to five times, until it ends by itself; kills go round the verbs until there
+and begun again (train: with --resume), up to three times, until it ends by itself; kills go round the verbs until there
 are enough. It is compared: of train metrics and every weight; of extract and flow all files byte by byte; of predict
-all predictions; of check its report; of ablate the probabilities. No temporary file may be left. Exit code 1 where
-anything differs.
+all predictions; of check its report; of ablate the probabilities. No temporary file may be left, and no process that a
+killed one had started may live on (Linux). Exit code 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from safetensors.numpy import load_file
 
 from actionpool.data.synthetic import write_motion_clips
 
-KILLS_A_ROUND = 5
+KILLS_A_ROUND = 3
 CPU = ["--device", "cpu", "--precision", "fp32"]
 VIEW = ["model.backbone.width=0.125", "transform.resize=[36,48]", "transform.crop=32"]
 TINY = [*VIEW, "sampling.frames_per_clip=8", "sampling.test_segments=2", "sampling.val_segments=1"]
@@ -102,7 +102,8 @@ def make_verbs(data: Path, model: Path, out: Path) -> dict[str, Verb]:
 def begin(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
     code = "from actionpool.cli import main; main()"
     with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
-        return subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=out, stderr=err)
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
 
 
 def finish(arguments: list[str], log: Path) -> float:
@@ -122,9 +123,27 @@ def leftovers(folder: Path) -> list[str]:
     return [p.name for p in folder.rglob("*") if p.name.startswith((".part-", "tmp"))]
 
 
-def trouble(verb: Verb, out: Path, log: Path, seconds: float, num_kills: int, rng: random.Random) -> tuple[int, int]:
-    """Kill a command up to ``num_kills`` times; how often it was, and the exit code of its last process."""
-    num_killed = 0
+def survivors(session: int) -> int:
+    """Processes of a session that are still there ten seconds after its first one was killed."""
+    deadline = time.monotonic() + 10
+    while True:
+        living = 0
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, _, _, of = status.read_text(errors="replace").rpartition(")")[2].split()[:4]
+            except OSError:
+                continue
+            living += int(of) == session and state not in "ZX"
+        if not living or time.monotonic() > deadline:
+            return living
+        time.sleep(0.1)
+
+
+def trouble(
+    verb: Verb, out: Path, log: Path, seconds: float, num_kills: int, rng: random.Random
+) -> tuple[int, int, int]:
+    """Kill a command up to ``num_kills`` times; how often it was, processes left, the exit code of the last one."""
+    num_killed = num_left = 0
     while True:
         resume = ["--resume"] if verb.arguments[0] == "train" and (out / "config.yaml").exists() else []
         process = begin([*verb.arguments, *resume], log)
@@ -135,8 +154,9 @@ def trouble(verb: Verb, out: Path, log: Path, seconds: float, num_kills: int, rn
                 process.send_signal(signal.SIGKILL)
         code = process.wait()
         if code != -signal.SIGKILL:
-            return num_killed, code
+            return num_killed, num_left, code
         num_killed += 1
+        num_left += survivors(process.pid)
 
 
 def main() -> None:
@@ -164,7 +184,7 @@ def main() -> None:
             verb = min(verbs, key=lambda v: kills[v])
             clean(out, data)
             left = min(KILLS_A_ROUND, arguments.kills - kills.total())
-            killed, code = trouble(verbs[verb], out, log, seconds[verb], left, rng)
+            killed, left_over, code = trouble(verbs[verb], out, log, seconds[verb], left, rng)
             kills[verb] += killed
             rounds[verb] += 1
             if code:
@@ -173,11 +193,13 @@ def main() -> None:
                 wrong.append(f"{verb}: another end than that of the whole run, after {killed} kills")
             elif leftovers(out):
                 wrong.append(f"{verb}: temporary files are left: {leftovers(out)}")
+            elif left_over:
+                wrong.append(f"{verb}: {left_over} processes live on after {killed} kills")
             print(f"{verb}: {killed} kills, {len(wrong)} wrong ends so far", file=sys.stderr, flush=True)
     print(f"{kills.total()} kills, load {os.getloadavg()[0]:.1f}")
     for verb in verbs:
         print(f"  {verb:8s} {seconds[verb]:5.1f} s whole, {kills[verb]:3d} kills in {rounds[verb]:3d} rounds")
-    print("\n".join(wrong) or "every round ended as the whole run did; no temporary file was left")
+    print("\n".join(wrong) or "every round ended as the whole run did; no temporary file, no process was left")
     sys.exit(1 if wrong else 0)
 
 

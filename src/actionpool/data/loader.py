@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -61,6 +63,7 @@ class RestartingLoader(DataLoader[Any]):
             multiprocessing_context="forkserver" if num_workers else None,
             persistent_workers=num_workers > 0,
             prefetch_factor=2 if num_workers else None,
+            worker_init_fn=_end_with_parent if num_workers else None,
             pin_memory=pin_memory,
         )
 
@@ -103,6 +106,18 @@ class RestartingLoader(DataLoader[Any]):
         self._iterator = None
         self.notes[:] = [0] * len(self.notes)
         return num_lost
+
+
+def _end_with_parent(worker: int) -> None:
+    """A parent that is killed cannot end its workers, and the fork server lives as long as they do."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 class _Batches:

@@ -26,7 +26,7 @@ _SHORT = "needs more memory than the probe allows; raise max_memory_bytes if the
 
 
 def main() -> None:
-    """Serve until standard input ends. The one argument is a JSON object: limits, mode, num_threads, memory."""
+    """Serve until standard input ends. The one argument is a JSON object: limits, mode, num_threads, memory, time."""
     settings = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _limit_memory(settings["max_memory_bytes"])
@@ -36,14 +36,23 @@ def main() -> None:
     os.dup2(2, 1)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
+        # The parent is quicker, but it may have been killed: a file that hangs must not keep a process for ever.
+        _end_after(2 * settings["timeout_seconds"])
         answer = _probe(Path(json.loads(line)), limits, settings["mode"], settings["num_threads"])
         # Once memory was nearly used up this process ends, so that the next file has all of it.
         answer["is_last"] = _is_memory_short(settings["max_memory_bytes"])
         if answer["is_last"] and str(answer["reason"]).startswith(("is damaged", "cannot be read")):
             answer["reason"] = _SHORT  # FFmpeg takes a failed allocation for damaged data
+        _end_after(0)
         print(json.dumps(answer), file=answers, flush=True)
         if answer["is_last"]:
             return
+
+
+def _end_after(seconds: float) -> None:
+    """Have the system end this process then, whatever it does; 0 = no more."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, min(seconds, 1e8))
 
 
 def _limit_memory(max_memory_bytes: int) -> None:

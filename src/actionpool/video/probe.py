@@ -83,6 +83,7 @@ def probe_videos(
         "limits": asdict(limits),
         "mode": mode,
         "max_memory_bytes": max_memory_bytes,
+        "timeout_seconds": timeout_seconds,
         "num_threads": max(1, (os.cpu_count() or 1) // num_workers),
     }
     return _Pool(paths, json.dumps(settings), num_workers, timeout_seconds).results()
