@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pickle
+import socket
 import struct
 from pathlib import Path
 
@@ -24,11 +25,12 @@ from actionpool.data.feature_folder import read_index
 from actionpool.data.features import open_features
 from actionpool.data.sources import FORMATS, read_source
 from actionpool.data.splits import read_split_rows
-from actionpool.errors import ActionPoolError, AnnotationError, CheckpointError, ConfigError, DataError
+from actionpool.errors import ActionPoolError, AnnotationError, CheckpointError, ConfigError, DataError, VideoError
 from actionpool.models.build import build_backbone
 from actionpool.models.weights import load_weight_file
 from actionpool.run import RunFolder
 from actionpool.video.flow_files import open_flow
+from actionpool.video.reader import VideoReader
 from actionpool.video_prediction import VideoPrediction, read_curves, read_prediction, write_prediction
 from video.clips import encode
 
@@ -293,6 +295,53 @@ def test_links_out_of_the_data_folder_are_told(tmp_path):
     (tmp_path / "data" / "a" / "2.mp4").symlink_to(tmp_path / "elsewhere.mp4")
     notes = read_source(tmp_path / "data").notes
     assert any(f"1 videos lie outside {tmp_path / 'data'}, through links: 'a/2.mp4'" in note for note in notes)
+
+
+POINTERS = {
+    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile '{target}'\n",
+    "DASH": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
+    '<Representation id="1"><BaseURL>{target}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+    "SDP": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\n",
+}
+
+
+@pytest.mark.parametrize("kind", sorted(POINTERS))
+def test_files_that_point_elsewhere_are_refused_whatever_they_are_called(tmp_path, kind):
+    clip = encode(tmp_path / "clip.mp4", "libx264", num_frames=2)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        for scheme in (
+            f"http://127.0.0.1:{port}/",
+            f"tcp://127.0.0.1:{port}?",
+            "",
+            "file:",
+            "concat:",
+            "subfile,,end,9,,:",
+        ):
+            text = POINTERS[kind].format(target=f"{scheme}{clip}", port=port)
+            for name in ("a.mp4", "a.mkv", "a.ts"):
+                (tmp_path / name).write_text(text)
+                with pytest.raises(VideoError):
+                    VideoReader(tmp_path / name)
+        with pytest.raises(BlockingIOError):  # nobody has called
+            server.accept()
+
+
+@pytest.mark.parametrize(
+    "name", ["concat:{0}|{0}", "subfile,,start,0,end,99,,:{0}", "file:{0}", "data:video/mp4,x", "-"]
+)
+def test_names_are_names_of_files_not_addresses(tmp_path, name):
+    clip = encode(tmp_path / "clip.mp4", "libx264", num_frames=2)
+    with pytest.raises(VideoError, match="no such file"):
+        VideoReader(name.format(clip))
+    text = f"video,label\nclip.mp4,x\n{name.format('clip.mp4')},y\n"
+    (tmp_path / "labels.csv").write_text(text)
+    with contextlib.suppress(AnnotationError):
+        assert all(example.path.parent == tmp_path for example in read_source(tmp_path / "labels.csv").examples)
 
 
 @quick
