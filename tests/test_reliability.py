@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
@@ -312,16 +312,17 @@ def test_two_flows_into_one_folder(clips, tmp_path):
 
 
 def test_a_second_prediction_waits_for_the_first(tiny_run, clips, tmp_path):
-    said = []
-    (tmp_path / "out").mkdir()
-    with only_writer(tmp_path / "out", lambda: None):
-        process = begin("predict", tiny_run, clips / "rise", "-o", tmp_path / "out", *CPU)
-        for line in process.stdout:
-            said.append(line)
-            if "waiting for it" in line:
-                assert not any((tmp_path / "out").rglob("*.json"))
-                break
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert "5 videos predicted" in out
-    assert f"Another command writes into {tmp_path / 'out'}; waiting for it." in said[-1]
+    out, said = tmp_path / "out", []
+    out.mkdir()
+    with ExitStack() as first:
+        first.enter_context(only_writer(out, lambda: None))
+
+        def let_go(sentence):
+            said.append(sentence)
+            assert not any(out.iterdir())
+            first.close()
+
+        results = predict(tiny_run, clips / "rise", out, device="cpu", num_workers=0, say=let_go)
+    assert said == [f"Another command writes into {out}; waiting for it."]
+    assert all(result.prediction is not None for result in results)
+    assert len(list(out.glob("*.json"))) == 5
