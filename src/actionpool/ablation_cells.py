@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import hashlib
 import json
 import logging
@@ -164,6 +165,7 @@ class Laboratory:
         sections = config.model_dump(mode="json")
         settings = [f"{name}={json.dumps(section)}" for name, section in sections.items()]
         train(config.data.path, run.path, settings=settings, resume=begun, say=_silent)
+        gc.collect()  # cycles of references hold a finished training, its network and all
         found = evaluate(run.path, config.data.path, format=config.data.format, videos=config.data.videos)
         classes = load(run.path).classes
         outcomes: list[VideoOutcome] = []
