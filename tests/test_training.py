@@ -117,6 +117,22 @@ def test_a_video_that_breaks_after_the_check_is_left_out_and_told(motion_clips, 
     assert [row["video"] for row in rows(tmp_path / "run" / "quarantine.csv")] == broken
 
 
+def test_data_that_vanish_end_the_run_with_a_sentence_and_cost_no_finished_epoch(motion_clips, tmp_path):
+    clips = tmp_path / "clips"
+    shutil.copytree(motion_clips, clips, ignore=shutil.ignore_patterns(".actionpool"))
+
+    def vanish(sentence):
+        if sentence.startswith("epoch   1"):
+            clips.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(DataError, match=r"not one of \d+ videos could be read in epoch 2 .*no such file.*--resume"):
+        train(clips, tmp_path / "run", epochs=2, settings=TINY, say=vanish)
+    (tmp_path / "elsewhere").rename(clips)
+    result = train(clips, tmp_path / "run", resume=True)
+    assert result.epochs == 2
+    assert rows(tmp_path / "run" / "quarantine.csv") == []
+
+
 def test_eval_reports_missing_and_equals_itself(tiny_run, motion_clips, tmp_path):
     first = evaluate(tiny_run, motion_clips, num_workers=0)
     report = first.report

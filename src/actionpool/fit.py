@@ -10,7 +10,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -30,7 +30,7 @@ from actionpool.data.feature_dataset import FeatureDataset, open_dataset
 from actionpool.data.sources import Example
 from actionpool.data.transforms import normalised
 from actionpool.device import resolve_device, resolve_precision
-from actionpool.errors import TrainingError
+from actionpool.errors import DataError, TrainingError
 from actionpool.files import atomic_path, write_csv
 from actionpool.losses import co_activity_loss, sparsity_loss, video_bce, video_nll
 from actionpool.models.backbones import Backbone
@@ -219,17 +219,26 @@ class TrainingModule(L.LightningModule):
         self._update_score(self.val_score, log_probs, batch.labels)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val_loss", self.val_loss.compute())
+        self.log("val_loss", self._mean(self.val_loss, self.data.val))
         self.log(f"val_{self.score_name}", self.val_score.compute(), prog_bar=True)
         self.val_loss.reset()
         self.val_score.reset()
 
     def on_train_epoch_end(self) -> None:
-        if self.train_loss.update_count or self.trainer.world_size > 1:
-            self.log("train_loss", self.train_loss.compute(), prog_bar=True)
-            self.log(f"train_{self.score_name}", self.train_score.compute(), prog_bar=True)
+        self.log("train_loss", self._mean(self.train_loss, self.data.train), prog_bar=True)
+        self.log(f"train_{self.score_name}", self.train_score.compute(), prog_bar=True)
         self.train_loss.reset()
         self.train_score.reset()
+
+    def _mean(self, loss: MeanMetric, examples: Sequence[Example]) -> Tensor:
+        """The loss of an epoch, unless not one of its videos could be read: then the data are gone."""
+        if loss.update_count or self.trainer.world_size > 1:
+            return loss.compute()
+        reason = self.failures.get(examples[0].video, "no reason is known")
+        raise DataError(
+            f"not one of {len(examples)} videos could be read in epoch {self.current_epoch + 1} (the first, {reason}); "
+            "are the data still there? What was finished is kept: --resume goes on from the last checkpoint"
+        )
 
     def _loss(self, log_probs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
         if self.config.model.task == "multi-label":

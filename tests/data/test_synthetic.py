@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actionpool.data.synthetic import carrier_features, patterned_maps
+from actionpool.data.synthetic import MOTIONS, carrier_clips, carrier_features, motion_frames, patterned_maps
 
 
 def test_carriers_hold_the_class_and_distractors_do_not():
@@ -89,3 +89,33 @@ def test_what_cannot_be_made_is_said():
         patterned_maps(4, "step", size=(2, 3, 4))
     with pytest.raises(ValueError, match="channels must be 4 times"):
         patterned_maps(4, "channels", channels=30)
+
+
+def test_rendered_carriers_show_the_class_by_a_filled_blob():
+    made = carrier_clips(40, seed=4)
+    assert made.clips.shape == (40, 10, 8, 32, 40, 3)
+    assert made.clips.dtype == np.uint8
+    assert (made.truth.sum(axis=1) == 2).all()
+    assert made.truth.any(axis=0).all()
+    assert (made.shown[made.truth] == made.labels.repeat(2)).all()
+    # A distractor's motion is any, and right as often as by chance.
+    assert set(made.shown[~made.truth].tolist()) == set(range(len(MOTIONS)))
+    assert 0.1 < (made.shown == made.labels[:, None])[~made.truth].mean() < 0.4
+    assert np.array_equal(carrier_clips(40, seed=4).clips, made.clips)
+    assert not np.array_equal(carrier_clips(40, seed=5).clips, made.clips)
+
+
+def test_a_ring_moves_as_a_blob_does_and_is_empty_inside():
+    filled, ring = (
+        motion_frames("rise", num_frames=6, size=(64, 64), rng=np.random.default_rng(8), hollow=hollow).astype(int)
+        for hollow in (False, True)
+    )
+    hole = (filled != ring).any(axis=-1)
+    colours = np.unique(filled[hole], axis=0)
+    assert len(colours) == 1
+    blob, rim = ((frames == colours[0]).all(axis=-1) for frames in (filled, ring))
+    assert (blob == (rim | hole)).all()
+    assert not (rim & hole).any()
+    for whole, part in zip(blob, rim, strict=True):
+        assert part.sum() > 0.3 * whole.sum()
+        assert np.allclose(np.argwhere(whole).mean(axis=0), np.argwhere(part).mean(axis=0), atol=1)

@@ -1,7 +1,7 @@
 """Data that the project generates itself, so that the truth is known.
 
-Clips whose classes are motions, which nothing but motion tells apart; videos of segments, and feature maps, of which
-only a part carries the class.
+Clips whose classes are motions, which nothing but motion tells apart; videos of segments, rendered or as features, and
+feature maps, of which only a part carries the class.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOTIONS: Mapping[str, _Motion] = {
 
 
 def motion_frames(
-    motion: str, *, num_frames: int, size: tuple[int, int], rng: np.random.Generator
+    motion: str, *, num_frames: int, size: tuple[int, int], rng: np.random.Generator, hollow: bool = False
 ) -> NDArray[np.uint8]:
     """One clip: a blob of random shape, colour, place, speed and phase over a random still background.
 
@@ -39,6 +39,7 @@ def motion_frames(
         num_frames: of the clip.
         size: (height, width).
         rng: the source of everything else.
+        hollow: the blob is a ring.
 
     Returns:
         uint8 ``(num_frames, height, width, 3)``. Single frames carry no information on the class, except how large
@@ -57,7 +58,10 @@ def motion_frames(
         dx, dy, factor = MOTIONS[motion]((phase + index / period) % 1.0)
         x, y = (x0 + 0.8 * dx) * width, (y0 + 0.8 * dy) * height
         across, down = np.abs(columns - x), np.abs(rows - y)
-        inside = (np.maximum(across, down) if square else np.hypot(across, down)) < radius * factor
+        distance = np.maximum(across, down) if square else np.hypot(across, down)
+        inside = distance < radius * factor
+        if hollow:
+            inside &= distance > 0.6 * radius * factor
         frame = background.copy()
         frame[inside] = colour
         frames[index] = frame
@@ -168,6 +172,59 @@ def carrier_features(
     features = np.concatenate([evidence, marks], axis=2) @ axes
     features += rng.normal(0, noise, features.shape)
     return SyntheticFeatures(features.astype(np.float32), labels, truth)
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticClips:
+    """Rendered videos whose class lies in known segments.
+
+    Attributes:
+        clips: uint8 ``(V, N, T, H, W, 3)``.
+        shown: ``(V, N)``, the motion of each segment, an index of ``MOTIONS``.
+        labels: ``(V,)``, the class of each video, likewise.
+        truth: bool ``(V, N)``; True where the class lies.
+    """
+
+    clips: NDArray[np.uint8]
+    shown: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    truth: NDArray[np.bool_]
+
+
+def carrier_clips(
+    num_videos: int,
+    *,
+    num_segments: int = 10,
+    num_carriers: int = 2,
+    num_frames: int = 8,
+    size: tuple[int, int] = (32, 40),
+    seed: int = 0,
+) -> SyntheticClips:
+    """Rendered videos of segments of which only a few show the class, a motion; the others are distractors.
+
+    In a carrier a filled blob performs the motion of the video's class. In a distractor a ring performs a motion that
+    is drawn without regard to it: the same clutter in videos of all classes. Who performs tells the two apart.
+
+    Args:
+        num_videos: V.
+        num_segments: N.
+        num_carriers: of the N, at random places.
+        num_frames: T, every other frame of 25 a second: eight show two thirds of a motion or more than one.
+        size: (H, W).
+        seed: of all chance.
+    """
+    rng = np.random.default_rng(seed)
+    names = list(MOTIONS)
+    labels = _balanced(num_videos, len(names), rng)
+    truth = np.stack([_places(num_segments, num_carriers, False, rng) for _ in range(num_videos)])
+    shown = np.where(truth, labels[:, None], rng.integers(len(names), size=truth.shape))
+    clips = np.empty((*truth.shape, num_frames, *size, 3), np.uint8)
+    for place in np.ndindex(truth.shape):
+        frames = motion_frames(
+            names[shown[place]], num_frames=2 * num_frames, size=size, rng=rng, hollow=not truth[place]
+        )
+        clips[place] = frames[::2]
+    return SyntheticClips(clips, shown, labels, truth)
 
 
 def patterned_maps(
