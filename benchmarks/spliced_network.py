@@ -167,7 +167,7 @@ class Study:
             train(
                 self.videos,
                 run,
-                weights=self.pretrained() / "model.safetensors",
+                weights=self.pretrained() / "best" / "model.safetensors",
                 kind="untrimmed",
                 freeze=freeze,
                 seed=seed,
