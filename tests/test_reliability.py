@@ -326,3 +326,27 @@ def test_a_second_prediction_waits_for_the_first(tiny_run, clips, tmp_path):
     assert said == [f"Another command writes into {out}; waiting for it."]
     assert all(result.prediction is not None for result in results)
     assert len(list(out.glob("*.json"))) == 5
+
+
+def test_a_second_training_waits_for_the_first_and_finds_it_done(tiny_run, clips, tmp_path):
+    out, said = tmp_path / "run", []
+    out.mkdir()
+    with ExitStack() as first:
+        first.enter_context(only_writer(out, lambda: None))
+
+        def let_go(sentence):
+            if sentence.startswith("Another command"):
+                said.append(sentence)
+                shutil.copytree(tiny_run, out, dirs_exist_ok=True)
+                first.close()
+
+        with pytest.raises(UsageError, match="exists already and nothing is overwritten"):
+            train(clips, out, settings=[*TINY, *HEADS], say=let_go)
+    assert len(said) == 1
+    assert contents(out) == contents(tiny_run)
+
+
+def test_a_training_that_cannot_begin_leaves_no_folder(tmp_path):
+    with pytest.raises(ActionPoolError):
+        train(tmp_path / "nothing", tmp_path / "run", settings=TINY)
+    assert not (tmp_path / "run").exists()

@@ -27,7 +27,7 @@ from typing import Any
 
 from actionpool.errors import CheckpointError, UsageError
 from actionpool.files import write_csv, write_json
-from actionpool.locking import is_leftover, remove_leftovers
+from actionpool.locking import is_leftover
 
 _BEFORE_TRAINING = ("splits.csv", "data.json", "environment.json", "quarantine.csv")
 
@@ -86,14 +86,13 @@ class RunFolder:
             raise UsageError(f"-o {self.path} cannot be made: nothing can be written into {existing}; choose another")
 
     def check_resumable(self) -> None:
-        """Clear a run that is to be continued of what the killed process half wrote.
+        """Refuse to continue what was not begun.
 
         Raises:
             UsageError: there is no run to continue.
         """
         if not self.config.exists() or not self.data.exists() or not self.splits.exists():
             raise UsageError(f"--resume: {self.path} holds no run that was begun; leave --resume out to start one")
-        remove_leftovers(self.path)
 
     def write_environment(self, command: list[str]) -> None:
         write_json(self.path / "environment.json", {"command": command, **environment()})

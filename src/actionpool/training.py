@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,7 @@ from actionpool.data.survey import Survey, survey
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.files import write_json, write_text
 from actionpool.input_transform import resolve_transform
+from actionpool.locking import remove_leftovers, writing_into
 from actionpool.models.build import backbone_input, build_backbone
 from actionpool.models.freezing import frozen_stages
 from actionpool.models.weights import load_weights
@@ -165,6 +167,24 @@ def train(
             config, sentence = adapt_to_flow(config, config.data.flow)
             tell(sentence)
         _check_beginning(config)
+    if joins:
+        return _train(config, run, resume=resume, joins=True, progress=progress, tell=tell)
+    try:
+        with writing_into(run.path, tell):
+            # Again, since another command may have been waited for.
+            if resume and (finished := _finished(run)) is not None:
+                return finished
+            if not resume:
+                run.check_new()
+            remove_leftovers(run.path)
+            return _train(config, run, resume=resume, joins=False, progress=progress, tell=tell)
+    finally:
+        with suppress(OSError):  # a folder that nothing was written into
+            run.path.rmdir()
+
+
+def _train(config: Config, run: RunFolder, *, resume: bool, joins: bool, progress: bool, tell: Say) -> TrainResult:
+    """What ``train`` does once it knows its configuration and holds the folder."""
     prepared = prepare_data(config, run, resume=resume or joins, tell=tell)
     config = settle(config, prepared, tell)
     if prepared.features is not None and not (resume or joins):
@@ -172,7 +192,6 @@ def train(
         config = config.model_copy(update={"model": adapted})
         tell(sentence)
     if not joins:
-        run.path.mkdir(parents=True, exist_ok=True)
         run.write_quarantine(prepared.quarantined)
     if not (resume or joins):
         run.write_environment(command_line())
