@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -106,7 +105,6 @@ def _overlap(first: Interval, second: Interval) -> bool:
 
 
 def _ids(names: Sequence[str]) -> list[str]:
-    """Names of videos as ActivityNet's files have them, without folder and suffix where that is not ambiguous."""
+    """Names of videos as ActivityNet's files have them, without folder and suffix, unless two would be the same."""
     stems = [PurePosixPath(name).stem if is_video_name(name) else name for name in names]
-    count = Counter(stems)
-    return [stem if count[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
+    return stems if len(set(stems)) == len(stems) else list(names)

@@ -130,6 +130,15 @@ def test_names_with_and_without_prefix_are_the_same_video():
     assert found.score == 1.0 and not found.coverage.missing and not found.coverage.unknown
 
 
+def test_files_and_names_without_suffix_are_the_same_video_where_only_one_can_be_meant():
+    run = [("run", 0.0, 2.0)]
+    instances = {"A/1.mp4": run, "B/1.mp4": run, "B/2.mp4": run, "3": run}
+    detections = {name: [("run", 0.0, 2.0, 0.5)] for name in ("A/1.mp4", "1", "2", "C/2.mp4", "C/3.mp4")}
+    coverage = report(detections, instances).coverage
+    assert coverage.missing == ("B/1.mp4",)
+    assert set(coverage.unknown) == {"1", "C/2.mp4"}
+
+
 def test_coverage_says_what_is_missing_and_what_is_strange():
     instances = {"a": [("run", 0.0, 2.0)], "b": [("run", 0.0, 2.0)], "c": []}
     detections = {"a": [("run", 0.0, 2.0, 0.5)], "c": [], "zzz": [("run", 0.0, 2.0, 0.9)] * 3}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -218,9 +219,17 @@ def same_video(name: str, known: Mapping[str, int]) -> int | None:
 
 
 def indices_in(names: Sequence[str], known: Sequence[str]) -> Indices:
-    """For each video its index in ``known``, -1 where it is not there."""
+    """For each video its index in ``known``, -1 where it is not there.
+
+    A name without folder and suffix is that of a known file of this name, if there is only one.
+    """
     lookup = {name: index for index, name in enumerate(known)}
+    paths = [(PurePosixPath(name), index) for index, name in enumerate(known)]
+    files = [(path.stem, index) for path, index in paths if path.suffix.lower() in VIDEO_SUFFIXES]
+    count = Counter(stem for stem, _ in files)
+    bare = {stem: index for stem, index in files if count[stem] == 1}
     found = [same_video(name, lookup) for name in names]
+    found = [bare.get(name) if index is None else index for name, index in zip(names, found, strict=True)]
     return np.array([-1 if index is None else index for index in found], np.int64).reshape(-1)
 
 
