@@ -228,8 +228,8 @@ def test_training_tells_what_has_no_flow(clips, flow, tmp_path):
     shutil.rmtree(tmp_path / "flow" / "fields")
     with pytest.raises(DataError, match=r"24 are quarantined \(the first, .*there is no flow at"):
         train(clips, tmp_path / "again", **options)
-    with pytest.raises(ConfigError, match="'gated-c3d' reads RGB only"):
-        train(clips, tmp_path / "rgb-only", flow=flow)
+    with pytest.raises(ConfigError, match="'s3d' reads RGB only"):
+        train(clips, tmp_path / "rgb-only", flow=flow, settings=["model.backbone=s3d"])
     with pytest.raises(DataError, match="holds no optical flow"):
         train(clips, tmp_path / "no-flow", model="datp", flow=clips)
 
