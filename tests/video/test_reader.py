@@ -16,7 +16,7 @@ import pytest
 from actionpool.errors import UsageError, VideoError
 from actionpool.video import reader as reader_module
 from actionpool.video.decoder import Decoder
-from actionpool.video.known import KnownFiles
+from actionpool.video.known import Known, KnownFiles, look_through
 from actionpool.video.reader import DecodeLimits, VideoReader, ffmpeg_versions
 from video.clips import decode_all, encode, encode_sound, number_in, remux, times_of
 
@@ -362,6 +362,17 @@ def test_each_kind_of_bad_file_has_its_own_sentence(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)
     assert "is not a regular file" in _refusal(pipe)
+
+
+def test_a_file_that_vanishes_after_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "a.mp4", "libx264", num_frames=2)
+
+    def vanish(decoder: object, vanished: Path, limits: object) -> Known:
+        vanished.unlink()
+        return look_through(decoder, vanished, limits)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("actionpool.video.reader.look_through", vanish)
+    assert _refusal(path) == "no such file; check the path"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

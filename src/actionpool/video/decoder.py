@@ -295,18 +295,23 @@ def open_container(path: Path) -> Any:
         if status.st_size == 0:
             raise VideoError(f"{path}: is empty (0 bytes); get it again")
         structure = read_structure(path)
-    except FileNotFoundError as error:
-        raise VideoError(f"{path}: no such file; check the path") from error
-    except PermissionError as error:
-        raise VideoError(f"{path}: may not be read (permission denied); change its permissions") from error
     except OSError as error:
-        raise VideoError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
+        raise cannot_be_read(path, error) from error
     try:
         return av.open(f"file:{path.absolute()}", options=_OPTIONS, metadata_errors="ignore")
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, MemoryError):
             raise
         raise VideoError(f"{path}: {_why_not_opened(structure)}") from error
+
+
+def cannot_be_read(path: Path, error: OSError) -> VideoError:
+    """What the operating system says of a file, as our error."""
+    if isinstance(error, FileNotFoundError):
+        return VideoError(f"{path}: no such file; check the path")
+    if isinstance(error, PermissionError):
+        return VideoError(f"{path}: may not be read (permission denied); change its permissions")
+    return VideoError(f"{path}: cannot be read ({error.strerror}); check the disk")
 
 
 def _why_not_opened(structure: Structure) -> str:
@@ -325,6 +330,9 @@ def _video_stream(container: Any, path: Path) -> Any:
     if not streams:
         if container.streams.audio:
             raise VideoError(f"{path}: has sound but no video stream (audio only); remove it from the list")
+        structure = read_structure(path)  # FFmpeg opens an MP4 that ends within the first bytes of its header
+        if structure.is_cut:
+            raise VideoError(f"{path}: {_why_not_opened(structure)}")
         raise VideoError(f"{path}: has no video stream; remove it from the list")
     stream = streams[0]
     if stream.codec_context is None:

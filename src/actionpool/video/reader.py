@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionpool.errors import UsageError, VideoError
-from actionpool.video.decoder import Decoder, Scaler, ffmpeg_versions
+from actionpool.video.decoder import Decoder, Scaler, cannot_be_read, ffmpeg_versions
 from actionpool.video.index import FrameIndex, plan_runs
 from actionpool.video.known import Known, KnownFiles, file_key, look_through
 from actionpool.video.limits import DecodeLimits, Frame, UInt8Array, VideoInfo
@@ -66,7 +66,10 @@ class VideoReader:
         self._path, self._num_threads, self._limits = Path(path), num_threads, limits
         self._idle: list[Decoder] = []
         self._closed = False
-        known = self._look()
+        try:
+            known = self._look()
+        except OSError as error:  # it was there a moment ago
+            raise cannot_be_read(self._path, error) from error
         self._known, self.info = known, known.info
         self.timestamps_seconds: NDArray[np.float64] = known.index.timestamps_seconds
         self._height, self._width = size or _fit(known.info, short_side)
