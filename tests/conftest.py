@@ -32,6 +32,15 @@ def _one_thread_a_worker():
         torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _ordinary_priority():
+    # The AV1 encoder makes the thread that calls it a real-time one where it may (as root), and all that this starts
+    # later; a browser of that kind leaves no processor to anybody else.
+    yield
+    if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real videos and labels, or a skip."""
