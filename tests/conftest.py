@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from actionpool.cli import main
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.training import train
 
@@ -32,15 +34,6 @@ def _one_thread_a_worker():
         torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def _ordinary_priority():
-    # The AV1 encoder makes the thread that calls it a real-time one where it may (as root), and all that this starts
-    # later; a browser of that kind leaves no processor to anybody else.
-    yield
-    if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real videos and labels, or a skip."""
@@ -63,4 +56,18 @@ def tiny_run(motion_clips, tmp_path_factory):
     """A run of two epochs on the motion clips."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
     train(motion_clips, run, epochs=2, settings=TINY, device="cpu")
+    return run
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch):
+    """Runs a command in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["actionpool", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
     return run

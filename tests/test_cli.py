@@ -8,21 +8,7 @@ import sys
 
 import pytest
 
-from actionpool.cli import app, main
-
-
-def run(capsys, monkeypatch, *arguments):
-    """(exit code, standard output, standard error) of a command."""
-    monkeypatch.setattr(sys, "argv", ["actionpool", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    captured = capsys.readouterr()
-    return stopped.value.code, captured.out, captured.err
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    return lambda *arguments: run(capsys, monkeypatch, *arguments)
+from actionpool.cli import app
 
 
 def test_check_json(cli, motion_clips):

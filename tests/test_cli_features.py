@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-from actionpool.cli import main
 from actionpool.data.synthetic import write_motion_clips
 
 SMALL = ("--backbone", "gated-c3d", "--set", "model.backbone.width=0.125", "--set", "transform.resize=[36,48]")
@@ -24,58 +23,50 @@ def clips(tmp_path_factory):
     return folder
 
 
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["actionpool", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    captured = capsys.readouterr()
-    return stop.value.code, captured.out, captured.err
-
-
-def test_extract_check_and_again(monkeypatch, capsys, clips, tmp_path):
-    code, out, err = run(monkeypatch, capsys, "extract", clips, "-o", tmp_path / "f", *SMALL, "--json")
+def test_extract_check_and_again(cli, clips, tmp_path):
+    code, out, err = cli("extract", clips, "-o", tmp_path / "f", *SMALL, "--json")
     assert code == 0
     assert json.loads(out) == {
         "output": str(tmp_path / "f"), "num_videos": 12, "num_extracted": 12, "num_present": 0, "quarantined": [],
     }  # fmt: skip
     assert "Warning: gated-c3d has random weights" in err
-    code, out, _ = run(monkeypatch, capsys, "extract", clips, "-o", tmp_path / "f", *SMALL)
+    code, out, _ = cli("extract", clips, "-o", tmp_path / "f", *SMALL)
     assert code == 0
     assert "0 videos extracted, 12 were there, 0 quarantined" in out
-    code, out, _ = run(monkeypatch, capsys, "check", tmp_path / "f", "--json")
+    code, out, _ = cli("check", tmp_path / "f", "--json")
     report = json.loads(out)
     assert (code, report["format"], report["num_usable"]) == (0, "features", 12)
-    code, _, err = run(monkeypatch, capsys, "extract", clips, "-o", tmp_path / "f", *SMALL, "--maps")
+    code, _, err = cli("extract", clips, "-o", tmp_path / "f", *SMALL, "--maps")
     assert code == 2
     assert "features of two recipes are never mixed" in err
 
 
-def test_nothing_that_can_be_read(monkeypatch, capsys, tmp_path):
+def test_nothing_that_can_be_read(cli, tmp_path):
     (tmp_path / "clips" / "a").mkdir(parents=True)
     (tmp_path / "clips" / "a" / "x.mp4").write_bytes(b"")
-    code, out, _ = run(monkeypatch, capsys, "extract", tmp_path / "clips", "-o", tmp_path / "f", *SMALL)
+    code, out, _ = cli("extract", tmp_path / "clips", "-o", tmp_path / "f", *SMALL)
     assert code == 3
     assert "Quarantined: a/x.mp4: " in out
 
 
-def test_splice(monkeypatch, capsys, clips, tmp_path):
+def test_splice(cli, clips, tmp_path):
     arguments = ("splice", clips, "-o", tmp_path / "s", "--videos", 4, "--background", "sway")
-    code, out, _ = run(monkeypatch, capsys, *arguments, "--background-seconds", "0.2:0.5", "--actions-per-video", "1:2")
+    code, out, _ = cli(*arguments, "--background-seconds", "0.2:0.5", "--actions-per-video", "1:2")
     assert code == 0
     assert "videos with" in out
     database = json.loads((tmp_path / "s" / "annotations.json").read_text())["database"]
     assert len(database) == 4
     labels = {annotation["label"] for entry in database.values() for annotation in entry["annotations"]}
     assert labels <= {"rise", "fall", "pulse"}
-    code, out, _ = run(monkeypatch, capsys, "check", tmp_path / "s", "--json")
+    code, out, _ = cli("check", tmp_path / "s", "--json")
     assert (code, json.loads(out)["format"]) == (0, "activitynet-json")
-    code, _, err = run(monkeypatch, capsys, *arguments, "--actions-per-video", "two")
+    code, _, err = cli(*arguments, "--actions-per-video", "two")
     assert code == 2
     assert "--actions-per-video got 'two'; write MIN:MAX, as in 1:3" in err
 
 
-def test_killed_at_any_moment_it_ends_the_same(monkeypatch, capsys, clips, tmp_path):
-    whole = run(monkeypatch, capsys, "extract", clips, "-o", tmp_path / "whole", *SMALL, "--json")
+def test_killed_at_any_moment_it_ends_the_same(cli, clips, tmp_path):
+    whole = cli("extract", clips, "-o", tmp_path / "whole", *SMALL, "--json")
     assert whole[0] == 0
     verb = ["extract", str(clips), "-o", str(tmp_path / "part"), *SMALL]
     command = [sys.executable, "-c", "from actionpool.cli import main; main()", *verb]
@@ -90,7 +81,7 @@ def test_killed_at_any_moment_it_ends_the_same(monkeypatch, capsys, clips, tmp_p
             time.sleep(0.002)
         codes.append(process.wait())
     assert codes[0] == -signal.SIGKILL  # else nothing was tested
-    assert run(monkeypatch, capsys, "extract", clips, "-o", tmp_path / "part", *SMALL)[0] == 0
+    assert cli("extract", clips, "-o", tmp_path / "part", *SMALL)[0] == 0
     files = {
         name: {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
         for name in ("whole", "part")

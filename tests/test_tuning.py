@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from itertools import pairwise
 
 import pytest
 
 from actionpool.checkpoint import load
-from actionpool.cli import main
 from actionpool.detecting import make_localizer
 from actionpool.errors import AnnotationError, UsageError
 from actionpool.evaluation.detection import score_detections
@@ -24,14 +22,6 @@ from actionpool.values import Detection, Interval
 from test_detecting import untrimmed, untrimmed_run  # noqa: F401
 
 KNOBS = ["localize.class_threshold=0"]
-
-
-def command(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["actionpool", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    captured = capsys.readouterr()
-    return stop.value.code, captured.out, captured.err
 
 
 @pytest.fixture
@@ -59,18 +49,18 @@ def test_eval_scores_what_predict_says(untrimmed, untrimmed_run, scored, tmp_pat
     assert own_report.averages == scored.when.report.averages
 
 
-def test_eval_on_the_command_line(monkeypatch, capsys, untrimmed, untrimmed_run):  # noqa: F811
+def test_eval_on_the_command_line(cli, untrimmed, untrimmed_run):  # noqa: F811
     arguments = ("eval", untrimmed_run, untrimmed, "--set", KNOBS[0], "--protocol", "own-anet")
-    code, out, _ = command(monkeypatch, capsys, *arguments)
+    code, out, _ = cli(*arguments)
     assert code == 0
     for words in ("own-anet  mAP .5:.95", "put right by itself", "background", "The detections and their truth are in"):
         assert words in out
-    code, out, _ = command(monkeypatch, capsys, *arguments, "--json")
+    code, out, _ = cli(*arguments, "--json")
     when = json.loads(out)["when"]
     assert when["detection"]["protocol"] == "own-anet" and when["localize"]["class_threshold"] == 0
     folder = when["files"]
     files = ("--predictions", f"{folder}/detections.json", "--ground-truth", f"{folder}/truth.json")
-    code, out, _ = command(monkeypatch, capsys, "eval", *files, "--protocol", "own-anet", "--json")
+    code, out, _ = cli("eval", *files, "--protocol", "own-anet", "--json")
     assert code == 0 and json.loads(out)["averages"] == when["detection"]["averages"]
 
 
@@ -82,9 +72,9 @@ def test_times_that_are_not_there(tiny_run, motion_clips):
         tune_run(tiny_run, motion_clips, num_workers=0)
 
 
-def test_tune_is_kept_in_the_run(monkeypatch, capsys, untrimmed, untrimmed_run):  # noqa: F811
+def test_tune_is_kept_in_the_run(cli, untrimmed, untrimmed_run):  # noqa: F811
     try:
-        code, out, _ = command(monkeypatch, capsys, "tune", untrimmed_run, untrimmed, "--device", "cpu")
+        code, out, _ = cli("tune", untrimmed_run, untrimmed, "--device", "cpu")
         assert code == 0
         assert "% fitted, after" in out and "predict and eval use it from now on" in out
         kept = json.loads((untrimmed_run / "localize.json").read_text())
@@ -103,10 +93,10 @@ def test_tune_is_kept_in_the_run(monkeypatch, capsys, untrimmed, untrimmed_run):
         (untrimmed_run / "localize.json").unlink(missing_ok=True)
 
 
-def test_formats(monkeypatch, capsys, untrimmed, untrimmed_run, tmp_path, tiny_run):  # noqa: F811
+def test_formats(cli, untrimmed, untrimmed_run, tmp_path, tiny_run):  # noqa: F811
     video = next(untrimmed.rglob("*.mp4"))
     arguments = ("predict", untrimmed_run, video, "-o", tmp_path, "--set", KNOBS[0])
-    code, out, _ = command(monkeypatch, capsys, *arguments, "--format", "srt,vtt, csv")
+    code, out, _ = cli(*arguments, "--format", "srt,vtt, csv")
     assert code == 0 and "How intervals are found: the defaults, with localize.class_threshold=0" in out
     for suffix in ("srt", "vtt"):
         cues = read_subtitles(tmp_path / f"{video.name}.{suffix}")

@@ -169,18 +169,21 @@ def train(
         _check_beginning(config)
     if joins:
         return _train(config, run, resume=resume, joins=True, progress=progress, tell=tell)
+    made_here = not run.path.exists()
     try:
-        with writing_into(run.path, tell):
+        with writing_into(run.path, tell) as held:
             # Again, since another command may have been waited for.
             if resume and (finished := _finished(run)) is not None:
                 return finished
             if not resume:
                 run.check_new()
-            remove_leftovers(run.path)
+            if held:
+                remove_leftovers(run.path)
             return _train(config, run, resume=resume, joins=False, progress=progress, tell=tell)
     finally:
-        with suppress(OSError):  # a folder that nothing was written into
-            run.path.rmdir()
+        if made_here:
+            with suppress(OSError):  # goes if nothing was written into it
+                run.path.rmdir()
 
 
 def _train(config: Config, run: RunFolder, *, resume: bool, joins: bool, progress: bool, tell: Say) -> TrainResult:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actionpool.data.feature_dataset import check_recipe, open_dataset
-from actionpool.data.sources import read_source
 from actionpool.data.sources.base import split_word
 from actionpool.detecting import make_localizer, truth_of, video_scores, write_fitted
 from actionpool.device import Device, Precision
 from actionpool.errors import AnnotationError, DataError, UsageError
-from actionpool.evaluation.evaluate import choose_examples
+from actionpool.evaluation.evaluate import choose_examples, read_as_trained
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.evaluation.tune import DEFAULT_GRID, Trial, TuneResult, VideoScores, tune
 from actionpool.fusion import open_streams
@@ -80,14 +79,7 @@ def tune_run(
         )
     model = open_streams(run)[0].model
     folder = RunFolder.of(model.path)
-    kind = model.config.data.kind
-    source = read_source(
-        data,
-        format=format,
-        videos=None if videos is None else Path(videos),
-        kind=None if kind == "auto" else kind,
-        feature_timing=model.config.data.feature_timing,
-    )
+    source = read_as_trained(data, model, format=format, videos=videos)
     recipe = model.config.features.recipe
     check_recipe(None if recipe is None else recipe.model_dump(mode="json"), source.features)
     examples, how = choose_examples(source, folder, split)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,7 @@ def encode(
     container_options: dict[str, str] | None = None,
 ) -> Path:
     """Write ``picture(0)``, ``picture(1)`` ...; ``seconds``: real frame times; ``rotation``: degrees, hflip, vflip."""
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    with _own_priority(), av.open(str(path), "w", options=container_options or {}) as container:
         stream: Any = container.add_stream(codec, rate=fps, options=options or {})
         stream.height, stream.width = size
         stream.pix_fmt, stream.gop_size = pixel_format, gop_size
@@ -73,6 +75,23 @@ def encode(
             container.mux(tone.encode(samples))
             container.mux(tone.encode(None))
     return path
+
+
+@contextmanager
+def _own_priority() -> Iterator[None]:
+    """Keep the scheduling of this thread.
+
+    The AV1 encoder makes the thread that calls it a real-time one where it may (as root), and with it all that the
+    thread starts later; a browser of that kind leaves no processor to anybody else.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def _chirp(num_samples: int) -> NDArray[np.float32]:

@@ -148,14 +148,7 @@ def evaluate(
     tell: Say = say or (lambda sentence: None)
     streams = open_streams(run, fuse, fusion=fusion, flow=None if flow is None else str(flow))
     model, folder = streams[0].model, RunFolder(streams[0].run)
-    kind = model.config.data.kind
-    source = read_source(
-        data,
-        format=format,
-        videos=None if videos is None else Path(videos),
-        kind=None if kind == "auto" else kind,
-        feature_timing=model.config.data.feature_timing,
-    )
+    source = read_as_trained(data, model, format=format, videos=videos)
     if source.features is not None and folder.data.exists():
         check_recipe(folder.read_data().get("feature_recipe"), source.features)
     examples, how = choose_examples(source, folder, split)
@@ -310,6 +303,18 @@ def make_report(
         return classification_report(log_probs, indices, model.classes, protocol=protocol, num_missing=num_missing)
     report = video_map(log_probs, truth.reshape(log_probs.shape), model.classes, num_missing=num_missing)
     return replace(report, description=f"{report.description}; {protocol}")
+
+
+def read_as_trained(data: str | Path, model: TrainedRecognizer, *, format: str, videos: str | Path | None) -> Source:
+    """Labelled data, trimmed or not and timed as those that the run learned from."""
+    settings = model.config.data
+    return read_source(
+        data,
+        format=format,
+        videos=None if videos is None else Path(videos),
+        kind=None if settings.kind == "auto" else settings.kind,
+        feature_timing=settings.feature_timing,
+    )
 
 
 def choose_examples(source: Source, run: RunFolder, split: str) -> tuple[list[Example], str]:
