@@ -29,7 +29,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from actionpool.config import preset
-from actionpool.device import autocast, prepare_for_inference, resolve_precision
+from actionpool.device import autocast, prepare_for_inference, resolve_device, resolve_precision
 from actionpool.input_transform import resolve_transform
 from actionpool.losses import video_nll
 from actionpool.machine import num_cores
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--presets", nargs="+", default=["gated-c3d", "dfp-vsam", "datp", "i3d"])
     arguments = parser.parse_args()
-    device = torch.device(arguments.device)
+    device = resolve_device(arguments.device)
     precision = resolve_precision("auto", device)
     print(f"{num_cores()} cores, torch {torch.__version__}, {device}, {precision}, load {os.getloadavg()[0]:.2f}")
     if device.type == "cuda":

@@ -1,6 +1,6 @@
 """Does ``predict`` overlap decoding with the network, and does its memory stay flat?
 
-    python benchmarks/predict.py [--videos 24] [--repeats 3]
+    python benchmarks/predict.py [--videos 24] [--repeats 3] [--preset gated-c3d]
 
 Generates 320 x 240 H.264 clips of 10 s, then times, interleaved in one process: decoding alone (the loader that
 ``predict`` uses, nothing computed), the network alone (on batches decoded before), and both together. Prints medians
@@ -29,7 +29,7 @@ from actionpool.data.datasets import VideoDataset, default_num_workers, make_loa
 from actionpool.data.sources import Example
 from actionpool.data.synthetic import MOTIONS, write_motion_clips
 from actionpool.data.transforms import normalised
-from actionpool.device import prepare_for_inference, resolve_precision
+from actionpool.device import prepare_for_inference, resolve_device, resolve_precision
 from actionpool.input_transform import resolve_transform
 from actionpool.machine import num_cores
 from actionpool.models.build import backbone_input, build_recognizer
@@ -40,12 +40,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--videos", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--preset", default="gated-c3d")
     arguments = parser.parse_args()
     print(f"{num_cores()} cores, torch {torch.__version__}, load {os.getloadavg()[0]:.2f}")
     with tempfile.TemporaryDirectory() as folder:
         clips, run = Path(folder) / "clips", Path(folder) / "run"
         write_motion_clips(clips, clips_per_class=arguments.videos // 4, num_frames=250, size=(240, 320))
-        config = preset("gated-c3d")
+        config = preset(arguments.preset)
         spec = backbone_input(config.model.backbone)
         config = config.model_copy(update={"transform": resolve_transform(config.transform, spec)})
         save_checkpoint(run / "last", build_recognizer(config.model, 4), config, tuple(MOTIONS), {})
@@ -54,7 +55,7 @@ def main() -> None:
 
 def compare(run: Path, videos: list[Path], repeats: int) -> None:
     model = load(run)
-    precision = resolve_precision("auto", torch.device("cpu"))
+    precision = resolve_precision("auto", resolve_device("cpu"))
     network = prepare_for_inference(model.recognizer, torch.device("cpu"), precision)
     dtype = next(model.recognizer.backbone.parameters()).dtype
     examples = [Example(str(path), path, (), None, {}) for path in videos]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from actionpool.errors import UsageError
+from actionpool.machine import keep_freed_memory
 from actionpool.models.folding import fold_batch_norms
 from actionpool.models.recognizer import Recognizer
 
@@ -18,7 +19,7 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 
 def resolve_device(device: Device) -> torch.device:
-    """``auto`` takes the GPU where there is one.
+    """``auto`` takes the GPU where there is one; on the CPU the process keeps what memory it frees from here on.
 
     Raises:
         UsageError: ``cuda`` is asked for and there is none.
@@ -29,6 +30,8 @@ def resolve_device(device: Device) -> torch.device:
         )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        keep_freed_memory()
     return torch.device(device)
 
 
@@ -71,11 +74,22 @@ def prepare_for_inference(
     for module in (recognizer.backbone, recognizer.pooling):
         prepare_network(module, device, precision)
     if compiled:
-        # Frozen weights become constants, laid out for the processor's library once instead of at each call; that
-        # fails with sizes left open (torch 2.13 to 2.15), so another size is another compilation.
-        frozen: dict[str, Any] = {"freezing": True}
-        return torch.compile(recognizer, dynamic=False, options=frozen)  # type: ignore[return-value,unused-ignore]
+        return _Compiled(recognizer)
     return recognizer
+
+
+class _Compiled(nn.Module):
+    """A compiled network: its weights are constants, laid out for the processor's library once for all calls."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        # Freezing fails with sizes left open (torch 2.13 to 2.15), so another size is another compilation.
+        self.compiled = torch.compile(network, dynamic=False)
+
+    def forward(self, *inputs: Any) -> Any:
+        # Given as an option of torch.compile it reaches only half of the compiler, which then freezes nothing.
+        with torch._inductor.config.patch(freezing=True), torch.no_grad():
+            return self.compiled(*inputs)
 
 
 def prepare_network(module: nn.Module, device: torch.device, precision: Literal["bf16", "fp32"]) -> None:

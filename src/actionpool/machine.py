@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+
+# From malloc.h of the GNU C library.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_UP_TO = 2**30  # bytes
 
 
 def num_cores() -> int:
@@ -10,3 +16,16 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def keep_freed_memory() -> None:
+    """Let this process use its freed memory again, instead of handing large pieces back to the system each time.
+
+    A network on the CPU allocates and frees tens of megabytes a layer, and the system clears each page that it hands
+    out anew: measured, that was half of the time of a gated C3D. Only the GNU C library is told.
+    """
+    if sys.platform == "linux" and hasattr(os, "confstr_names") and "CS_GNU_LIBC_VERSION" in os.confstr_names:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, _UP_TO)
+            mallopt(_M_TRIM_THRESHOLD, _UP_TO)

@@ -14,10 +14,11 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_wor
 
 from actionpool.deaths import death_in_words
 from actionpool.errors import DataError
+from actionpool.machine import keep_freed_memory
 from actionpool.values import Batch, Failure
 
 _MAX_IDLE_DEATHS = 3
-_GIVE_WAY = 10  # measured: with 5 the network still waits, with 19 other programs would leave the decoders nothing
+_GIVE_WAY = 10  # measured: with 5 the network still waits, and 19 leaves decoders nothing beside other programs
 
 
 class RestartingLoader(DataLoader[Any]):
@@ -116,6 +117,7 @@ def _begin(worker: int) -> None:
         # Network and decoders share the cores then. A thread of the network that waits for a core keeps all the others
         # waiting, while a decoder that waits only eats into what is decoded ahead.
         os.nice(_GIVE_WAY)
+    keep_freed_memory()
     # A parent that is killed cannot end its workers, and the fork server lives as long as they do.
     parent = multiprocessing.parent_process()
 
