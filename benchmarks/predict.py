@@ -55,8 +55,8 @@ def main() -> None:
 
 def compare(run: Path, videos: list[Path], repeats: int) -> None:
     model = load(run)
-    precision = resolve_precision("auto", resolve_device("cpu"))
-    network = prepare_for_inference(model.recognizer, torch.device("cpu"), precision)
+    device = resolve_device("cpu")
+    network = prepare_for_inference(model.recognizer, device, resolve_precision("auto", device))
     dtype = next(model.recognizer.backbone.parameters()).dtype
     examples = [Example(str(path), path, (), None, {}) for path in videos]
     dataset = VideoDataset(

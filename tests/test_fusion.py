@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 
 import cv2
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 
 from actionpool.checkpoint import load, save_checkpoint
-from actionpool.cli import main
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.evaluation.evaluate import evaluate
 from actionpool.flow_extraction import compute_flow
@@ -252,42 +250,34 @@ def test_a_resumed_flow_run_ends_like_an_uninterrupted_one(clips, flow, tmp_path
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
-def cli(capsys, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["actionpool", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    captured = capsys.readouterr()
-    return stopped.value.code, captured.out, captured.err
-
-
-def test_eval_on_the_command_line(runs, clips, capsys, monkeypatch):
-    code, out, _ = cli(capsys, monkeypatch, "eval", runs[0], clips, "--fuse", runs[1], "--fusion", "1:2", "--json")
+def test_eval_on_the_command_line(cli, runs, clips):
+    code, out, _ = cli("eval", runs[0], clips, "--fuse", runs[1], "--fusion", "1:2", "--json")
     assert code == 0
     report = json.loads(out)
     assert {"protocol", "num_videos", "num_missing", "top1", "top5", "per_class", "confusion", "streams"} <= set(report)
     assert set(report["streams"]) == {"rgb", "flow"}
     assert {"top1", "num_missing", "protocol"} <= set(report["streams"]["flow"])
-    code, out, _ = cli(capsys, monkeypatch, "eval", runs[0], clips, "--fuse", runs[1])
+    code, out, _ = cli("eval", runs[0], clips, "--fuse", runs[1])
     assert code == 0
     for name in ("rgb", "flow", "fused"):
         assert f"\n{name}" in out
-    code, _, err = cli(capsys, monkeypatch, "eval", runs[0], clips, "--fuse", runs[1], "--fusion", "1")
+    code, _, err = cli("eval", runs[0], clips, "--fuse", runs[1], "--fusion", "1")
     assert code == 2
     assert "as in 1:1.5" in err
 
 
-def test_flow_on_the_command_line(clips, flow, tmp_path, capsys, monkeypatch):
-    code, out, _ = cli(capsys, monkeypatch, "flow", clips, "-o", flow, "--json")
+def test_flow_on_the_command_line(cli, clips, flow, tmp_path):
+    code, out, _ = cli("flow", clips, "-o", flow, "--json")
     report = json.loads(out)
     assert code == 0
     assert (report["num_videos"], report["num_kept"], report["num_computed"]) == (24, 24, 0)
     assert report["recipe"]["short_side"] == 256
-    code, _, err = cli(capsys, monkeypatch, "flow", clips, "-o", flow, "--preset", "medium")
+    code, _, err = cli("flow", clips, "-o", flow, "--preset", "medium")
     assert code == 2
     assert "never mixed" in err
     for name in ("a", "b"):
         (tmp_path / "bad" / name).mkdir(parents=True)
         (tmp_path / "bad" / name / "1.mp4").write_text("no video")
-    code, out, _ = cli(capsys, monkeypatch, "flow", tmp_path / "bad", "-o", tmp_path / "none")
+    code, out, _ = cli("flow", tmp_path / "bad", "-o", tmp_path / "none")
     assert code == 3
     assert "2 quarantined" in out

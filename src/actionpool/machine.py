@@ -24,8 +24,7 @@ def keep_freed_memory() -> None:
     A network on the CPU allocates and frees tens of megabytes a layer, and the system clears each page that it hands
     out anew: measured, that was half of the time of a gated C3D. Only the GNU C library is told.
     """
-    if sys.platform == "linux" and hasattr(os, "confstr_names") and "CS_GNU_LIBC_VERSION" in os.confstr_names:
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(_M_MMAP_THRESHOLD, _UP_TO)
-            mallopt(_M_TRIM_THRESHOLD, _UP_TO)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _UP_TO)
+        mallopt(_M_TRIM_THRESHOLD, _UP_TO)

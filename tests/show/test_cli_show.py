@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
-from actionpool.cli import main
 from actionpool.video_prediction import write_prediction
 from show.predictions import make_prediction, make_run
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["actionpool", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
 
 
 def test_plot_timeline(cli, tmp_path):

@@ -89,11 +89,7 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         (["{out}", "--videos", "nowhere"], "nowhere is no folder"),
     ],
 )
-def test_errors_of_the_verb(out, capsys, monkeypatch, arguments, sentence):
-    from actionpool.cli import main
-
-    monkeypatch.setattr(sys, "argv", ["actionpool", "view", *(one.format(out=out) for one in arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
-    assert sentence in capsys.readouterr().err
+def test_errors_of_the_verb(out, cli, arguments, sentence):
+    code, _, err = cli("view", *(one.format(out=out) for one in arguments))
+    assert code == 2
+    assert sentence in err

@@ -14,7 +14,6 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_wor
 
 from actionpool.deaths import death_in_words
 from actionpool.errors import DataError
-from actionpool.machine import keep_freed_memory
 from actionpool.values import Batch, Failure
 
 _MAX_IDLE_DEATHS = 3
@@ -117,7 +116,6 @@ def _begin(worker: int) -> None:
         # Network and decoders share the cores then. A thread of the network that waits for a core keeps all the others
         # waiting, while a decoder that waits only eats into what is decoded ahead.
         os.nice(_GIVE_WAY)
-    keep_freed_memory()
     # A parent that is killed cannot end its workers, and the fork server lives as long as they do.
     parent = multiprocessing.parent_process()
 
