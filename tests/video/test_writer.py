@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -41,6 +44,33 @@ def test_what_is_written_is_read_back(tmp_path: Path, suffix: str, size: tuple[i
     known = {"libx264": "h264", "libvpx-vp9": "vp9", "mpeg4": "mpeg4", "gif": "gif"}
     assert decoder.removeprefix("lib") == known[writer.encoder].removeprefix("lib")
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+_WRITE_FOUR = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from actionpool.video.writer import VideoWriter
+from video.clips import picture
+for first in (0, 14, 21, 56):
+    path = Path(sys.argv[2]) / f"{first}{sys.argv[3]}"
+    with VideoWriter(path, fps=25, size=(48, 64), crf=10) as writer:
+        for number in range(first, first + 16):
+            writer.write(picture(number, 48, 64))
+"""
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".gif"])  # Matroska and WebM carry a random identity
+def test_the_same_frames_give_the_same_file_whatever_lay_in_memory(tmp_path: Path, suffix: str) -> None:
+    digests = {}
+    for fill in ("0", "85", "170"):  # glibc fills what it allocates with this; others ignore it
+        folder = tmp_path / fill
+        folder.mkdir()
+        command = [sys.executable, "-c", _WRITE_FOUR, str(Path(__file__).parents[1]), str(folder), suffix]
+        subprocess.run(command, env=os.environ | {"MALLOC_PERTURB_": fill}, check=True, timeout=120)
+        digests[fill] = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())]
+    assert len(set(digests["0"])) == 4
+    assert digests["0"] == digests["85"] == digests["170"]
 
 
 def test_padding_repeats_the_edge(tmp_path: Path) -> None:
