@@ -53,7 +53,9 @@ def encode(
 ) -> Path:
     """Write ``picture(0)``, ``picture(1)`` ...; ``seconds``: real frame times; ``rotation``: degrees, hflip, vflip."""
     with _own_priority(), av.open(str(path), "w", options=container_options or {}) as container:
-        stream: Any = container.add_stream(codec, rate=fps, options=options or {})
+        # Without it x264 does not always write the same bytes: see actionpool.video.writer.
+        same_bytes = {"mbtree": "0"} if codec == "libx264" else {}
+        stream: Any = container.add_stream(codec, rate=fps, options=same_bytes | (options or {}))
         stream.height, stream.width = size
         stream.pix_fmt, stream.gop_size = pixel_format, gop_size
         if b_frames is not None:
