@@ -385,7 +385,10 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (_clip("a.mp4", "libx264", size=(96, 128)), r"is truncated: the MP4 header \(moov\) that lists its frames is missing"),
+        (
+            _clip("a.mp4", "libx264", size=(96, 128)),
+            r"is truncated: the MP4 header \(moov\) that lists its frames is missing",
+        ),
         (
             _clip("a.mp4", "libx264", container_options={"movflags": "frag_keyframe+empty_moov"}),
             r"is truncated: only \d+ of \d+ bytes and \d+ frames are there",
