@@ -1,4 +1,4 @@
-"""One open video file: its packets and its decoder. What reads through PyAV is here."""
+"""One open video file: its packets, its decoder, its pictures as RGB arrays. What reads through PyAV is here."""
 
 from __future__ import annotations
 
@@ -43,16 +43,33 @@ class Turn:
     flip_y: bool = False
     rotation: int = 0
 
-    @property
-    def is_none(self) -> bool:
-        """The stored picture is the shown one."""
-        return not (self.transpose or self.flip_x or self.flip_y)
-
     def apply(self, pixels: UInt8Array) -> UInt8Array:
         """A turned view of ``(H, W, 3)`` pixels."""
         if self.transpose:
             pixels = pixels.transpose(1, 0, 2)
         return pixels[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+
+
+class Scaler:
+    """Turns decoded frames into RGB arrays of one size; keeps FFmpeg's scalers from frame to frame.
+
+    ``write`` raises VideoError where a frame cannot be converted.
+    """
+
+    def __init__(self, path: Path, height: int, width: int, turn: Turn) -> None:
+        self._path, self._turn = path, turn
+        self._height, self._width = (width, height) if turn.transpose else (height, width)
+        self._resize, self._pack = VideoReformatter(), VideoReformatter()
+
+    def write(self, frame: Any, out: UInt8Array) -> None:
+        """Write one frame into ``out``, ``(height, width, 3)`` uint8."""
+        if (frame.height, frame.width) != (self._height, self._width):
+            # Planar first: FFmpeg's packed RGB output halves the colour resolution of what it scales, and is slower.
+            frame = _convert(self._path, self._resize, frame, self._height, self._width, "gbrp")
+        frame = _convert(self._path, self._pack, frame, self._height, self._width, "rgb24")
+        plane = frame.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: self._height, : self._width * 3]
+        out[:] = self._turn.apply(rows.reshape(self._height, self._width, 3))
 
 
 class Shrinker:
@@ -63,17 +80,13 @@ class Shrinker:
 
     def grey(self, frame: Any) -> UInt8Array:
         """``(side, side)`` uint8: each value the average of its part of the picture."""
-        small = convert(self._path, self._resize, frame, self._side, self._side, "gray")
+        small = _convert(self._path, self._resize, frame, self._side, self._side, "gray")
         rows: UInt8Array = np.frombuffer(small.planes[0], np.uint8).reshape(-1, small.planes[0].line_size)
         return rows[: self._side, : self._side].copy()
 
 
-def convert(path: Path, scaler: VideoReformatter, frame: Any, height: int, width: int, pixel_format: str) -> Any:
-    """Resize by area averaging and convert; a colour space that FFmpeg does not know is taken for the usual one.
-
-    Raises:
-        VideoError: FFmpeg cannot.
-    """
+def _convert(path: Path, scaler: VideoReformatter, frame: Any, height: int, width: int, pixel_format: str) -> Any:
+    """Resize by area averaging and convert; a colour space that FFmpeg does not know is taken for the usual one."""
     is_same_size = (frame.height, frame.width) == (height, width)
     how = Interpolation.BILINEAR if is_same_size else Interpolation.AREA  # at the same size it scales the colours only
     try:

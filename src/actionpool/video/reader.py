@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionpool.errors import UsageError, VideoError
-from actionpool.video.decoder import Decoder, cannot_be_read, ffmpeg_versions
+from actionpool.video.decoder import Decoder, Scaler, cannot_be_read, ffmpeg_versions
 from actionpool.video.index import FrameIndex, plan_runs
 from actionpool.video.known import Known, KnownFiles, file_key, look_through
 from actionpool.video.limits import DecodeLimits, Frame, UInt8Array, VideoInfo
-from actionpool.video.scaler import Scaler
 
 __all__ = ["DecodeLimits", "Frame", "VideoInfo", "VideoReader", "ffmpeg_versions"]
 
