@@ -20,7 +20,7 @@ def _table(rows: list[tuple[int | None, int | None, bool, bool]]) -> PacketTable
     """Rows of (pts, dts, is_key, is_shown), a tenth of a second a tick."""
     table = PacketTable(Fraction(1, 10))
     for number, (pts, dts, is_key, is_shown) in enumerate(rows):
-        table.append(pts, dts, 100 + number, is_key=is_key, is_shown=is_shown)
+        table.append(pts, dts, 100 + number, is_key, is_shown)
     return table
 
 

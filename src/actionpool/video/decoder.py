@@ -14,6 +14,7 @@ from av.stream import Discard, Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from actionpool.errors import VideoError
+from actionpool.machine import num_cores
 from actionpool.video.index import NO_TIME, FrameIndex, Run
 from actionpool.video.limits import DecodeLimits, UInt8Array
 from actionpool.video.structure import Structure, read_structure
@@ -25,6 +26,7 @@ _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 # Matroska's seek table holds presentation times, the others' decoding times.
 _SEEK_BY_PTS = frozenset({"matroska,webm"})
 _SMALL_PICTURE = 320 * 240  # measured: one thread is faster up to here, many are beyond
+_MOST_THREADS = 16  # as FFmpeg itself limits them
 # A GIF frame is painted over the ones before it, whatever its packets call a key frame.
 _NO_SEEK_CODECS = frozenset({"gif", "apng", "webp"})
 _UNSPECIFIED_SPACE, _UNSPECIFIED_RANGE = 2, 0
@@ -107,7 +109,7 @@ class Decoder:
 
     Args:
         path: a local file.
-        num_threads: of the decoder; 0 = one for each core, or a single one where the pictures are so small that
+        num_threads: of the decoder; 0 = two for each core, or a single one where the pictures are so small that
             handing them from thread to thread costs more than decoding them.
         limits: checked against the header.
 
@@ -132,7 +134,8 @@ class Decoder:
             raise
         self.stream.thread_type = "AUTO"
         small = self.context.width * self.context.height <= _SMALL_PICTURE
-        self.context.thread_count = 1 if small and self._num_threads == 0 else self._num_threads
+        # Measured: with two threads a core instead of one, those that wait for one another leave no core idle.
+        self.context.thread_count = self._num_threads or (1 if small else min(2 * num_cores(), _MOST_THREADS))
         self._packets: Iterator[Any] = self.container.demux(self.stream)
         self._waiting: Any = None  # a packet that was read to see where we are
         self._position = 0  # ordinal of the next packet

@@ -31,7 +31,7 @@ class PacketTable:
     is_key: array[int] = field(default_factory=lambda: array("b"))
     is_shown: array[int] = field(default_factory=lambda: array("b"))
 
-    def append(self, pts: int | None, dts: int | None, size: int, *, is_key: bool, is_shown: bool) -> None:
+    def append(self, pts: int | None, dts: int | None, size: int, is_key: bool, is_shown: bool) -> None:
         self.size.append(size)
         self.pts.append(NO_TIME if pts is None else pts)
         self.dts.append(NO_TIME if dts is None else dts)

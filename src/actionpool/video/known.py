@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -96,18 +97,26 @@ def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[P
     empty: set[int] = set()
     time_bits: int | None = None
     num_damaged, last_pts, last_duration = 0, None, 0
-    while (packet := decoder.next_packet()) is not None:
-        # VP8 stores pictures that are only referred to as packets of their own; a bit of the first byte says so.
-        is_shown = not packet.is_discard and not (is_vp8 and not bytes(packet)[0] & 0x10)
-        if is_mpeg4 and len(table) == 0:
-            time_bits = time_bits_mpeg4((decoder.context.extradata or b"") + bytes(packet))
-        if is_mpeg4 and packet.size < _SMALL_PACKET and is_empty_mpeg4(bytes(packet), time_bits):
-            empty.add(len(table))
-        table.append(packet.pts, packet.dts, packet.size, is_key=packet.is_keyframe, is_shown=is_shown)
-        if last_pts is None or (packet.pts is not None and packet.pts > last_pts):
-            last_pts, last_duration = packet.pts, packet.duration or 0
+    count, most = 0, math.inf if limits.max_frames is None else limits.max_frames
+    # Hours of video are hundreds of thousands of turns: what is the same in all of them is looked up before.
+    next_packet, note = decoder.next_packet, table.append
+    while (packet := next_packet()) is not None:
+        is_shown = not packet.is_discard
+        if is_vp8:  # pictures that are only referred to are packets of their own; a bit of the first byte says so
+            is_shown = is_shown and bool(bytes(packet)[0] & 0x10)
+        elif is_mpeg4:
+            if count == 0:
+                time_bits = time_bits_mpeg4((decoder.context.extradata or b"") + bytes(packet))
+            if packet.size < _SMALL_PACKET and is_empty_mpeg4(bytes(packet), time_bits):
+                empty.add(count)
+        pts = packet.pts
+        note(pts, packet.dts, packet.size, packet.is_keyframe, is_shown)
+        if last_pts is None or (pts is not None and pts > last_pts):
+            last_pts, last_duration = pts, packet.duration or 0
         num_damaged += packet.is_corrupt
-        limits.check_frames(str(path), len(table))
+        count += 1
+        if count > most:
+            limits.check_frames(str(path), count)
     structure, num_whole = read_structure(path), len(table) - num_damaged
     # Only these containers state the number of frames in a header; elsewhere FFmpeg counts what is there.
     declared = decoder.stream.frames if structure.kind in ("MP4", "AVI") else 0

@@ -34,7 +34,7 @@ class VideoReader:
         path: a local video file. Network addresses, playlists and files that refer to others are refused.
         size: (height, width) after rotation, to which each frame is resized (area averaging).
         short_side: alternative to ``size``: the shorter side in pixels, the aspect ratio is kept.
-        num_threads: decoder threads; 0 = one for each core, a single one for small pictures where that is faster.
+        num_threads: decoder threads; 0 = two for each core, a single one for small pictures where that is faster.
         limits: what the file may cost before it is refused.
 
     Raises:
