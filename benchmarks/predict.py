@@ -72,9 +72,12 @@ def compare(run: Path, videos: list[Path], repeats: int) -> None:
     for _ in range(repeats):
         for name in times:
             before, cpu_before = time.perf_counter(), cpu_seconds()
+            workers: list[int] = []
             if name == "decode":
-                for _batch in loader():
+                reading = loader()
+                for _batch in reading:
                     pass
+                workers = [worker.pid for worker in reading._iterator._workers]
             elif name == "network":
                 with torch.inference_mode():
                     for batch in batches:
@@ -83,14 +86,16 @@ def compare(run: Path, videos: list[Path], repeats: int) -> None:
                 predict(model, videos)
             times[name].append(time.perf_counter() - before)
             if name in cpu:
-                cpu[name].append(cpu_seconds() - cpu_before)
+                cpu[name].append(cpu_seconds() - cpu_before + sum(map(worker_cpu_seconds, workers)))
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, value in medians.items():
         print(f"{name:<10} {value:6.2f} s   {len(videos) / value:6.2f} videos/s   {[round(t, 2) for t in times[name]]}")
     alone = max(medians["decode"], medians["network"])
     bound = sum(statistics.median(values) for values in cpu.values()) / num_cores()
     print(f"together / slower of the two alone: {medians['together'] / alone:.2f}")
-    print(f"processor time of both / cores:     {bound:.2f} s, together takes {medians['together'] / bound:.2f} of it")
+    shares = ", ".join(f"{name} {statistics.median(values):.2f} s" for name, values in cpu.items())
+    print(f"processor time: {shares}; both / cores: {bound:.2f} s, which is {bound / alone:.2f} of the slower alone")
+    print(f"together / that bound:              {medians['together'] / bound:.2f}")
     for count in (len(videos) // 4, len(videos)):
         predict(load(run), videos[:count])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -99,11 +104,15 @@ def compare(run: Path, videos: list[Path], repeats: int) -> None:
 
 
 def cpu_seconds() -> float:
-    """Processor time of this process and of the loader's processes that have ended."""
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    )
+    """Processor time of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def worker_cpu_seconds(pid: int) -> float:
+    """Processor time of one of the loader's processes, which are children of the fork server and not of this one."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":
