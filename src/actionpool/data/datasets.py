@@ -318,5 +318,9 @@ def make_loader(
 
 
 def default_num_workers() -> int:
-    """Loader processes for this machine: one core is left for the loop, and more than eight seldom help."""
-    return max(1, min(8, num_cores() - 1))
+    """Loader processes for this machine; more than eight seldom help.
+
+    Beside a GPU one core is left for the loop. Without one, loaders give way to the network, and fill what it leaves of
+    each core.
+    """
+    return max(1, min(8, num_cores() - torch.cuda.is_available()))
