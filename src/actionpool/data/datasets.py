@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from actionpool.config import SamplingConfig, TransformConfig
 from actionpool.data import sampling
@@ -291,7 +292,7 @@ def collate(items: Sequence[Item | Failure]) -> Batch:
         empty, none = torch.zeros(0), torch.zeros(0, dtype=torch.long)
         return Batch(empty, torch.zeros(0, 0, dtype=torch.bool), empty, none, empty, (), failures)
     _, *clip_shape = rows[0][1].movedim(2, -1).shape  # (N, M, T, H, W, C): in memory the channels are last
-    clips = torch.zeros(len(rows), longest, *clip_shape, dtype=rows[0][1].dtype).movedim(-1, 3)
+    clips = _zeros((len(rows), longest, *clip_shape), rows[0][1].dtype).movedim(-1, 3)
     valid = torch.zeros(len(rows), longest, dtype=torch.bool)
     seconds = torch.zeros(len(rows), longest, 2, dtype=torch.float64)
     for position, (item, crop) in enumerate(rows):
@@ -301,6 +302,15 @@ def collate(items: Sequence[Item | Failure]) -> Batch:
     labels = torch.stack([item.labels for item, _ in rows])
     indices = torch.tensor([item.index for item, _ in rows])
     return Batch(clips, valid, labels, indices, seconds, tuple(item.info for item, _ in rows), failures)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """In a loader's process: in the memory that it shares with the loop, so that handing over costs no copy."""
+    if get_worker_info() is None:
+        return torch.zeros(shape, dtype=dtype)
+    # As torch's own collate does it; the system has cleared the memory.
+    storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 
 
 def make_loader(

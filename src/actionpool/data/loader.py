@@ -14,6 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_wor
 
 from actionpool.deaths import death_in_words
 from actionpool.errors import DataError
+from actionpool.machine import keep_freed_memory
 from actionpool.values import Batch, Failure
 
 _MAX_IDLE_DEATHS = 3
@@ -112,6 +113,7 @@ class RestartingLoader(DataLoader[Any]):
 
 def _begin(worker: int) -> None:
     """Start a worker: it gives way to the network, and ends with its parent."""
+    keep_freed_memory()
     if not torch.cuda.is_available():
         # Network and decoders share the cores then. A thread of the network that waits for a core keeps all the others
         # waiting, while a decoder that waits only eats into what is decoded ahead.
