@@ -4,10 +4,11 @@
 
 For each preset, on one batch of random pictures, interleaved in one process:
 
-* inference: eager float32, eager in the default precision (bf16 and channels last where the processor has them), and
-  compiled;
+* inference, on as many segments as a video is tested on: eager float32, eager in the default precision (bf16 and
+  channels last where the processor has them), and compiled;
 * the same network with average pooling and mean aggregation, in the default precision: what DFP, VSAM and DATP add;
-* a training step (forward, backward, AdamW) with the head and with the plain head, bf16 autocast.
+* a training step (forward, backward, AdamW) with the head and with the plain head, bf16 autocast, on videos of as many
+  segments as the preset trains on, at least twelve clips together.
 
 The peak is the best rate of one 3 x 3 x 3 convolution with 256 channels in and out, bf16 channels last, measured in the
 same run, before and after. Operations are counted on the plain network in float32 (a multiplication and an addition are
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import os
 import resource
 import statistics
@@ -58,30 +60,31 @@ def main() -> None:
     print(f"convolution peak, bf16: {peak / 1e9:.0f} GFLOP/s")
     for name in arguments.presets:
         if name == "i3d":
-            recognizer, plain = i3d(), None
+            recognizer, plain, num_trained = i3d(), None, 1
             clips = torch.randn(1, 1, 1, 3, 32, 224, 224)
         else:
-            recognizer, plain, clips = networks(name)
-        measure(name, recognizer, plain, clips, device, precision, arguments.repeats, peak)
+            recognizer, plain, clips, num_trained = networks(name)
+        measure(name, recognizer, plain, clips, num_trained, device, precision, arguments.repeats, peak)
     print(f"\nconvolution peak again: {convolution_peak(device) / 1e9:.0f} GFLOP/s, load {os.getloadavg()[0]:.2f}")
     print(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
-def networks(name: str) -> tuple[Recognizer, Recognizer | None, torch.Tensor]:
-    """A preset's recogniser, the same backbone with a plain head, and clips of one video as in training."""
+def networks(name: str) -> tuple[Recognizer, Recognizer | None, torch.Tensor, int]:
+    """A preset's recogniser, the same backbone with a plain head, clips of one video, and the segments trained on."""
     config = preset(name)
     spec = backbone_input(config.model.backbone)
     transform = resolve_transform(config.transform, spec)
     sampling = config.sampling
     torch.manual_seed(0)
     recognizer = build_recognizer(config.model, CLASSES)
-    segments = max(4, sampling.train_segments)
-    shape = (1, segments, sampling.clips_per_segment, 3, sampling.frames_per_clip, transform.crop, transform.crop)
+    views = (sampling.test_segments, sampling.clips_per_segment)
+    shape = (1, *views, 3, sampling.frames_per_clip, transform.crop, transform.crop)
     plain_model = ModelConfig.model_validate(
         {**config.model.model_dump(), "pooling": AveragePoolingConfig(), "aggregation": MeanConfig()}
     )
     is_plain = plain_model.pooling == config.model.pooling and plain_model.aggregation == config.model.aggregation
-    return recognizer, None if is_plain else build_recognizer(plain_model, CLASSES), torch.randn(shape)
+    plain = None if is_plain else build_recognizer(plain_model, CLASSES)
+    return recognizer, plain, torch.randn(shape), sampling.train_segments
 
 
 def i3d() -> Recognizer:
@@ -94,6 +97,7 @@ def measure(
     recognizer: Recognizer,
     plain: Recognizer | None,
     clips: torch.Tensor,
+    num_trained: int,
     device: torch.device,
     precision: str,
     repeats: int,
@@ -101,6 +105,7 @@ def measure(
 ) -> None:
     valid = torch.ones(clips.shape[:2], dtype=torch.bool)
     num_clips = clips.shape[1] * clips.shape[2]
+    num_videos = math.ceil(12 / (num_trained * clips.shape[2]))
     counted = copy.deepcopy(recognizer).eval().to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         counted.backbone(clips.flatten(0, 2).to("meta"), None)
@@ -123,12 +128,14 @@ def measure(
     def training(model: Recognizer) -> Callable[[], object]:
         network = copy.deepcopy(model).to(device).train()
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=True)
-        labels = nn.functional.one_hot(torch.zeros(1, dtype=torch.long), CLASSES).float().to(device)
+        labels = nn.functional.one_hot(torch.zeros(num_videos, dtype=torch.long), CLASSES).float().to(device)
+        pixels = ready[:, :num_trained].expand(num_videos, *ready[0, :num_trained].shape)
+        all_valid = on[:, :num_trained].expand(num_videos, num_trained)
 
         def run() -> object:
             optimizer.zero_grad()
             with autocast(device, precision):  # type: ignore[arg-type]
-                loss = video_nll(network(ready, on).log_probs, labels)
+                loss = video_nll(network(pixels, all_valid).log_probs, labels)
             loss.backward()
             optimizer.step()
             return loss
@@ -149,7 +156,8 @@ def measure(
         contestants = {"training step": training(recognizer)}
         if plain is not None:
             contestants["training step, plain head"] = training(plain)
-        report(contestants, num_clips, 3 * operations, peak, device, max(3, repeats // 2))
+        share = num_videos * num_trained / clips.shape[1]
+        report(contestants, round(num_clips * share), round(3 * operations * share), peak, device, repeats)
 
 
 def report(
