@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from actionpool.data.datasets import Item, make_loader
 from actionpool.data.loader import RestartingLoader
 from actionpool.errors import DataError
 from actionpool.values import Failure
@@ -100,3 +101,30 @@ def test_other_errors_of_a_dataset_are_not_hidden():
     batches._inner = Failing()
     with pytest.raises(RuntimeError, match="a fault of the network"):
         next(batches)
+
+
+class Videos(Dataset):
+    """Items of one to four segments; every third is a failure."""
+
+    def __len__(self) -> int:
+        return 11
+
+    def __getitem__(self, key: int) -> Item | Failure:
+        if key % 3 == 2:
+            return Failure(key, "broken")
+        rng = torch.Generator().manual_seed(key)
+        clips = torch.randint(1, 256, (2, 1 + key % 4, 1, 2, 5, 6, 3), generator=rng, dtype=torch.uint8).movedim(-1, 3)
+        return Item(key, clips, torch.eye(3)[key % 3], torch.rand(1 + key % 4, 2), None)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_batches_of_other_processes_are_the_same(num_workers):
+    here, there = (list(make_loader(Videos(), batch_size=4, num_workers=number)) for number in (0, num_workers))
+    assert len(here) == len(there) == 3
+    for own, handed in zip(here, there, strict=True):
+        assert torch.equal(own.clips, handed.clips)
+        assert own.clips.stride() == handed.clips.stride()
+        assert torch.equal(own.valid, handed.valid) and not handed.clips[~handed.valid].any()
+        assert [failure.index for failure in own.failures] == [failure.index for failure in handed.failures]
+        handed.clips.fill_(7)  # it is the loop's own
+    assert sum((~batch.valid).sum() for batch in here) > 0
