@@ -11,7 +11,7 @@ from torch import nn
 
 from actionpool.errors import UsageError
 from actionpool.machine import keep_freed_memory
-from actionpool.models.folding import fold_batch_norms
+from actionpool.models.folding import fold_batch_norms, fuse_activations
 from actionpool.models.recognizer import Recognizer
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -95,10 +95,13 @@ class _Compiled(nn.Module):
 def prepare_network(module: nn.Module, device: torch.device, precision: Literal["bf16", "fp32"]) -> None:
     """Make a backbone or a pooling ready to run and no more to be trained, in place.
 
-    It is in evaluation mode, on its device, in the given precision and channels last, and its batch norms are folded
-    into its convolutions: the same function, under other names in ``state_dict``.
+    It is in evaluation mode, on its device, in the given precision and channels last, and its batch norms (on a
+    processor its activations too) are folded into its convolutions: the same function, under other names in
+    ``state_dict``.
     """
     fold_batch_norms(module.eval())
+    if device.type == "cpu":
+        fuse_activations(module)
     module.to(device, torch.bfloat16 if precision == "bf16" else None)
     _channels_last(module)
 

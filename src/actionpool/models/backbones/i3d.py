@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from actionpool.models.backbones.base import Backbone, InputSpec
+from actionpool.models.fused import column_pairs, convolution_relu, is_exporting, max_pool_nonnegative, same_padding
 from actionpool.models.gate import Size3
 
 # Widths of the four branches of each block: 1x1x1; reduce, 3x3x3; reduce, 3x3x3; after the pool (Szegedy et al. 2014,
@@ -80,36 +81,28 @@ class Unit3d(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int = 1, stride: int = 1) -> None:
         super().__init__()
-        # With stride 1 and an odd kernel SAME is symmetric, and the convolution pads by itself.
-        padding = kernel_size // 2 if stride == 1 else 0
-        self.conv3d = nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.conv3d = nn.Conv3d(in_channels, out_channels, kernel_size, stride, bias=False)  # forward pads
         self.bn: nn.Module = nn.BatchNorm3d(out_channels, eps=1e-3)
         self.kernel_size, self.stride = kernel_size, stride
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, T, H, W)`` to ``(B, D, ceil(T/stride), ceil(H/stride), ceil(W/stride))``."""
+        weight, stride, padding = self.conv3d.weight, (self.stride,) * 3, 0
         if self.stride == 1:
-            x = self.conv3d(x)
+            # With an odd kernel SAME is symmetric, and the convolution pads by itself.
+            padding = self.kernel_size // 2
         elif x.device.type == "cpu":
-            x = self._over_pairs_of_columns(x)
+            # A CPU multiplies sixteen and more channels at a time, and pictures have three: two neighbouring columns
+            # become one of twice the channels. Stride 2 becomes 1 on the width, the odd kernel gets a column of zeros.
+            x = column_pairs(x, self.kernel_size, self.stride)
+            weight = F.pad(weight, (0, 1)).unflatten(4, (-1, 2)).movedim(5, 1).flatten(1, 2)
+            stride = (self.stride, self.stride, 1)
         else:
             time, height, width = (same_padding(size, self.kernel_size, self.stride) for size in x.shape[2:])
-            x = self.conv3d(F.pad(x, (*width, *height, *time)))
-        return F.relu(self.bn(x), inplace=True)
-
-    def _over_pairs_of_columns(self, x: Tensor) -> Tensor:
-        """The same convolution, with two neighbouring columns as one column of twice the channels.
-
-        A CPU multiplies sixteen and more channels at a time, and pictures have three. Stride 2 becomes 1 on the width,
-        and the odd kernel gets one column of zeros; in memory, channels last, the two layouts are the same.
-        """
-        time, height, (front, _) = (same_padding(size, self.kernel_size, self.stride) for size in x.shape[2:])
-        columns = 2 * -(-x.shape[4] // 2) + self.kernel_size - 1  # of the padded picture; even
-        width = (front, columns - x.shape[4] - front)
-        x = F.pad(x.movedim(1, -1), (0, 0, *width, *height, *time))  # (B, T', H', W', C)
-        pairs = x.unflatten(3, (-1, 2)).flatten(4).movedim(-1, 1)  # (B, 2C, T', H', W'/2)
-        weight = F.pad(self.conv3d.weight, (0, 1)).unflatten(4, (-1, 2)).movedim(5, 1).flatten(1, 2)
-        return F.conv3d(pairs, weight, self.conv3d.bias, (self.stride, self.stride, 1))
+            x = F.pad(x, (*width, *height, *time))
+        if isinstance(self.bn, nn.Identity):  # folded into the convolution
+            return convolution_relu(x, weight, self.conv3d.bias, stride, padding)
+        return F.relu(self.bn(F.conv3d(x, weight, self.conv3d.bias, stride, padding)), inplace=True)
 
 
 class SameMaxPool3d(nn.Module):
@@ -121,18 +114,13 @@ class SameMaxPool3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, T, H, W)`` to ``(B, C, ceil(T/stride), ...)``."""
+        if x.device.type == "cpu" and not torch.is_grad_enabled() and not is_exporting():
+            pooled: Tensor = max_pool_nonnegative(x, self.kernel_size, self.stride)
+            return pooled
         # SAME pads at most one more behind than in front, and rounding the output length up stands for that one.
         sizes = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
         time, height, width = (same_padding(size, kernel, stride)[0] for size, kernel, stride in sizes)
-        if torch.is_grad_enabled():
-            return F.max_pool3d(x, self.kernel_size, self.stride, (time, height, width), ceil_mode=True)
-        # The maximum of each frame and then over time: half the work, but two sets of indices to go back by.
-        frames = x.transpose(1, 2).flatten(0, 1)  # (B T, C, H, W)
-        frames = F.max_pool2d(frames, self.kernel_size[1:], self.stride[1:], (height, width), ceil_mode=True)
-        x = frames.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
-        if self.kernel_size[0] == 1:
-            return x
-        return F.max_pool3d(x, (self.kernel_size[0], 1, 1), (self.stride[0], 1, 1), (time, 0, 0), ceil_mode=True)
+        return F.max_pool3d(x, self.kernel_size, self.stride, (time, height, width), ceil_mode=True)
 
 
 class _Mixed(nn.Module):
@@ -159,9 +147,3 @@ class _Mixed(nn.Module):
         x = self.pool(x)
         branches = (self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x)))
         return torch.cat(branches, dim=1)
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros in front and behind so that the output has ``ceil(size / stride)`` cells; the odd one goes behind."""
-    total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
-    return total // 2, total - total // 2
