@@ -6,7 +6,8 @@ For each preset, on one batch of random pictures, interleaved in one process:
 
 * inference, on as many segments as a video is tested on: eager float32, eager in the default precision (bf16 and
   channels last where the processor has them), and compiled;
-* the same network with average pooling and mean aggregation, in the default precision: what DFP, VSAM and DATP add;
+* the same network with average pooling and mean aggregation, eager and compiled: what DFP, VSAM and DATP add, as the
+  median over all turns of the ratio within a turn, with the interval that holds 95% of its bootstrap;
 * a training step (forward, backward, AdamW) with the head and with the plain head, bf16 autocast, on videos of as many
   segments as the preset trains on, at least twelve clips together.
 
@@ -21,6 +22,7 @@ import argparse
 import copy
 import math
 import os
+import random
 import resource
 import statistics
 import time
@@ -146,57 +148,71 @@ def measure(
         "eager float32": inference(recognizer, "fp32"),
         f"eager {precision}": inference(recognizer, precision),
     }
+    plain_of = {}
     if plain is not None:
         contestants[f"plain head, {precision}"] = inference(plain, precision)
+        plain_of[f"eager {precision}"] = f"plain head, {precision}"
     contestants[f"compiled {precision}"] = inference(recognizer, precision, compiled=True)
     if plain is not None:
         contestants[f"compiled plain head, {precision}"] = inference(plain, precision, compiled=True)
-    report(contestants, num_clips, operations, peak, device, repeats)
+        plain_of[f"compiled {precision}"] = f"compiled plain head, {precision}"
+    report(contestants, plain_of, num_clips, operations, peak, device, repeats)
     if name != "i3d":
         contestants = {"training step": training(recognizer)}
         if plain is not None:
             contestants["training step, plain head"] = training(plain)
+            plain_of = {"training step": "training step, plain head"}
         share = num_videos * num_trained / clips.shape[1]
-        report(contestants, round(num_clips * share), round(3 * operations * share), peak, device, repeats)
+        report(contestants, plain_of, round(num_clips * share), round(3 * operations * share), peak, device, repeats)
 
 
 def report(
     contestants: dict[str, Callable[[], object]],
+    plain_of: dict[str, str],
     num_clips: int,
     operations: int,
     peak: float,
     device: torch.device,
     repeats: int,
 ) -> None:
-    medians = compare(contestants, device, repeats)
-    first, _ = next(iter(medians.values()))
-    for name, (seconds, memory) in medians.items():
+    turns, memory = take_turns(contestants, device, repeats)
+    first = statistics.median(next(iter(turns.values())))
+    for name, values in turns.items():
+        seconds = statistics.median(values)
         print(
             f"  {name:<28} {seconds * 1e3:9.1f} ms {num_clips / seconds:8.2f} clips/s  "
             f"{operations / seconds / peak:5.2f} of peak  {first / seconds:5.2f} x the first"
-            + (f"  {memory / 2**20:6.0f} MiB" if memory else "")
+            + (f"  {memory[name] / 2**20:6.0f} MiB" if memory[name] else "")
+        )
+    for name, plain in plain_of.items():
+        ratios = [whole / bare for whole, bare in zip(turns[name], turns[plain], strict=True)]
+        draws = sorted(statistics.median(random.choices(ratios, k=len(ratios))) for _ in range(2000))
+        low, high = draws[50], draws[-51]
+        print(
+            f"    {name}: the head costs {statistics.median(ratios) - 1:+.1%} ({low - 1:+.1%} to {high - 1:+.1%}, "
+            f"{len(ratios)} turns)"
         )
 
 
-def compare(
+def take_turns(
     contestants: dict[str, Callable[[], object]], device: torch.device, repeats: int
-) -> dict[str, tuple[float, int]]:
-    """Median seconds and peak GPU memory of each; all take turns."""
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Seconds of each in every turn, in an order drawn anew each time, and the most GPU memory of each."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     memory = dict.fromkeys(contestants, 0)
     for repeat in range(repeats + 2):
-        for name, run in contestants.items():
+        for name in random.sample(list(contestants), len(contestants)):
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
                 torch.cuda.synchronize()
             start = time.perf_counter()
-            run()
+            contestants[name]()
             if device.type == "cuda":
                 torch.cuda.synchronize()
                 memory[name] = max(memory[name], torch.cuda.max_memory_allocated())
             if repeat >= 2:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: (statistics.median(values), memory[name]) for name, values in seconds.items()}
+    return seconds, memory
 
 
 def convolution_peak(device: torch.device) -> float:

@@ -109,8 +109,7 @@ class Decoder:
 
     Args:
         path: a local file.
-        num_threads: of the decoder; 0 = two for each core, or a single one where the pictures are so small that
-            handing them from thread to thread costs more than decoding them.
+        num_threads: of the decoder; 0 = as ``num_decoder_threads`` has it.
         limits: checked against the header.
 
     Raises:
@@ -133,9 +132,7 @@ class Decoder:
             self.container.close()
             raise
         self.stream.thread_type = "AUTO"
-        small = self.context.width * self.context.height <= _SMALL_PICTURE
-        # Measured: with two threads a core instead of one, those that wait for one another leave no core idle.
-        self.context.thread_count = self._num_threads or (1 if small else min(2 * num_cores(), _MOST_THREADS))
+        self.context.thread_count = num_decoder_threads(self._num_threads, self.context.width, self.context.height)
         self._packets: Iterator[Any] = self.container.demux(self.stream)
         self._waiting: Any = None  # a packet that was read to see where we are
         self._position = 0  # ordinal of the next packet
@@ -264,6 +261,15 @@ class Decoder:
             self._packets = self.container.demux(self.stream)
             self._position, self._is_clean = 2**62, True
         return True
+
+
+def num_decoder_threads(asked: int, width: int, height: int) -> int:
+    """As many as asked for; for 0 two for each core, a single one where the pictures are small.
+
+    Handing small pictures from thread to thread costs more than decoding them. Measured: with two threads a core
+    instead of one, those that wait for one another leave no core idle.
+    """
+    return asked or (1 if width * height <= _SMALL_PICTURE else min(2 * num_cores(), _MOST_THREADS))
 
 
 def _name(packet: Any) -> tuple[int | None, int | None, int, int | None]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -14,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionpool.errors import UsageError, VideoError
-from actionpool.video.decoder import Decoder, Scaler, cannot_be_read, ffmpeg_versions
+from actionpool.video.decoder import Decoder, Scaler, cannot_be_read, ffmpeg_versions, num_decoder_threads
 from actionpool.video.index import FrameIndex, plan_runs
 from actionpool.video.known import Known, KnownFiles, file_key, look_through
 from actionpool.video.limits import DecodeLimits, Frame, UInt8Array, VideoInfo
 
 __all__ = ["DecodeLimits", "Frame", "VideoInfo", "VideoReader", "ffmpeg_versions"]
+
+_MOST_WAITING = 4  # decoded frames that wait to be resized
 
 
 class VideoReader:
@@ -96,9 +99,8 @@ class VideoReader:
         first_place: dict[int, int] = {}
         for place, frame_index in enumerate(wanted.tolist()):
             first_place.setdefault(frame_index, place)
-        scaler = self._scaler()
-        for frame_index, frame in self.decoded(sorted(first_place)):
-            scaler.write(frame, out[first_place[frame_index]])
+        for _ in self._resized(sorted(first_place), lambda frame_index: out[first_place[frame_index]]):
+            pass
         for place, frame_index in enumerate(wanted.tolist()):
             if first_place[frame_index] != place:
                 out[place] = out[first_place[frame_index]]
@@ -163,11 +165,48 @@ class VideoReader:
         return self._iterate(wanted.tolist())
 
     def _iterate(self, wanted: Sequence[int]) -> Iterator[Frame]:
-        scaler = self._scaler()
-        for frame_index, frame in self.decoded(wanted):
-            pixels = np.empty((self._height, self._width, 3), np.uint8)
-            scaler.write(frame, pixels)
+        shape = (self._height, self._width, 3)
+        for frame_index, pixels in self._resized(wanted, lambda _: np.empty(shape, np.uint8)):
             yield Frame(frame_index, float(self.timestamps_seconds[frame_index]), pixels)
+
+    def _resized(
+        self, wanted: Sequence[int], place_of: Callable[[int], UInt8Array]
+    ) -> Iterator[tuple[int, UInt8Array]]:
+        """(frame index, the place given for it, written), in order.
+
+        Where the decoder has threads of its own, resizing has one too: whoever feeds the decoder never keeps it
+        waiting.
+        """
+        scaler = Scaler(self._path, self._height, self._width, self._known.turn)
+
+        def write(frame_index: int, frame: Any) -> tuple[int, UInt8Array]:
+            place = place_of(frame_index)
+            scaler.write(frame, place)
+            return frame_index, place
+
+        frames = self.decoded(wanted)
+        if len(wanted) == 1 or num_decoder_threads(self._num_threads, self.info.width, self.info.height) == 1:
+            for found in frames:
+                yield write(*found)
+            return
+        waiting: deque[Future[tuple[int, UInt8Array]]] = deque()
+        failure: VideoError | None = None
+        with ThreadPoolExecutor(1) as beside:
+            while failure is None:
+                try:
+                    found = next(frames)
+                except StopIteration:
+                    break
+                except VideoError as error:  # after the frames before it
+                    failure = error
+                else:
+                    waiting.append(beside.submit(write, *found))
+                    if len(waiting) > _MOST_WAITING:
+                        yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """Close the file; afterwards only ``info`` and ``timestamps_seconds`` may be used."""
@@ -182,9 +221,6 @@ class VideoReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _scaler(self) -> Scaler:
-        return Scaler(self._path, self._height, self._width, self._known.turn)
 
     def decoded(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """(frame index, FFmpeg's frame) for ascending distinct indices; every one of them, or an error.
