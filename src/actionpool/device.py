@@ -11,7 +11,7 @@ from torch import nn
 
 from actionpool.errors import UsageError
 from actionpool.machine import keep_freed_memory
-from actionpool.models.folding import fold_batch_norms, fuse_activations
+from actionpool.models.folding import fold_batch_norms, fuse_activations, fuse_sums
 from actionpool.models.recognizer import Recognizer
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -102,6 +102,7 @@ def prepare_network(module: nn.Module, device: torch.device, precision: Literal[
     fold_batch_norms(module.eval())
     if device.type == "cpu":
         fuse_activations(module)
+        fuse_sums(module)
     module.to(device, torch.bfloat16 if precision == "bf16" else None)
     _channels_last(module)
 

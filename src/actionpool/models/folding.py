@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Container, Iterator
 
@@ -50,10 +51,63 @@ def fuse_activations(module: nn.Module) -> int:
             convolution = parent.get_submodule(convolution_path)
             activation = _only_part(parent.get_submodule(activation_path))
             if is_fusable(convolution, activation):
-                _replace(parent, convolution_path, ActivatedConvolution(convolution, activation))  # type: ignore[arg-type]
+                _replace(parent, convolution_path, ActivatedConvolution(convolution, activation))
                 _replace(parent, activation_path, nn.Identity())
                 num_fused += 1
     return num_fused
+
+
+def fuse_sums(module: nn.Module) -> int:
+    """Let the last convolution of a residual block add the shortcut and apply the activation behind the sum.
+
+    Args:
+        module: its norms folded; blocks in it become ``torch.fx.GraphModule``. Not to be trained any further.
+
+    Returns:
+        How many sums were fused.
+    """
+    num_fused = 0
+    for name, block in list(module.named_modules()):
+        if not name or isinstance(block, ActivatedConvolution) or not list(block.children()):
+            continue
+        graph, before = _trace(block), num_fused
+        while graph is not None and (found := next(_activated_sums(block, graph), None)) is not None:
+            convolution_node, added, activation_node = found
+            path = str(convolution_node.target)
+            activation = _only_part(block.get_submodule(str(activation_node.target)))
+            _replace(block, path, ActivatedConvolution(_only_part(block.get_submodule(path)), activation))
+            with graph.inserting_before(activation_node):
+                fused = graph.call_module(path, (convolution_node.args[0], added))
+            activation_node.replace_all_uses_with(fused)
+            num_fused += 1
+        if graph is not None and num_fused > before:
+            rewritten = fx.GraphModule(block, graph)
+            graph = rewritten.graph  # its copy
+            graph.eliminate_dead_code()
+            rewritten.recompile()
+            _replace(module, name, rewritten)
+    return num_fused
+
+
+def _activated_sums(block: nn.Module, graph: fx.Graph) -> Iterator[tuple[fx.Node, fx.Node, fx.Node]]:
+    """Of each sum that an activation alone reads: a convolution that only the sum reads, its other part, the reader."""
+    calls = _single_calls(graph)
+    for node in calls:
+        total = node.args[0] if node.args else None
+        if not node.users or not isinstance(total, fx.Node) or len(total.users) > 1:
+            continue
+        if total.target not in (operator.add, operator.iadd):
+            continue
+        for place in (0, 1):
+            source, other = _source(total, calls, place), total.args[1 - place]
+            while source is not None and isinstance(_only_part(block.get_submodule(str(source.target))), nn.Identity):
+                source = _source(source, calls)
+            if source is None or not isinstance(other, fx.Node) or other.op not in ("placeholder", "call_module"):
+                continue
+            activation = _only_part(block.get_submodule(str(node.target)))
+            if is_fusable(_only_part(block.get_submodule(str(source.target))), activation, with_sum=True):
+                yield source, other, node
+                break
 
 
 def _pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
@@ -94,35 +148,47 @@ def _activated(parent: nn.Module) -> Iterator[tuple[str, str]]:
 
 def _calls(parent: nn.Module) -> dict[fx.Node, None]:
     """Calls of children in the forward of ``parent``, each of a child called once; none where it cannot be traced."""
+    graph = _trace(parent)
+    return {} if graph is None else _single_calls(graph)
+
+
+def _trace(parent: nn.Module) -> fx.Graph | None:
+    """The forward of ``parent`` in calls of its children."""
     tracer = _Shallow()
     if hasattr(parent, "forward_features"):
         tracer.traced_func_name = "forward_features"
     try:
-        nodes = list(tracer.trace(parent).nodes)
+        return tracer.trace(parent)
     except (fx.proxy.TraceError, TypeError, ValueError, AttributeError, RuntimeError):
-        return {}  # its forward depends on values or shapes; it stays as it is, and is right so
-    num_calls = Counter(node.target for node in nodes if node.op == "call_module")
-    return {node: None for node in nodes if node.op == "call_module" and num_calls[node.target] == 1}
+        return None  # its forward depends on values or shapes; it stays as it is, and is right so
 
 
-def _source(node: fx.Node, calls: Container[fx.Node]) -> fx.Node | None:
-    """The call whose output ``node`` reads first, if nothing else reads it."""
-    source = node.args[0] if node.args else None
+def _single_calls(graph: fx.Graph) -> dict[fx.Node, None]:
+    num_calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    return {node: None for node in graph.nodes if node.op == "call_module" and num_calls[node.target] == 1}
+
+
+def _source(node: fx.Node, calls: Container[fx.Node], place: int = 0) -> fx.Node | None:
+    """The call whose output ``node`` reads, first or at a ``place`` of its own, if nothing else reads it."""
+    source = node.args[place] if len(node.args) > place else None
     return source if isinstance(source, fx.Node) and source in calls and len(source.users) == 1 else None
 
 
 def _last_part(parent: nn.Module, path: str) -> str:
     """The path of what gives the output of the module at ``path``: itself, or the last of a sequence."""
-    while type(inner := parent.get_submodule(path)).forward is nn.Sequential.forward and len(list(inner.children())):
-        path += f".{list(dict(inner.named_children()))[-1]}"
+    while type(inner := parent.get_submodule(path)).forward is nn.Sequential.forward:
+        names = [name for name, part in inner.named_children() if not isinstance(_only_part(part), nn.Identity)]
+        if not names:
+            break
+        path += f".{names[-1]}"
     return path
 
 
 def _only_part(module: nn.Module) -> nn.Module:
     """What a sequence does besides nothing, if that is one module."""
-    if type(module) is not nn.Sequential:
+    if type(module).forward is not nn.Sequential.forward:
         return module
-    parts = [part for child in module if not isinstance(part := _only_part(child), nn.Identity)]
+    parts = [part for child in module.children() if not isinstance(part := _only_part(child), nn.Identity)]
     return parts[0] if len(parts) == 1 else module if parts else nn.Identity()
 
 

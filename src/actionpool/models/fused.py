@@ -7,6 +7,7 @@ indices, costs as much as the convolution itself. All of it is for inference: no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,43 +23,59 @@ is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
 class ActivatedConvolution(nn.Module):
-    """A convolution and the activation that alone reads it: each output is written once, activated.
+    """A convolution, perhaps a sum with it, and the activation that alone reads it: written once, activated.
 
     Args:
         convolution: of two or three dimensions, padded with zeros by numbers.
         activation: one that ``is_fusable`` accepts.
     """
 
-    def __init__(self, convolution: nn.Conv2d | nn.Conv3d, activation: nn.Module) -> None:
+    def __init__(self, convolution: nn.Module, activation: nn.Module) -> None:
         super().__init__()
-        self.convolution, self.activation = convolution, activation
+        self.convolution, self.activation = cast(nn.Conv3d, convolution), activation
 
-    def forward(self, x: Tensor) -> Tensor:
-        """What ``activation(convolution(x))`` gives."""
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """What ``activation(convolution(x))`` gives, or ``activation(convolution(x) + added)``."""
         convolution = self.convolution
-        if not _takes(x):
-            return self.activation(convolution(x))  # type: ignore[no-any-return]
+        if not _takes(x) or not (added is None or self._may_add(x, added)):
+            out = convolution(x)
+            return self.activation(out if added is None else out + added)  # type: ignore[no-any-return]
         return _activated(
             x,
             convolution.weight,
             convolution.bias,
             convolution.stride,
-            convolution.padding,  # type: ignore[arg-type]
+            cast(tuple[int, ...], convolution.padding),
             convolution.dilation,
             convolution.groups,
             self.activation,
+            added,
         )
 
+    def _may_add(self, x: Tensor, added: Tensor) -> bool:
+        """Whether it has the shape and the type of the output, with nothing to be repeated, and oneDNN the layout."""
+        convolution = self.convolution
+        kernel_size, padding = convolution.kernel_size, cast(tuple[int, ...], convolution.padding)
+        geometry = (kernel_size, convolution.stride, padding, convolution.dilation)
+        lengths = [
+            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, pad, dilation in zip(x.shape[2:], *geometry, strict=True)
+        ]
+        weight = convolution.weight
+        is_channels_last = weight.shape[1] > 1 == weight.stride(1) and weight.stride(-1) == weight.shape[1]
+        is_map = added.dtype == x.dtype and added.shape == (len(x), convolution.out_channels, *lengths)
+        return is_map and is_channels_last
 
-def is_fusable(convolution: nn.Module, activation: nn.Module) -> bool:
-    """Whether the two can be one ``ActivatedConvolution``."""
+
+def is_fusable(convolution: nn.Module, activation: nn.Module, *, with_sum: bool = False) -> bool:
+    """Whether the two can be one ``ActivatedConvolution``, in which something may be added between them."""
     plain = (nn.Conv2d.forward, nn.Conv3d.forward)
     return (
         isinstance(convolution, (nn.Conv2d, nn.Conv3d))
         and type(convolution).forward in plain
         and convolution.padding_mode == "zeros"
         and not isinstance(convolution.padding, str)
-        and type(activation) in _ACTIVATIONS
+        and (type(activation) is nn.ReLU and convolution.groups == 1 if with_sum else type(activation) in _ACTIVATIONS)
     )
 
 
@@ -88,12 +105,17 @@ def _activated(
     dilation: Sequence[int],
     groups: int,
     activation: nn.Module,
+    added: Tensor | None = None,
 ) -> Tensor:
     name = _ACTIVATIONS[type(activation)]
     limits = [0.0, 6.0] if name == "hardtanh" else []
-    return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]
-        x, weight, bias, padding, stride, dilation, groups, name, limits, ""
-    )
+    operator = torch.ops.mkldnn._convolution_pointwise
+    geometry = (padding, stride, dilation, groups)
+    if added is None:
+        out: Tensor = operator(x, weight, bias, *geometry, name, limits, "")
+    else:
+        out = operator.binary(x, added, weight, bias, *geometry, "add", None, name, limits, "")
+    return out
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
