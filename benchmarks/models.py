@@ -7,7 +7,8 @@ For each preset, on one batch of random pictures, interleaved in one process:
 * inference, on as many segments as a video is tested on: eager float32, eager in the default precision (bf16 and
   channels last where the processor has them), and compiled;
 * the same network with average pooling and mean aggregation, eager and compiled: what DFP, VSAM and DATP add, as the
-  median over all turns of the ratio within a turn, with the interval that holds 95% of its bootstrap;
+  median over all turns of the ratio within a turn, with the interval that holds 95% of its bootstrap; and, since that
+  is less than whole networks vary by, both heads by themselves on the same maps, eager;
 * a training step (forward, backward, AdamW) with the head and with the plain head, bf16 autocast, on videos of as many
   segments as the preset trains on, at least twelve clips together.
 
@@ -156,7 +157,19 @@ def measure(
     if plain is not None:
         contestants[f"compiled plain head, {precision}"] = inference(plain, precision, compiled=True)
         plain_of[f"compiled {precision}"] = f"compiled plain head, {precision}"
-    report(contestants, plain_of, num_clips, operations, peak, device, repeats)
+    medians = report(contestants, plain_of, num_clips, operations, peak, device, repeats)
+    if plain is not None:
+        heads = {
+            "head": head_alone(copy.deepcopy(recognizer), ready, on, device, precision),
+            "plain head": head_alone(copy.deepcopy(plain), ready, on, device, precision),
+        }
+        turns, _ = take_turns(heads, device, 20 * repeats)
+        seconds, bare = (statistics.median(turns[head]) for head in heads)
+        whole = medians[f"plain head, {precision}"]
+        print(
+            f"    by themselves: the head {seconds * 1e3:.2f} ms, the plain head {bare * 1e3:.2f} ms; "
+            f"the difference is {(seconds - bare) / whole:+.2%} of the whole"
+        )
     if name != "i3d":
         contestants = {"training step": training(recognizer)}
         if plain is not None:
@@ -174,7 +187,8 @@ def report(
     peak: float,
     device: torch.device,
     repeats: int,
-) -> None:
+) -> dict[str, float]:
+    """Print what each took and what heads cost; give the median seconds of each."""
     turns, memory = take_turns(contestants, device, repeats)
     first = statistics.median(next(iter(turns.values())))
     for name, values in turns.items():
@@ -192,6 +206,34 @@ def report(
             f"    {name}: the head costs {statistics.median(ratios) - 1:+.1%} ({low - 1:+.1%} to {high - 1:+.1%}, "
             f"{len(ratios)} turns)"
         )
+    return {name: statistics.median(values) for name, values in turns.items()}
+
+
+class _Given(nn.Module):
+    """Stands for a backbone whose maps are there already."""
+
+    def __init__(self, maps: object) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, clips: torch.Tensor, tap: str | None) -> object:
+        return self.maps
+
+
+def head_alone(
+    recognizer: Recognizer, clips: torch.Tensor, valid: torch.Tensor, device: torch.device, how: str
+) -> Callable[[], object]:
+    """Pooling and aggregation on the maps of these clips."""
+    prepare_for_inference(recognizer, device, how)  # type: ignore[arg-type]
+    pixels = clips.to(torch.bfloat16 if how == "bf16" else torch.float32)
+    with torch.inference_mode():
+        recognizer.backbone = _Given(recognizer.backbone(pixels.flatten(0, 2), recognizer.aggregation.features_from))
+
+    def run() -> object:
+        with torch.inference_mode():
+            return recognizer(pixels, valid)
+
+    return run
 
 
 def take_turns(
