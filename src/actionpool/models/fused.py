@@ -177,12 +177,14 @@ def max_pool_nonnegative(x: Tensor, kernel_size: Sequence[int], stride: Sequence
         ``(B, C, ceil(T/stride), ceil(H/stride), ceil(W/stride))``, channels last.
     """
     cells = x.movedim(1, -1).view(_INTEGERS[x.element_size()])
-    for axis in (2, 3, 1):
-        cells = _max_along(cells, axis, kernel_size[axis - 1], stride[axis - 1])
-    cells = cells.contiguous()
-    if cells.data_ptr() == x.data_ptr():  # nothing was pooled, and an operator may not return what it was given
-        cells = cells.clone()
-    return cells.view(x.dtype).movedim(-1, 1)
+    lengths = [-(-size // step) for size, step in zip(cells.shape[1:4], stride, strict=True)]
+    pooled = cells.new_empty((len(cells), *lengths, cells.shape[4]))
+    *axes, last = [axis for axis in (1, 2, 0) if kernel_size[axis] > 1] or [0]
+    for clip, out in zip(cells, pooled, strict=True):  # by itself each stays in the cache from axis to axis
+        for axis in axes:
+            clip = _max_along(clip, axis, kernel_size[axis], stride[axis])
+        _max_along(clip, last, kernel_size[last], stride[last], out)
+    return pooled.view(x.dtype).movedim(-1, 1)
 
 
 @max_pool_nonnegative.register_fake
@@ -191,33 +193,35 @@ def _(x: Tensor, kernel_size: Sequence[int], stride: Sequence[int]) -> Tensor:
     return x.new_empty(x.shape[0], *lengths, x.shape[1]).movedim(-1, 1)
 
 
-def _max_along(x: Tensor, axis: int, kernel: int, stride: int) -> Tensor:
-    """The maximum of ``kernel`` neighbours along one axis at every ``stride``-th, the first of the output shared."""
-    if kernel == 1:
-        return x
+def _max_along(x: Tensor, axis: int, kernel: int, stride: int, out: Tensor | None = None) -> Tensor:
+    """The maximum of ``kernel`` neighbours along one axis at every ``stride``-th, with SAME padding."""
     size = x.shape[axis]
     front, _ = same_padding(size, kernel, stride)
     length = -(-size // stride)
-    taps = []  # of each place in the kernel: the outputs it reaches inside of the input, and what it sees there
+    whole, parts = [], []  # what each place in the kernel sees: at all outputs, or between two of them
     for place in range(kernel):
         first = max(0, -(-(front - place) // stride))
         last = min(length, (size - 1 - place + front) // stride + 1)
-        if first < last:
-            start = first * stride + place - front
-            seen = x.narrow(axis, start, (last - first - 1) * stride + 1)
-            taps.append((first, last, seen[(slice(None),) * axis + (slice(None, None, stride),)]))
-    whole = [seen for first, last, seen in taps if last - first == length]
-    parts = [tap for tap in taps if tap[1] - tap[0] < length]
+        if first >= last:
+            continue
+        start = first * stride + place - front
+        seen = x.narrow(axis, start, (last - first - 1) * stride + 1)
+        seen = seen[(slice(None),) * axis + (slice(None, None, stride),)]
+        if last - first == length:
+            whole.append(seen)
+        else:
+            parts.append((first, last, seen))
+    if out is None:
+        out = torch.empty_like(whole[0], memory_format=torch.contiguous_format)
     if len(whole) > 1:
-        out = torch.maximum(whole[0], whole[1])
-    elif not parts:
-        return whole[0]
-    else:
+        torch.maximum(whole[0], whole[1], out=out)
+    elif parts:
         first, last, seen = parts.pop()
-        out = torch.empty_like(whole[0])
         torch.maximum(whole[0].narrow(axis, first, last - first), seen, out=out.narrow(axis, first, last - first))
         for start, stop in ((0, first), (last, length)):
             out.narrow(axis, start, stop - start).copy_(whole[0].narrow(axis, start, stop - start))
+    else:
+        out.copy_(whole[0])
     for seen in whole[2:]:
         torch.maximum(out, seen, out=out)
     for first, last, seen in parts:
