@@ -176,7 +176,7 @@ def max_pool_nonnegative(x: Tensor, kernel_size: Sequence[int], stride: Sequence
     Returns:
         ``(B, C, ceil(T/stride), ceil(H/stride), ceil(W/stride))``, channels last.
     """
-    cells = x.movedim(1, -1).view(_INTEGERS[x.element_size()])
+    cells = x.movedim(1, -1).contiguous().view(_INTEGERS[x.element_size()])
     lengths = [-(-size // step) for size, step in zip(cells.shape[1:4], stride, strict=True)]
     pooled = cells.new_empty((len(cells), *lengths, cells.shape[4]))
     *axes, last = [axis for axis in (1, 2, 0) if kernel_size[axis] > 1] or [0]
