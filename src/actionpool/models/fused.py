@@ -6,6 +6,7 @@ indices, costs as much as the convolution itself. All of it is for inference: no
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from typing import cast
 
@@ -15,7 +16,12 @@ from torch.nn import functional as F
 
 # oneDNN's names of activations, with their arguments (torch's inductor compiles to the same operator).
 _ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.ReLU6: "hardtanh", nn.SiLU: "swish"}
-_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+# On other processors oneDNN hands convolutions on to other libraries, which do not all take more than a convolution.
+_HAS_ONEDNN = (
+    platform.machine() in ("x86_64", "AMD64")
+    and torch.backends.mkldnn.is_available()
+    and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+)
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 # Exported programs keep to torch's own operators. Older torch does not say; it exports ours.
@@ -109,12 +115,12 @@ def _activated(
 ) -> Tensor:
     name = _ACTIVATIONS[type(activation)]
     limits = [0.0, 6.0] if name == "hardtanh" else []
-    operator = torch.ops.mkldnn._convolution_pointwise
+    convolve = torch.ops.mkldnn._convolution_pointwise
     geometry = (padding, stride, dilation, groups)
     if added is None:
-        out: Tensor = operator(x, weight, bias, *geometry, name, limits, "")
+        out: Tensor = convolve(x, weight, bias, *geometry, name, limits, "")
     else:
-        out = operator.binary(x, added, weight, bias, *geometry, "add", None, name, limits, "")
+        out = convolve.binary(x, added, weight, bias, *geometry, "add", None, name, limits, "")
     return out
 
 
@@ -134,8 +140,8 @@ def column_pairs(x: Tensor, kernel_size: int, stride: int) -> Tensor:
     Returns:
         ``(B, 2C, T', H', W'/2)``, padded, channels last: where ``x`` is channels last too, only the padding is new.
     """
-    operator = _column_pairs if torch.is_grad_enabled() or is_exporting() else _opaque_column_pairs
-    pairs: Tensor = operator(x, kernel_size, stride)
+    make = _column_pairs if torch.is_grad_enabled() or is_exporting() else _opaque_column_pairs
+    pairs: Tensor = make(x, kernel_size, stride)
     return pairs
 
 
