@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 # oneDNN's names of activations, with their arguments (torch's inductor compiles to the same operator).
 _ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.ReLU6: "hardtanh", nn.SiLU: "swish"}
+_RELU = nn.ReLU()
 # On other processors oneDNN hands convolutions on to other libraries, which do not all take more than a convolution.
 _HAS_ONEDNN = (
     platform.machine() in ("x86_64", "AMD64")
@@ -90,9 +91,6 @@ def convolution_relu(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Seq
     if not _takes(x):
         return F.relu(F.conv3d(x, weight, bias, tuple(stride), padding))
     return _activated(x, weight, bias, stride, (padding,) * 3, (1, 1, 1), 1, _RELU)
-
-
-_RELU = nn.ReLU()
 
 
 def _takes(x: Tensor) -> bool:
