@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 
 from actionpool.video import reader as reader_module
-from actionpool.video.known import KnownFiles
+from actionpool.video.opening import KnownFiles
 from actionpool.video.reader import VideoReader
 
 try:

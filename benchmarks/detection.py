@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from actionpool.config.sections import LocalizeSettings
 from actionpool.evaluation.bootstrap import compare
 from actionpool.evaluation.breakdown import break_down
 from actionpool.evaluation.detection import score_detections
@@ -31,7 +32,7 @@ from actionpool.evaluation.detection_tables import GroundTruth, PredictionRows, 
 from actionpool.evaluation.ground_truth_files import read_ground_truth
 from actionpool.evaluation.prediction_files import read_predictions
 from actionpool.evaluation.protocols import Protocol, find_protocol
-from actionpool.localize import LocalizeSettings, localize
+from actionpool.localization import localize
 from actionpool.values import Detection
 
 OFFICIAL_SECONDS = {"anet12": 18.0, "thumos14": 7.0}

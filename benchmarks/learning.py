@@ -16,7 +16,7 @@ import time
 import numpy as np
 import torch
 
-from actionpool.config import override, parse_config
+from actionpool.config.loading import override, parse_config
 from actionpool.data.synthetic import (
     SyntheticClips,
     SyntheticFeatures,
@@ -24,8 +24,8 @@ from actionpool.data.synthetic import (
     carrier_features,
     patterned_maps,
 )
-from actionpool.losses import video_nll
 from actionpool.models.build import build_recognizer
+from actionpool.models.losses import video_nll
 from actionpool.models.recognizer import Recognizer
 from actionpool.values import RecognizerOutput
 

@@ -33,17 +33,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from actionpool.config import preset
+from actionpool.config.loading import preset
+from actionpool.config.model import AveragePoolingConfig, MeanConfig, ModelConfig
 from actionpool.device import autocast, prepare_for_inference, resolve_device, resolve_precision
-from actionpool.input_transform import resolve_transform
-from actionpool.losses import video_nll
-from actionpool.machine import num_cores
-from actionpool.model_config import AveragePoolingConfig, MeanConfig, ModelConfig
 from actionpool.models.aggregation import MeanAggregation
 from actionpool.models.backbones import I3D
-from actionpool.models.build import backbone_input, build_recognizer
+from actionpool.models.build import backbone_input, build_recognizer, resolve_transform
+from actionpool.models.losses import video_nll
 from actionpool.models.pooling import AveragePooling
 from actionpool.models.recognizer import Recognizer
+from actionpool.system import num_cores
 
 CLASSES = 101
 

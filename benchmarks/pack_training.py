@@ -62,7 +62,7 @@ def write_pack(source: Path, folder: Path, channels: int) -> float:
 def recogniser(channels: int, num_classes: int) -> Any:
     import torch
 
-    from actionpool.config import FeaturesBackbone, ModelConfig
+    from actionpool.config.model import FeaturesBackbone, ModelConfig
     from actionpool.models.build import build_recognizer
 
     torch.manual_seed(SEED)
@@ -76,7 +76,7 @@ def recogniser(channels: int, num_classes: int) -> Any:
 
 
 def train_step(network: Any, optimizer: Any, clips: Any, valid: Any, labels: Any) -> None:
-    from actionpool.losses import video_bce
+    from actionpool.models.losses import video_bce
 
     optimizer.zero_grad()
     video_bce(network(clips, valid).log_probs, labels).backward()
@@ -120,7 +120,7 @@ def ours(folder: Path, epochs: int, channels: int) -> list[float]:
     """The same network and batches through our reader, dataset and collate."""
     import torch
 
-    from actionpool.config import FeatureRowsConfig
+    from actionpool.config.sections import FeatureRowsConfig
     from actionpool.data.datasets import EpochSampler, make_loader
     from actionpool.data.feature_dataset import FeatureDataset
     from actionpool.data.sources import read_source

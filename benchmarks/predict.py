@@ -24,16 +24,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 import torch
 
 from actionpool.checkpoint import load, save_checkpoint
-from actionpool.config import preset
+from actionpool.config.loading import preset
 from actionpool.data.datasets import VideoDataset, default_num_workers, make_loader
 from actionpool.data.sources import Example
 from actionpool.data.synthetic import MOTIONS, write_motion_clips
 from actionpool.data.transforms import normalised
 from actionpool.device import prepare_for_inference, resolve_device, resolve_precision
-from actionpool.input_transform import resolve_transform
-from actionpool.machine import num_cores
-from actionpool.models.build import backbone_input, build_recognizer
+from actionpool.models.build import backbone_input, build_recognizer, resolve_transform
 from actionpool.prediction import predict
+from actionpool.system import num_cores
 
 
 def main() -> None:

@@ -29,7 +29,8 @@ import torch
 
 from actionpool.ablation_cells import train_head
 from actionpool.checkpoint import TrainedRecognizer
-from actionpool.config import Config, DataConfig, override, parse_config
+from actionpool.config.loading import override, parse_config
+from actionpool.config.sections import Config, DataConfig, LocalizeSettings
 from actionpool.data.feature_dataset import adapt_to_features, open_dataset
 from actionpool.data.held_features import hold
 from actionpool.evaluation.detection import score_detections
@@ -39,7 +40,7 @@ from actionpool.evaluation.protocols import find_protocol
 from actionpool.evaluation.tune import VideoScores, tune
 from actionpool.evaluation.video_map import video_map
 from actionpool.extract import WindowSettings, extract
-from actionpool.localize import LocalizeSettings, localize
+from actionpool.localization import localize
 from actionpool.models.recognizer import Recognizer
 from actionpool.run import RunFolder
 from actionpool.scoring import score_videos

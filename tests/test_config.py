@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from actionpool.config import PRESETS, Config, load_config, override, parse_config, preset, to_yaml
+from actionpool.config.loading import load_config, override, parse_config, preset, to_yaml
+from actionpool.config.presets import PRESETS
+from actionpool.config.sections import Config
 from actionpool.errors import ConfigError
-from actionpool.input_transform import resolve_transform
-from actionpool.models.build import backbone_input
+from actionpool.models.build import backbone_input, resolve_transform
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from actionpool.checkpoint import load
+from actionpool.config.sections import LocalizeSettings
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.detecting import make_localizer
 from actionpool.errors import ConfigError, UsageError
 from actionpool.files import write_json
-from actionpool.localize import LocalizeSettings, advances, localize
+from actionpool.localization import advances, localize
 from actionpool.prediction import predict
 from actionpool.splice import splice
 from actionpool.training import train

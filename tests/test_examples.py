@@ -15,7 +15,7 @@ from actionpool.cli import app
 
 ROOT = Path(__file__).parents[1]
 MODULES = [
-    "actionpool.config",
+    "actionpool.config.loading",
     "actionpool.data.sampling",
     "actionpool.models.build",
     "actionpool.timeline",

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from actionpool.config import AveragePoolingConfig, Config, ModelConfig, parse_config
+from actionpool.config.loading import parse_config
+from actionpool.config.model import AveragePoolingConfig, ModelConfig
+from actionpool.config.sections import Config
 from actionpool.data.feature_folder import INDEX, missing_seconds
 from actionpool.data.features import open_features
 from actionpool.data.sources import read_source

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from actionpool.ablation import read_cell
 from actionpool.checkpoint import load
-from actionpool.config import load_config, override, parse_config, preset, to_yaml
+from actionpool.config.loading import load_config, override, parse_config, preset, to_yaml
 from actionpool.data.feature_folder import read_index
 from actionpool.data.features import open_features
 from actionpool.data.sources import FORMATS, read_source

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from actionpool.config import override, parse_config
+from actionpool.config.loading import override, parse_config
 from actionpool.data.synthetic import carrier_features, patterned_maps
-from actionpool.losses import video_nll
 from actionpool.models.build import build_recognizer
+from actionpool.models.losses import video_nll
 
 pytestmark = pytest.mark.learning
 

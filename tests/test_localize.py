@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from actionpool import localize as module
+from actionpool import localization as module
+from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import ConfigError, DataError
-from actionpool.localize import LocalizeSettings, localize, make_grid
+from actionpool.localization import localize, make_grid
 
 # --- the same in plain loops -----------------------------------------------------------------------------------------
 

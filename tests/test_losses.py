@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import oracles
-from actionpool.losses import log1mexp, video_bce, video_nll
+from actionpool.models.losses import log1mexp, video_bce, video_nll
 
 
 def test_nll_against_a_loop():

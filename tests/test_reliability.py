@@ -22,9 +22,8 @@ from actionpool.data.survey import check
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.errors import ActionPoolError, UsageError
 from actionpool.extract import WindowSettings, extract
-from actionpool.files import atomic_path, write_tensors, write_text
+from actionpool.files import atomic_path, only_writer, write_tensors, write_text
 from actionpool.flow_extraction import compute_flow
-from actionpool.locking import only_writer
 from actionpool.prediction import predict
 from actionpool.run import RunFolder
 from actionpool.training import train

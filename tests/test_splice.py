@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from actionpool.cli_features import parse_pair
-from actionpool.config import DataConfig
+from actionpool.config.sections import DataConfig
 from actionpool.data.sources import read_source
 from actionpool.data.survey import check
 from actionpool.errors import DataError, UsageError

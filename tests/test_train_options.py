@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from actionpool.checkpoint import load
-from actionpool.config import load_config
+from actionpool.config.loading import load_config
 from actionpool.errors import CheckpointError, ConfigError
 from actionpool.training import train
 from conftest import TINY

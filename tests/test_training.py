@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from actionpool.checkpoint import load
-from actionpool.config import TrainConfig
+from actionpool.config.sections import TrainConfig
 from actionpool.errors import CheckpointError, ConfigError, DataError, TrainingError, UsageError
 from actionpool.evaluation.evaluate import evaluate
 from actionpool.fit import is_better

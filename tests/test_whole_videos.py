@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from actionpool.checkpoint import load
-from actionpool.config import GatedC3DBackbone
+from actionpool.config.model import GatedC3DBackbone
 from actionpool.data.features import open_features
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.data.transforms import normalised

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from actionpool.checkpoint import TrainedRecognizer as TrainedRecognizer
     from actionpool.checkpoint import load as load
-    from actionpool.config import Config as Config
-    from actionpool.config import preset as preset
+    from actionpool.config.loading import preset as preset
+    from actionpool.config.sections import Config as Config
     from actionpool.data.sources import read_source as read_source
     from actionpool.data.survey import check as check
     from actionpool.errors import ActionPoolError as ActionPoolError

@@ -13,10 +13,10 @@ from typing import Literal
 import yaml
 
 from actionpool.ablation_table import AblationRow, VideoOutcome, make_row, write_table
-from actionpool.config import Config, override, preset
+from actionpool.config.loading import override, preset
+from actionpool.config.sections import Config
 from actionpool.errors import ConfigError, UsageError
-from actionpool.files import write_json
-from actionpool.locking import is_leftover, remove_leftovers, writing_into
+from actionpool.files import is_leftover, remove_leftovers, write_json, writing_into
 from actionpool.run import command_line, environment
 
 Say = Callable[[str], None]

@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader
 from actionpool.ablation import Cell, CellResult, write_cell
 from actionpool.ablation_table import VideoOutcome
 from actionpool.checkpoint import TrainedRecognizer, load
-from actionpool.config import AveragePoolingConfig, Config, DATPConfig
+from actionpool.config.model import AveragePoolingConfig, DATPConfig
+from actionpool.config.sections import Config
 from actionpool.data.datasets import Item, make_loader
 from actionpool.data.feature_dataset import adapt_to_features, open_dataset
 from actionpool.data.feature_sets import FeatureSet

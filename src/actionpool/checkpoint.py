@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from actionpool.config import Config, parse_config
+from actionpool.config.loading import parse_config
+from actionpool.config.sections import Config
 from actionpool.errors import CheckpointError, ConfigError
 from actionpool.files import file_hash, write_json, write_tensors
 from actionpool.models.build import build_recognizer
 from actionpool.models.recognizer import Recognizer
+from actionpool.models.weights import check_tensors, load_tensors
 
 _FORMAT = "actionpool-recognizer-1"
 
@@ -104,39 +106,6 @@ def load(run: str | Path, *, which: str = "best") -> TrainedRecognizer:
         recognizer = build_recognizer(config.model, len(classes))
     load_tensors(recognizer, tensors, path)
     return TrainedRecognizer(recognizer.eval(), config, classes, path, file_hash(path), details)
-
-
-def load_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Copy tensors into a module, all of them or none.
-
-    Raises:
-        CheckpointError: as for ``check_tensors``.
-    """
-    check_tensors(module.state_dict(), tensors, str(path))
-    module.load_state_dict(dict(tensors))
-
-
-def check_tensors(expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], source: str) -> None:
-    """Hold the names and shapes of tensors against the expected ones.
-
-    Raises:
-        CheckpointError: they differ; the message names the first missing, unexpected and misshapen ones.
-    """
-    missing = [name for name in expected if name not in tensors]
-    unexpected = [name for name in tensors if name not in expected]
-    misshapen = [
-        f"'{name}' {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
-        for name, tensor in tensors.items()
-        if name in expected and tensor.shape != expected[name].shape
-    ]
-    parts = [
-        f"{len(names)} {what}, first '{names[0]}'"
-        for what, names in (("missing", missing), ("unexpected", unexpected))
-        if names
-    ]
-    parts += [f"{len(misshapen)} of another shape, first {misshapen[0]}"] if misshapen else []
-    if parts:
-        raise CheckpointError(f"{source} does not fit this network: {'; '.join(parts)}. Use the weights of this layout")
 
 
 def _weight_file(run: Path, which: str) -> Path:

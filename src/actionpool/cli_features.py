@@ -112,7 +112,7 @@ def splice(
     as_json: Json = False,
 ) -> None:
     """Make untrimmed videos out of CLIPS, with exact truth in ActivityNet JSON; no clip is in two parts."""
-    from actionpool.config import DataConfig
+    from actionpool.config.sections import DataConfig
     from actionpool.splice import splice as run_splice
 
     low, high = parse_pair(actions_per_video, ":", "--actions-per-video", "MIN:MAX, as in 1:3")

@@ -12,13 +12,14 @@ import numpy as np
 from torch import Tensor
 
 from actionpool.checkpoint import TrainedRecognizer
-from actionpool.config import override
+from actionpool.config.loading import override
+from actionpool.config.sections import LocalizeSettings
 from actionpool.data.sources import Example
 from actionpool.errors import UsageError
 from actionpool.evaluation.detection_tables import GroundTruth
 from actionpool.evaluation.tune import TuneResult, VideoScores
 from actionpool.files import write_json
-from actionpool.localize import LocalizeSettings, advances, localize
+from actionpool.localization import advances, localize
 from actionpool.run import RunFolder
 from actionpool.scoring import VideoScore
 from actionpool.values import Detection, Instance

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from actionpool.errors import UsageError
-from actionpool.machine import keep_freed_memory
 from actionpool.models.folding import fold_batch_norms, fuse_activations, fuse_sums
 from actionpool.models.recognizer import Recognizer
+from actionpool.system import keep_freed_memory
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "bf16", "fp32"]

@@ -11,8 +11,8 @@ import torch
 
 from actionpool.device import cpu_has_bf16
 from actionpool.errors import ActionPoolError
-from actionpool.machine import num_cores
 from actionpool.run import environment
+from actionpool.system import num_cores
 from actionpool.video.reader import VideoReader, ffmpeg_versions
 from actionpool.video.writer import VideoWriter
 

@@ -11,25 +11,17 @@ from typing import Any, Literal
 import torch
 
 from actionpool.checkpoint import load
-from actionpool.config import (
-    AveragePoolingConfig,
-    Config,
-    FeaturesBackbone,
-    ModelConfig,
-    SamplingConfig,
-    TransformConfig,
-    override,
-    parse_config,
-)
-from actionpool.data.features import FeatureRecipe, FeatureType
+from actionpool.config.loading import override, parse_config
+from actionpool.config.model import AveragePoolingConfig, FeaturesBackbone, ModelConfig
+from actionpool.config.recipes import FeatureRecipe, FeatureType
+from actionpool.config.sections import Config, SamplingConfig, TransformConfig
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.sources.base import Kind, absolute, is_hidden, is_video_name
 from actionpool.device import Device, Precision, prepare_network, resolve_device, resolve_precision
 from actionpool.errors import ConfigError, UsageError
 from actionpool.extraction import ExtractionResult, Extractor, extract_features, hash_of_weights
-from actionpool.input_transform import resolve_transform
 from actionpool.models.backbones import Backbone
-from actionpool.models.build import backbone_input, build_backbone, build_pooling
+from actionpool.models.build import backbone_input, build_backbone, build_pooling, resolve_transform
 from actionpool.models.pooling import Pooling
 from actionpool.models.weights import load_weights
 

@@ -24,7 +24,9 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePrecision
 
 from actionpool.checkpoint import save_checkpoint
-from actionpool.config import Config, FeaturesBackbone, check_losses
+from actionpool.config.loading import check_losses
+from actionpool.config.model import FeaturesBackbone
+from actionpool.config.sections import Config
 from actionpool.data.datasets import ClassBalancedSampler, EpochSampler, Item, VideoDataset, make_loader
 from actionpool.data.feature_dataset import FeatureDataset, open_dataset
 from actionpool.data.sources import Example
@@ -32,10 +34,10 @@ from actionpool.data.transforms import normalised
 from actionpool.device import resolve_device, resolve_precision
 from actionpool.errors import DataError, TrainingError
 from actionpool.files import atomic_path, write_csv
-from actionpool.losses import co_activity_loss, sparsity_loss, video_bce, video_nll
 from actionpool.models.backbones import Backbone
 from actionpool.models.build import build_recognizer
 from actionpool.models.freezing import freeze
+from actionpool.models.losses import co_activity_loss, sparsity_loss, video_bce, video_nll
 from actionpool.models.recognizer import Recognizer
 from actionpool.models.weights import load_weights
 from actionpool.optimization import learning_rate_factor, make_optimizer

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actionpool.config.recipes import FlowPreset, FlowRecipe
 from actionpool.data.catalog import Catalog
 from actionpool.data.sources import read_source
 from actionpool.errors import UsageError, VideoError
-from actionpool.files import write_csv
-from actionpool.locking import remove_leftovers, writing_into
-from actionpool.machine import num_cores
+from actionpool.files import remove_leftovers, write_csv, writing_into
+from actionpool.system import num_cores
 from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
-from actionpool.video.flow_recipe import FlowPreset, FlowRecipe
 from actionpool.video.probe import ProbeResult
 
 Say = Callable[[str], None]

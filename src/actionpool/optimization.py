@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from actionpool.config import TrainConfig
+from actionpool.config.sections import TrainConfig
 from actionpool.models.recognizer import Recognizer
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from actionpool.checkpoint import TrainedRecognizer
-from actionpool.config import DFPConfig, FeaturesBackbone, SamplingConfig, TransformConfig
+from actionpool.config.model import DFPConfig, FeaturesBackbone
+from actionpool.config.sections import SamplingConfig, TransformConfig
 from actionpool.data.datasets import VideoDataset
 from actionpool.data.feature_dataset import FeatureDataset, open_dataset
 from actionpool.data.feature_folder import recipe_in_words

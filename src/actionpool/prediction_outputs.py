@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from actionpool.data.sources.base import is_video_name
 from actionpool.errors import UsageError, did_you_mean
 from actionpool.evaluation.prediction_files import write_detections
-from actionpool.locking import remove_leftovers, writing_into
+from actionpool.files import remove_leftovers, writing_into
 from actionpool.values import Detection, Interval
 from actionpool.video_prediction import VideoPrediction
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actionpool.checkpoint import TrainedRecognizer
-from actionpool.config import FeaturesBackbone
+from actionpool.config.model import FeaturesBackbone
 from actionpool.data.feature_dataset import check_recipe
 from actionpool.data.feature_sets import FeatureSet, VideoFeatures, from_file
 from actionpool.data.features import SUFFIX, FeatureFile, common_recipe, open_features

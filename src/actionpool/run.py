@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from actionpool.errors import CheckpointError, UsageError
-from actionpool.files import write_csv, write_json
-from actionpool.locking import is_leftover
+from actionpool.files import is_leftover, write_csv, write_json
 
 _BEFORE_TRAINING = ("splits.csv", "data.json", "environment.json", "quarantine.csv")
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from actionpool.checkpoint import TrainedRecognizer
-from actionpool.config import Config, FeaturesBackbone, SamplingConfig
+from actionpool.config.model import FeaturesBackbone
+from actionpool.config.sections import Config, SamplingConfig
 from actionpool.data.datasets import VideoDataset, default_num_workers, make_loader
 from actionpool.data.feature_dataset import FeatureDataset
 from actionpool.data.transforms import normalised

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from actionpool.config import DataConfig
+from actionpool.config.sections import DataConfig
 from actionpool.data.grouping import allocate
 from actionpool.data.sources.base import SplitName, is_video_name
 from actionpool.data.splicing import Clip, SplicedVideo, SpliceSettings, clip_of, plan_splices, truth, write_spliced

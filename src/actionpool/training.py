@@ -12,16 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from actionpool.config import (
-    Config,
-    FeaturesBackbone,
-    check_losses,
-    load_config,
-    override,
-    parse_config,
-    preset,
-    to_yaml,
-)
+from actionpool.config.loading import check_losses, load_config, override, parse_config, preset, to_yaml
+from actionpool.config.model import FeaturesBackbone
+from actionpool.config.presets import FLOW_RECIPES
+from actionpool.config.sections import Config
 from actionpool.data.datasets import default_num_workers
 from actionpool.data.feature_dataset import adapt_to_features
 from actionpool.data.feature_sets import FeatureSet
@@ -31,13 +25,10 @@ from actionpool.data.sources.base import Kind
 from actionpool.data.splits import write_splits
 from actionpool.data.survey import Survey, survey
 from actionpool.errors import ConfigError, DataError, UsageError
-from actionpool.files import write_json, write_text
-from actionpool.input_transform import resolve_transform
-from actionpool.locking import remove_leftovers, writing_into
-from actionpool.models.build import backbone_input, build_backbone
+from actionpool.files import remove_leftovers, write_json, write_text, writing_into
+from actionpool.models.build import backbone_input, build_backbone, resolve_transform
 from actionpool.models.freezing import frozen_stages
 from actionpool.models.weights import load_weights
-from actionpool.presets import FLOW_RECIPES
 from actionpool.run import RunFolder, command_line
 
 Say = Callable[[str], None]

@@ -15,7 +15,7 @@ from actionpool.evaluation.evaluate import choose_examples, read_as_trained
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.evaluation.tune import DEFAULT_GRID, Trial, TuneResult, VideoScores, tune
 from actionpool.fusion import open_streams
-from actionpool.localize import advances
+from actionpool.localization import advances
 from actionpool.run import RunFolder
 from actionpool.scoring import score_videos, with_views
 from actionpool.values import Failure

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from actionpool.checkpoint import TrainedRecognizer
-from actionpool.config import FeatureRowsConfig, FeaturesBackbone
+from actionpool.config.model import FeaturesBackbone
+from actionpool.config.sections import FeatureRowsConfig
 from actionpool.data.feature_sets import edges_of
 from actionpool.data.features import FeatureHeader
 from actionpool.data.sampling import one_of_each_part

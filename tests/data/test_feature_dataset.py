@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from actionpool.config import Config, FeatureRowsConfig, FeaturesBackbone, GatedC3DBackbone, ModelConfig, parse_config
+from actionpool.config.loading import parse_config
+from actionpool.config.model import FeaturesBackbone, GatedC3DBackbone, ModelConfig
+from actionpool.config.sections import Config, FeatureRowsConfig
 from actionpool.data.datasets import ClipKey, collate, make_loader
 from actionpool.data.feature_dataset import FeatureDataset, adapt_to_features, check_recipe, open_dataset
 from actionpool.data.feature_sets import FeatureSet, from_file, keep_one_shape, rows_inside

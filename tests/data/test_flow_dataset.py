@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from actionpool.config import FlowConfig, SamplingConfig, TransformConfig, override, preset
+from actionpool.config.loading import override, preset
+from actionpool.config.recipes import FlowRecipe
+from actionpool.config.sections import FlowConfig, SamplingConfig, TransformConfig
 from actionpool.data.datasets import ClipKey
 from actionpool.data.flow_dataset import FlowDataset, adapt_to_flow, without_flow
 from actionpool.data.sources import Example
@@ -21,7 +23,6 @@ from actionpool.files import file_hash
 from actionpool.values import Failure, Interval
 from actionpool.video.flow import dequantise, flow_fields
 from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
-from actionpool.video.flow_recipe import FlowRecipe
 from actionpool.video.writer import VideoWriter
 
 RECIPE = FlowRecipe(short_side=None)

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from actionpool.config import FeatureRowsConfig
+from actionpool.config.sections import FeatureRowsConfig
 from actionpool.data.datasets import ClassBalancedSampler, ClipKey, EpochSampler, chance_of
 from actionpool.data.feature_dataset import FeatureDataset
 from actionpool.data.held_features import in_memory

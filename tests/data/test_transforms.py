@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from actionpool.config import TransformConfig
+from actionpool.config.sections import TransformConfig
 from actionpool.data.transforms import normalised, train_transform
 from actionpool.data.transforms import test_transform as make_test_transform
 

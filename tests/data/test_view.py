@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from actionpool.config import TransformConfig
+from actionpool.config.sections import TransformConfig
 from actionpool.data.transforms import test_transform as make_transform
 from actionpool.data.view import centre_view
 

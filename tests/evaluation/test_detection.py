@@ -249,7 +249,7 @@ def test_importing_the_scorer_does_not_import_torch():
     import subprocess
     import sys
 
-    code = "import sys, actionpool.localize, actionpool.evaluation.bootstrap, actionpool.evaluation.breakdown;"
+    code = "import sys, actionpool.localization, actionpool.evaluation.bootstrap, actionpool.evaluation.breakdown;"
     code += "import actionpool.evaluation.prediction_files; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

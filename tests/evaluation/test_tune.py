@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.evaluation.detection_tables import GroundTruth
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.evaluation.tune import DEFAULT_GRID, VideoScores, tune
-from actionpool.localize import LocalizeSettings
 from actionpool.values import Instance, Interval
 
 OWN = find_protocol("own-thumos")

@@ -9,10 +9,10 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from actionpool.config import AggregationConfig, PoolingConfig
-from actionpool.losses import video_bce, video_nll
+from actionpool.config.model import AggregationConfig, PoolingConfig
 from actionpool.models.backbones import Backbone
 from actionpool.models.build import build_aggregation, build_pooling
+from actionpool.models.losses import video_bce, video_nll
 from actionpool.models.recognizer import Recognizer
 from models.aggregation_cases import VALID, move, videos
 

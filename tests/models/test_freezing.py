@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from actionpool.config import TrainConfig, parse_config
+from actionpool.config.loading import parse_config
+from actionpool.config.sections import TrainConfig
 from actionpool.errors import ConfigError
 from actionpool.models.backbones import I3D, TSN, Features, GatedC3D
 from actionpool.models.build import build_recognizer

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from actionpool.config import parse_config
+from actionpool.config.loading import parse_config
 from actionpool.errors import ConfigError
 from actionpool.models.build import build_backbone
-from actionpool.models.gate import StageGate
+from actionpool.models.layers import StageGate
 from actionpool.models.weights import load_weight_file
 
 

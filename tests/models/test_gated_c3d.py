@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from actionpool.config import preset
+from actionpool.config.loading import preset
 from actionpool.models.backbones import GatedC3D, GatedC3DSimple
 from actionpool.models.build import build_recognizer
-from actionpool.models.gate import GatedConv3d
+from actionpool.models.layers import GatedConv3d
 from actionpool.models.pooling import GridMLP
 
 

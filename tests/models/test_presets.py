@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from actionpool.config import PRESETS, RECIPES, override, parse_config, preset
+from actionpool.config.loading import override, parse_config, preset
+from actionpool.config.presets import PRESETS, RECIPES, merged
 from actionpool.errors import ConfigError
-from actionpool.input_transform import resolve_transform
-from actionpool.losses import video_nll
-from actionpool.models.build import backbone_input, build_backbone, build_recognizer
+from actionpool.models.build import backbone_input, build_backbone, build_recognizer, resolve_transform
 from actionpool.models.freezing import freeze
+from actionpool.models.losses import video_nll
 from actionpool.optimization import make_optimizer
-from actionpool.presets import merged
 
 # Small enough for a second a step; the layers are the published ones.
 SMALL = {

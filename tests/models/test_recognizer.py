@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from actionpool.config import parse_config
+from actionpool.config.loading import parse_config
 from actionpool.errors import ConfigError
 from actionpool.models.backbones import GatedC3D
 from actionpool.models.build import build_recognizer

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import oracles
-from actionpool.config import parse_config
+from actionpool.config.loading import parse_config
 from actionpool.errors import ConfigError
 from actionpool.models.aggregation import VSAMAggregation
 from actionpool.models.build import build_recognizer

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torchvision.models import video
 
 from actionpool.checkpoint import save_checkpoint
-from actionpool.config import parse_config
+from actionpool.config.loading import parse_config
 from actionpool.errors import CheckpointError, ConfigError
 from actionpool.models.backbones import GatedC3D, video_backbone
 from actionpool.models.build import build_backbone, build_recognizer

@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from actionpool.config import LimitsConfig, override, preset
+from actionpool.config.loading import override, preset
+from actionpool.config.sections import LimitsConfig
 from actionpool.data.decode_limits import decode_limits, probe_options
 from actionpool.data.survey import check
 from actionpool.errors import ConfigError, VideoError

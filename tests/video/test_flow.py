@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from actionpool.config.recipes import FlowRecipe
 from actionpool.errors import DataError, UsageError, VideoError
 from actionpool.flow_extraction import compute_flow
 from actionpool.video.flow import NO_MOTION, ComputedFlow, dequantise, flow_fields, picture_size, quantise
 from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
-from actionpool.video.flow_recipe import FlowRecipe
 from actionpool.video.reader import VideoReader
 
 RECIPE = FlowRecipe(short_side=None)
@@ -332,7 +332,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_was_done(data, tmp_path, monke
 HOLD = """
 import sys
 from pathlib import Path
-from actionpool.locking import only_writer
+from actionpool.files import only_writer
 with only_writer(Path(sys.argv[1]), lambda: None):
     print("held", flush=True)
     sys.stdin.readline()

@@ -16,7 +16,7 @@ import pytest
 from actionpool.errors import UsageError, VideoError
 from actionpool.video import reader as reader_module
 from actionpool.video.decoder import Decoder, Scaler
-from actionpool.video.known import Known, KnownFiles, look_through
+from actionpool.video.opening import Known, KnownFiles, look_through
 from actionpool.video.reader import DecodeLimits, VideoReader, ffmpeg_versions
 from video.clips import decode_all, encode, encode_sound, number_in, remux, times_of
 

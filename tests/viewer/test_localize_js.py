@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from actionpool.localize import LocalizeSettings, localize
+from actionpool.config.sections import LocalizeSettings
+from actionpool.localization import localize
 from viewer.viewing import run_node, running
 
 NUM_CASES = 300

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 import uvicorn
 
-from actionpool.localize import LocalizeSettings, localize
+from actionpool.config.sections import LocalizeSettings
+from actionpool.localization import localize
 from actionpool.video.writer import VideoWriter
 from actionpool.video_prediction import (
     Curves,

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
-from actionpool.config import SamplingConfig, TransformConfig
+from actionpool.config.sections import SamplingConfig, TransformConfig
 from actionpool.data import sampling
 from actionpool.data.loader import RestartingLoader
 from actionpool.data.sources import Example
 from actionpool.data.transforms import Transform, test_transform, train_transform
 from actionpool.errors import DataError, UsageError
-from actionpool.machine import num_cores
+from actionpool.system import num_cores
 from actionpool.timeline import clip_seconds, frame_range, segment_seconds
 from actionpool.values import Batch, Failure, VideoInfo
 from actionpool.video.reader import DecodeLimits, VideoReader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from actionpool.config import LimitsConfig
+from actionpool.config.sections import LimitsConfig
 from actionpool.video.limits import DecodeLimits
 
 

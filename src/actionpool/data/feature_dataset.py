@@ -9,16 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from actionpool.config import (
-    AveragePoolingConfig,
-    BackboneConfig,
-    Config,
-    FeatureRowsConfig,
-    FeaturesBackbone,
-    GridMLPConfig,
-    ModelConfig,
-    SamplingConfig,
-)
+from actionpool.config.model import AveragePoolingConfig, BackboneConfig, FeaturesBackbone, GridMLPConfig, ModelConfig
+from actionpool.config.sections import Config, FeatureRowsConfig, SamplingConfig
 from actionpool.data import sampling
 from actionpool.data.datasets import ClipKey, Item, VideoDataset, chance_of
 from actionpool.data.decode_limits import decode_limits

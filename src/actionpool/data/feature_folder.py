@@ -9,8 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from actionpool.config.recipes import FeatureRecipe
 from actionpool.data.feature_sets import FeatureSet, VideoFeatures, from_file
-from actionpool.data.features import SUFFIX, FeatureRecipe, common_recipe, open_features
+from actionpool.data.features import SUFFIX, common_recipe, open_features
 from actionpool.data.sources.base import Example, Source, first_few, read_text
 from actionpool.errors import AnnotationError, DataError
 from actionpool.files import write_json

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from actionpool.data.features import FeatureFile, FeatureRecipe
+from actionpool.config.recipes import FeatureRecipe
+from actionpool.data.features import FeatureFile
 from actionpool.errors import DataError
 from actionpool.values import VideoInfo
 

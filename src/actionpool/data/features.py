@@ -14,63 +14,27 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError, safe_open
 
+from actionpool.config.model import Strict
+from actionpool.config.recipes import FeatureRecipe, FeatureType
 from actionpool.errors import DataError
 from actionpool.files import atomic_path
 from actionpool.values import VideoInfo
 
 FORMAT = "actionpool-features-1"
+
 SUFFIX = ".safetensors"
-FeatureType = Literal["float16", "float32"]
+
 _CODES = {"float16": "F16", "float32": "F32"}
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FeatureRecipe(_Section):
-    """Everything that the numbers in a feature file depend on, beside the video. Equal recipes may be mixed.
-
-    Attributes:
-        backbone: the ``model.backbone`` section of the configuration.
-        weights_hash: SHA-256 over the names and values of the network's tensors.
-        pooling: the ``model.pooling`` section; None = maps, not pooled.
-        frames_per_clip, frame_stride, clips_per_segment: what the network saw of a segment.
-        segment_seconds: length of a segment; None = the length of its clips.
-        num_segments: N equal segments a video instead; None = as many as ``segment_seconds`` gives.
-        edge: what a clip longer than its video does.
-        transform: the ``transform`` section: size and normalisation of the frames.
-        dtype: of the stored numbers.
-        precision: that the network ran in.
-    """
-
-    backbone: dict[str, Any]
-    weights_hash: str
-    pooling: dict[str, Any] | None
-    frames_per_clip: int = Field(ge=1)
-    frame_stride: int = Field(ge=1)
-    clips_per_segment: int = Field(ge=1)
-    segment_seconds: FiniteFloat | None = Field(gt=0)
-    num_segments: int | None = Field(ge=1)
-    edge: Literal["stretch", "loop", "hold", "error"]
-    transform: dict[str, Any]
-    dtype: FeatureType
-    precision: Literal["bf16", "fp32"]
-
-    def differences(self, other: FeatureRecipe) -> list[str]:
-        """One ``name: mine, not theirs`` for each field that differs."""
-        mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
-        return [f"{name}: {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
-
-
-class FeatureHeader(_Section):
+class FeatureHeader(Strict):
     """What a feature file says of itself.
 
     Attributes:

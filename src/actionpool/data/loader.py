@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_worker_info
 
-from actionpool.deaths import death_in_words
 from actionpool.errors import DataError
-from actionpool.machine import keep_freed_memory
+from actionpool.system import death_in_words, keep_freed_memory
 from actionpool.values import Batch, Failure
 
 _MAX_IDLE_DEATHS = 3

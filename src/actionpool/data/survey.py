@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from actionpool.config import Config, DataConfig, LimitsConfig, override
+from actionpool.config.loading import override
+from actionpool.config.sections import Config, DataConfig, LimitsConfig
 from actionpool.data.catalog import Catalog
 from actionpool.data.check import CheckReport, check_source, duplicate_groups
 from actionpool.data.decode_limits import probe_options

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from actionpool.config import TransformConfig
+from actionpool.config.sections import TransformConfig
 
 Transform = Callable[[Tensor], Tensor]
 

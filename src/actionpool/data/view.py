@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from actionpool.config import TransformConfig
+from actionpool.config.sections import TransformConfig
 
 
 class Rectangle(NamedTuple):

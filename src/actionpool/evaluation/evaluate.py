@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 
 from actionpool.checkpoint import TrainedRecognizer
-from actionpool.config import FeaturesBackbone, SamplingConfig
+from actionpool.config.model import FeaturesBackbone
+from actionpool.config.sections import SamplingConfig
 from actionpool.data.feature_dataset import check_recipe, open_dataset
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import read_splits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actionpool.config import (
+from actionpool.config.model import (
     AggregationConfig,
     AttentionConfig,
     AveragePoolingConfig,
@@ -24,6 +24,7 @@ from actionpool.config import (
     VideoBackboneConfig,
     VSAMConfig,
 )
+from actionpool.config.sections import TransformConfig
 from actionpool.errors import ConfigError
 from actionpool.models.aggregation import (
     Aggregation,
@@ -49,7 +50,7 @@ from actionpool.models.backbones import (
     video_backbone,
     video_input,
 )
-from actionpool.models.embedding import TemporalEmbedding
+from actionpool.models.layers import TemporalEmbedding
 from actionpool.models.pooling import AveragePooling, DiscriminativeFeaturePooling, GridMLP, Pooling
 from actionpool.models.recognizer import Recognizer
 
@@ -63,7 +64,7 @@ def build_recognizer(config: ModelConfig, num_classes: int) -> Recognizer:
 
     Example:
         >>> import torch
-        >>> from actionpool.config import preset
+        >>> from actionpool.config.loading import preset
         >>> recognizer = build_recognizer(preset("gated-c3d").model, num_classes=4).eval()
         >>> clips = torch.zeros(1, 2, 1, 3, 16, 64, 64)  # one video of two segments of one clip
         >>> recognizer(clips, torch.ones(1, 2, dtype=torch.bool)).segment_logits.shape
@@ -216,3 +217,33 @@ def build_aggregation(
                 pool=config.pool,
                 hidden=config.hidden,
             )
+
+
+def resolve_transform(transform: TransformConfig, spec: InputSpec) -> TransformConfig:
+    """Fill in what was left to the backbone; a transform that says everything comes back as it is.
+
+    A crop of another size than the backbone's takes the size of the whole frame with it.
+
+    Args:
+        transform: as it was configured.
+        spec: of the backbone.
+    """
+    crop = transform.crop or spec.size
+    resize, short_side = transform.resize, transform.short_side
+    if short_side is not None:
+        resize = None
+    elif resize == (0, 0):
+        scale = crop / spec.size
+        if spec.resize is not None:
+            resize = round(spec.resize[0] * scale), round(spec.resize[1] * scale)
+        else:
+            resize, short_side = None, round((spec.short_side or spec.size * 8 / 7) * scale)
+    return transform.model_copy(
+        update={
+            "resize": resize,
+            "short_side": short_side,
+            "crop": crop,
+            "mean": transform.mean or spec.mean,
+            "std": transform.std or spec.std,
+        }
+    )

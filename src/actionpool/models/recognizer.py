@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from actionpool.models.aggregation import Aggregation
 from actionpool.models.backbones import Backbone
-from actionpool.models.embedding import TemporalEmbedding
+from actionpool.models.layers import TemporalEmbedding
 from actionpool.models.pooling import Pooling, PoolingOutput
 from actionpool.values import RecognizerOutput
 

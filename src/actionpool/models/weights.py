@@ -13,14 +13,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from actionpool.checkpoint import check_tensors
-from actionpool.config import BackboneConfig, FeaturesBackbone, TSNBackbone, VideoBackboneConfig
+from actionpool.config.model import BackboneConfig, FeaturesBackbone, TSNBackbone, VideoBackboneConfig
 from actionpool.errors import CheckpointError, ConfigError, did_you_mean
 from actionpool.models.backbones import Backbone
 
 _SAFE = ".safetensors"
+
 _PICKLES = (".pt", ".pth", ".tar", ".ckpt", ".bin", ".pkl")
+
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+
 _COUNTER = "num_batches_tracked"
 
 # What torch's restricted reader raises on bytes that are no pickle, or none of weights.
@@ -194,3 +196,36 @@ def _offline(what: str, where: str, error: Exception) -> CheckpointError:
         f"the weights {what} are not on this machine and could not be downloaded ({reason}). Is it offline? Fetch "
         f"{where} elsewhere and give it with --weights FILE"
     )
+
+
+def load_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Copy tensors into a module, all of them or none.
+
+    Raises:
+        CheckpointError: as for ``check_tensors``.
+    """
+    check_tensors(module.state_dict(), tensors, str(path))
+    module.load_state_dict(dict(tensors))
+
+
+def check_tensors(expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    """Hold the names and shapes of tensors against the expected ones.
+
+    Raises:
+        CheckpointError: they differ; the message names the first missing, unexpected and misshapen ones.
+    """
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
+    misshapen = [
+        f"'{name}' {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
+        for name, tensor in tensors.items()
+        if name in expected and tensor.shape != expected[name].shape
+    ]
+    parts = [
+        f"{len(names)} {what}, first '{names[0]}'"
+        for what, names in (("missing", missing), ("unexpected", unexpected))
+        if names
+    ]
+    parts += [f"{len(misshapen)} of another shape, first {misshapen[0]}"] if misshapen else []
+    if parts:
+        raise CheckpointError(f"{source} does not fit this network: {'; '.join(parts)}. Use the weights of this layout")

@@ -14,7 +14,7 @@ from av.stream import Discard, Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from actionpool.errors import VideoError
-from actionpool.machine import num_cores
+from actionpool.system import num_cores
 from actionpool.video.index import NO_TIME, FrameIndex, Run
 from actionpool.video.limits import DecodeLimits, UInt8Array
 from actionpool.video.structure import Structure, read_structure

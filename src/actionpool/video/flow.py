@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from actionpool.config.recipes import FlowRecipe
 from actionpool.errors import VideoError
-from actionpool.video.flow_recipe import FlowRecipe
 from actionpool.video.limits import UInt8Array, VideoInfo
 from actionpool.video.reader import VideoReader
 

@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 
+from actionpool.config.recipes import FlowRecipe
 from actionpool.errors import DataError, UsageError, VideoError
-from actionpool.files import atomic_path, file_hash, write_text
-from actionpool.locking import is_leftover
+from actionpool.files import atomic_path, file_hash, is_leftover, write_text
 from actionpool.video.flow import ComputedFlow
-from actionpool.video.flow_recipe import FlowRecipe
 from actionpool.video.limits import UInt8Array, VideoInfo
 
 _MAX_NAME_BYTES = 200  # file systems allow 255, and the suffix and temporary names need some

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from actionpool.deaths import death_in_words
 from actionpool.errors import UsageError, VideoError
+from actionpool.system import death_in_words
 from actionpool.video.fingerprint import near_duplicate_pairs, near_duplicates
 from actionpool.video.limits import DecodeLimits, VideoInfo
 

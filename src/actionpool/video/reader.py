@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from actionpool.errors import UsageError, VideoError
 from actionpool.video.decoder import Decoder, Scaler, cannot_be_read, ffmpeg_versions, num_decoder_threads
 from actionpool.video.index import FrameIndex, plan_runs
-from actionpool.video.known import Known, KnownFiles, file_key, look_through
 from actionpool.video.limits import DecodeLimits, Frame, UInt8Array, VideoInfo
+from actionpool.video.opening import Known, KnownFiles, file_key, look_through
 
 __all__ = ["DecodeLimits", "Frame", "VideoInfo", "VideoReader", "ffmpeg_versions"]
 

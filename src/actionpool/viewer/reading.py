@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import ActionPoolError, DataError, UsageError
-from actionpool.localize import LocalizeSettings, localize
+from actionpool.localization import localize
 from actionpool.show.moments import moments
 from actionpool.video_prediction import Curves, VideoPrediction, class_scores, read_curves, read_prediction
 from actionpool.viewer.library import printable

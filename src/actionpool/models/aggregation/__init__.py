@@ -4,9 +4,8 @@ from actionpool.models.aggregation.attention import AttentionAggregation
 from actionpool.models.aggregation.bas_net import BackgroundSuppression
 from actionpool.models.aggregation.base import Aggregation, AggregationOutput
 from actionpool.models.aggregation.datp import DATPAggregation
-from actionpool.models.aggregation.maximum import MaxAggregation
 from actionpool.models.aggregation.mean import MeanAggregation
-from actionpool.models.aggregation.topk import TopKAggregation
+from actionpool.models.aggregation.topk import MaxAggregation, TopKAggregation
 from actionpool.models.aggregation.vsam import VSAMAggregation
 
 __all__ = [

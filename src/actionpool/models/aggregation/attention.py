@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from actionpool.models.aggregation.base import Aggregated, Aggregation, segment_log_weights, weighted_mean
-from actionpool.models.attention import Normaliser, TanhScore, at_least_float32
+from actionpool.models.layers import Normaliser, TanhScore, at_least_float32
 
 
 class AttentionAggregation(Aggregation):

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from actionpool.errors import ConfigError
-from actionpool.losses import log1mexp, video_bce, video_nll
 from actionpool.models.aggregation.base import Aggregated, Aggregation, zero_invalid
 from actionpool.models.aggregation.topk import topk_mean
-from actionpool.models.attention import TanhScore, at_least_float32
+from actionpool.models.layers import TanhScore, at_least_float32
+from actionpool.models.losses import log1mexp, video_bce, video_nll
 
 
 class BackgroundSuppression(Aggregation):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from actionpool.models.attention import Normaliser, at_least_float32, log_weights
+from actionpool.models.layers import Normaliser, at_least_float32, log_weights
 
 
 class AggregationOutput(NamedTuple):

@@ -20,8 +20,7 @@ from actionpool.models.aggregation.base import (
     weighted_log_mean,
     weighted_mean,
 )
-from actionpool.models.attention import at_least_float32
-from actionpool.models.order import move_together, packed, rank_of
+from actionpool.models.layers import at_least_float32, move_together, packed, rank_of
 
 WeightModel = Literal["uniform", "direct", "gaussian", "mixture", "beta"]
 

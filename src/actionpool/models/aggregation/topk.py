@@ -91,3 +91,14 @@ def topk_mean(logits: Tensor, valid: Tensor, *, k: int | None = None, ratio: flo
     """Mean of each class's highest logits, ``(B, N, K)`` to ``(B, K)``; arguments as ``topk_segments``."""
     chosen, count = topk_segments(logits, valid, k=k, ratio=ratio)
     return (chosen * logits).sum(dim=1) / count.unsqueeze(1)
+
+
+class MaxAggregation(TopKAggregation):
+    """The largest segment logit of a class is its video logit: top-k pooling with k = 1.
+
+    Args:
+        in_channels, num_classes, multilabel: see ``Aggregation``.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, *, multilabel: bool = False) -> None:
+        super().__init__(in_channels, num_classes, multilabel=multilabel, k=1)

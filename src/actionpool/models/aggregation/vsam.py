@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from actionpool.errors import ConfigError
 from actionpool.models.aggregation.base import Aggregated, Aggregation, segment_log_weights, weighted_log_mean
 from actionpool.models.aggregation.topk import topk_segments
-from actionpool.models.attention import Normaliser, TanhScore, at_least_float32, start_at_zero
+from actionpool.models.layers import Normaliser, TanhScore, at_least_float32, start_at_zero
 
 Variant = Literal["auto", "mixture", "multilabel", "two-way", "best"]
 

@@ -9,7 +9,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from actionpool.errors import ConfigError, did_you_mean
-from actionpool.models.gate import StageGate
+from actionpool.models.layers import StageGate
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from actionpool.models.backbones.base import Backbone, InputSpec
-from actionpool.models.gate import GatedConv3d
+from actionpool.models.layers import GatedConv3d
 
 
 def gated_c3d_input(num_channels: int = 3) -> InputSpec:

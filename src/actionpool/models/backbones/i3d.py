@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from actionpool.models.backbones.base import Backbone, InputSpec
 from actionpool.models.fused import column_pairs, convolution_relu, is_exporting, max_pool_nonnegative, same_padding
-from actionpool.models.gate import Size3
+from actionpool.models.layers import Size3
 
 # Widths of the four branches of each block: 1x1x1; reduce, 3x3x3; reduce, 3x3x3; after the pool (Szegedy et al. 2014,
 # table 1; the published I3D has 3x3x3 where the table has 5x5).

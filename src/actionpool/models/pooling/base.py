@@ -30,3 +30,19 @@ class Pooling(nn.Module):
 
     def forward(self, maps: Tensor) -> PoolingOutput:
         raise NotImplementedError
+
+
+class AveragePooling(Pooling):
+    """Mean over time and space.
+
+    Args:
+        in_channels: D of the maps.
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.out_channels = in_channels
+
+    def forward(self, maps: Tensor) -> PoolingOutput:
+        """``(B, D, t, h, w)`` to features ``(B, D)``."""
+        return PoolingOutput(maps.mean(dim=(2, 3, 4)))

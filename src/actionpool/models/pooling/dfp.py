@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from actionpool.models.attention import Normaliser, TanhScore, at_least_float32, log_weights, start_at_zero
+from actionpool.models.layers import Normaliser, TanhScore, at_least_float32, log_weights, start_at_zero
 from actionpool.models.pooling.base import Pooling, PoolingOutput
 
 

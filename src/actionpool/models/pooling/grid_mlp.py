@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from actionpool.models.gate import Size3
+from actionpool.models.layers import Size3
 from actionpool.models.pooling.base import Pooling, PoolingOutput
 
 

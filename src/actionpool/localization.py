@@ -6,92 +6,17 @@ order, and there is no exponential, root or library routine whose last digit is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from actionpool.errors import ConfigError, DataError, did_you_mean
+from actionpool.config.sections import LocalizeSettings
+from actionpool.errors import DataError
 from actionpool.values import Detection, Interval
 
 Floats = NDArray[np.float64]
-
-
-class LocalizeSettings(BaseModel):
-    """Every knob of `localize`. Frozen; an unknown name is an error.
-
-    Attributes:
-        class_threshold: classes with a greater video probability are looked for.
-        always_best_class: look for the most probable class even where none exceeds the threshold.
-        source: "product" of class score and relevance, or class score with relevance as a "gate".
-        relevance_scale: "maximum" divides relevance by its largest value (relevance that sums to 1 over the segments is
-            small); "as-is" does not.
-        gate_threshold: with source "gate", the class score of a segment of smaller (scaled) relevance is 0.
-        cells_per_segment: of the finer grid, on which the curve is interpolated linearly.
-        thresholds: where the curve is cut; each gives candidates.
-        threshold_scale: "range" measures thresholds from the curve's least (0) to its greatest value (1), "maximum"
-            from 0 to its greatest value, "absolute" in the curve's own units.
-        merge_gap_seconds: candidates of one threshold that lie closer than this are joined.
-        outer_margin: length of the surroundings on either side, as a part of the candidate's length.
-        video_score_weight: of the class's video probability in a detection's score.
-        min_length_seconds, max_length_seconds: other candidates are dropped; None = any length.
-        nms: non-maximum suppression within a class: "hard" drops what overlaps a better detection by more than
-            ``nms_tiou``, "soft" multiplies its score by 1 - tIoU, "none" does neither.
-        nms_tiou: see ``nms``.
-        min_score: detections of this score or less are dropped.
-        max_detections: of a video, the best ones.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    class_threshold: float = Field(0.1, ge=0, le=1)
-    always_best_class: bool = False
-    source: Literal["product", "gate"] = "product"
-    relevance_scale: Literal["maximum", "as-is"] = "maximum"
-    gate_threshold: float = Field(0.5, ge=0, le=1)
-    cells_per_segment: int = Field(8, ge=1, le=1000)
-    thresholds: tuple[float, ...] = Field((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), min_length=1, max_length=100)
-    threshold_scale: Literal["range", "maximum", "absolute"] = "range"
-    merge_gap_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
-    outer_margin: float = Field(0.25, ge=0, le=10)
-    video_score_weight: float = Field(1.0, ge=0, le=100)
-    min_length_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
-    max_length_seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
-    nms: Literal["hard", "soft", "none"] = "hard"
-    nms_tiou: float = Field(0.5, ge=0, le=1)
-    min_score: float = Field(0.0, ge=0, allow_inf_nan=False)
-    max_detections: int = Field(200, ge=1)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> LocalizeSettings:
-        if not all(0 <= threshold <= 1 for threshold in self.thresholds):
-            raise ValueError(f"thresholds {self.thresholds} are not all in [0, 1]")
-        if self.max_length_seconds is not None and self.max_length_seconds < self.min_length_seconds:
-            raise ValueError(
-                f"max_length_seconds {self.max_length_seconds} is below min_length_seconds {self.min_length_seconds}"
-            )
-        return self
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> LocalizeSettings:
-        """Settings from names and values, the rest by default.
-
-        Raises:
-            ConfigError: a name is unknown (with the nearest known one) or a value does not fit.
-        """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            item = error.errors()[0]
-            name = ".".join(str(part) for part in item["loc"])
-            if item["type"] == "extra_forbidden":
-                raise ConfigError(
-                    f"'{name}' is no setting of localize. {did_you_mean(name, cls.model_fields)}"
-                ) from None
-            raise ConfigError(f"localize: {name or 'settings'}: {item['msg']}, got {item['input']!r}") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

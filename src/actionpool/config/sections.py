@@ -1,41 +1,92 @@
-"""Typed configuration: what a run is, in one YAML file; an unknown key is an error that names the right one."""
+"""The sections of a configuration besides ``model``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from actionpool.data.features import FeatureRecipe
+from actionpool.config.model import (
+    ModelConfig,
+    Strict,
+)
+from actionpool.config.recipes import FeatureRecipe, FlowRecipe
 from actionpool.errors import ConfigError, did_you_mean
-from actionpool.localize import LocalizeSettings
-from actionpool.model_config import AggregationConfig as AggregationConfig
-from actionpool.model_config import AttentionConfig as AttentionConfig
-from actionpool.model_config import AveragePoolingConfig as AveragePoolingConfig
-from actionpool.model_config import BackboneConfig as BackboneConfig
-from actionpool.model_config import BaSNetConfig as BaSNetConfig
-from actionpool.model_config import DATPConfig as DATPConfig
-from actionpool.model_config import DFPConfig as DFPConfig
-from actionpool.model_config import EmbeddingConfig as EmbeddingConfig
-from actionpool.model_config import FeaturesBackbone as FeaturesBackbone
-from actionpool.model_config import GatedC3DBackbone as GatedC3DBackbone
-from actionpool.model_config import GatedC3DSimpleBackbone as GatedC3DSimpleBackbone
-from actionpool.model_config import GridMLPConfig as GridMLPConfig
-from actionpool.model_config import I3DBackbone as I3DBackbone
-from actionpool.model_config import MaxConfig as MaxConfig
-from actionpool.model_config import MeanConfig as MeanConfig
-from actionpool.model_config import ModelConfig as ModelConfig
-from actionpool.model_config import PoolingConfig as PoolingConfig
-from actionpool.model_config import Strict
-from actionpool.model_config import TopKConfig as TopKConfig
-from actionpool.model_config import TSNBackbone as TSNBackbone
-from actionpool.model_config import VideoBackboneConfig as VideoBackboneConfig
-from actionpool.model_config import VSAMConfig as VSAMConfig
-from actionpool.presets import PRESETS, RECIPES, merged
-from actionpool.video.flow_recipe import FlowRecipe
+
+
+class LocalizeSettings(BaseModel):
+    """Every knob of `localize`. Frozen; an unknown name is an error.
+
+    Attributes:
+        class_threshold: classes with a greater video probability are looked for.
+        always_best_class: look for the most probable class even where none exceeds the threshold.
+        source: "product" of class score and relevance, or class score with relevance as a "gate".
+        relevance_scale: "maximum" divides relevance by its largest value (relevance that sums to 1 over the segments is
+            small); "as-is" does not.
+        gate_threshold: with source "gate", the class score of a segment of smaller (scaled) relevance is 0.
+        cells_per_segment: of the finer grid, on which the curve is interpolated linearly.
+        thresholds: where the curve is cut; each gives candidates.
+        threshold_scale: "range" measures thresholds from the curve's least (0) to its greatest value (1), "maximum"
+            from 0 to its greatest value, "absolute" in the curve's own units.
+        merge_gap_seconds: candidates of one threshold that lie closer than this are joined.
+        outer_margin: length of the surroundings on either side, as a part of the candidate's length.
+        video_score_weight: of the class's video probability in a detection's score.
+        min_length_seconds, max_length_seconds: other candidates are dropped; None = any length.
+        nms: non-maximum suppression within a class: "hard" drops what overlaps a better detection by more than
+            ``nms_tiou``, "soft" multiplies its score by 1 - tIoU, "none" does neither.
+        nms_tiou: see ``nms``.
+        min_score: detections of this score or less are dropped.
+        max_detections: of a video, the best ones.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    class_threshold: float = Field(0.1, ge=0, le=1)
+    always_best_class: bool = False
+    source: Literal["product", "gate"] = "product"
+    relevance_scale: Literal["maximum", "as-is"] = "maximum"
+    gate_threshold: float = Field(0.5, ge=0, le=1)
+    cells_per_segment: int = Field(8, ge=1, le=1000)
+    thresholds: tuple[float, ...] = Field((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), min_length=1, max_length=100)
+    threshold_scale: Literal["range", "maximum", "absolute"] = "range"
+    merge_gap_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
+    outer_margin: float = Field(0.25, ge=0, le=10)
+    video_score_weight: float = Field(1.0, ge=0, le=100)
+    min_length_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
+    max_length_seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
+    nms: Literal["hard", "soft", "none"] = "hard"
+    nms_tiou: float = Field(0.5, ge=0, le=1)
+    min_score: float = Field(0.0, ge=0, allow_inf_nan=False)
+    max_detections: int = Field(200, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LocalizeSettings:
+        if not all(0 <= threshold <= 1 for threshold in self.thresholds):
+            raise ValueError(f"thresholds {self.thresholds} are not all in [0, 1]")
+        if self.max_length_seconds is not None and self.max_length_seconds < self.min_length_seconds:
+            raise ValueError(
+                f"max_length_seconds {self.max_length_seconds} is below min_length_seconds {self.min_length_seconds}"
+            )
+        return self
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> LocalizeSettings:
+        """Settings from names and values, the rest by default.
+
+        Raises:
+            ConfigError: a name is unknown (with the nearest known one) or a value does not fit.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            item = error.errors()[0]
+            name = ".".join(str(part) for part in item["loc"])
+            if item["type"] == "extra_forbidden":
+                raise ConfigError(
+                    f"'{name}' is no setting of localize. {did_you_mean(name, cls.model_fields)}"
+                ) from None
+            raise ConfigError(f"localize: {name or 'settings'}: {item['msg']}, got {item['input']!r}") from None
 
 
 class SamplingConfig(Strict):
@@ -209,152 +260,3 @@ class Config(Strict):
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
     localize: LocalizeSettings = LocalizeSettings()
-
-
-def preset(name: str, *, recipe: str | None = None) -> Config:
-    """The configuration of a named model.
-
-    Args:
-        name: of a preset.
-        recipe: of training, over the preset's own.
-
-    Raises:
-        ConfigError: a name is unknown; the message lists the known ones.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"--model got '{name}', which is no preset. {did_you_mean(name, PRESETS)}")
-    if recipe is None:
-        return parse_config(PRESETS[name])
-    if recipe not in RECIPES:
-        raise ConfigError(f"--recipe got '{recipe}', which is no recipe. {did_you_mean(recipe, RECIPES)}")
-    return parse_config(merged(PRESETS[name], RECIPES[recipe]))
-
-
-def parse_config(values: Mapping[str, Any]) -> Config:
-    """Check a nested mapping and make it a ``Config``.
-
-    Raises:
-        ConfigError: an unknown key (with the nearest known one) or a value that does not fit.
-    """
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_sentence(dict(item), Config) for item in error.errors())) from None
-
-
-def override(config: Config, settings: Iterable[str]) -> Config:
-    """Apply ``dotted.key=value`` settings; values are read as YAML.
-
-    Setting a part's name (``model.aggregation=vsam``) replaces that part, so that no key of the old part is left over.
-
-    Raises:
-        ConfigError: a setting is not of the form ``key=value``, or the result does not fit.
-
-    Example:
-        >>> override(preset("gated-c3d"), ["train.epochs=3", "model.pooling=average"]).model.pooling
-        AveragePoolingConfig(name='average')
-    """
-    values = config.model_dump()
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set got '{setting}'; write dotted.key=value, as in train.learning_rate=0.001")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {key}: '{text}' is not a YAML value; quote it, or check its brackets") from None
-        _assign(values, key.split("."), value, setting)
-        # Checked one by one, so that the message names the setting at fault.
-        values = parse_config(values).model_dump()
-    return parse_config(values)
-
-
-def _assign(values: dict[str, Any], path: list[str], value: object, setting: str) -> None:
-    node: Any = values
-    for position, part in enumerate(path[:-1]):
-        if not isinstance(node, dict) or part not in node:
-            known = node if isinstance(node, dict) else {}
-            raise ConfigError(
-                f"--set {setting}: '{'.'.join(path[: position + 1])}' is no key. {did_you_mean(part, known)}"
-            )
-        node = node[part]
-    if not isinstance(node, dict):
-        raise ConfigError(f"--set {setting}: '{'.'.join(path[:-1])}' is a value, not a section")
-    last = path[-1]
-    if last == "name" and node.get("name") != value:
-        node.clear()
-    node[last] = value
-
-
-def check_losses(config: Config) -> None:
-    """Hold that each loss can change something.
-
-    Raises:
-        ConfigError: sparsity of a relevance whose sum the aggregation fixes.
-    """
-    part = config.model.aggregation
-    free = isinstance(part, BaSNetConfig) or getattr(part, "normaliser", "") == "sigmoid"
-    if config.loss.sparsity and not free:
-        raise ConfigError(
-            f"loss.sparsity is {config.loss.sparsity:g}, and the relevance of '{part.name}' as configured has a fixed "
-            "sum, which no loss can lower; use model.aggregation=bas-net, or attention or vsam with "
-            "model.aggregation.normaliser=sigmoid, or set loss.sparsity=0"
-        )
-
-
-def load_config(path: Path) -> Config:
-    """Read ``config.yaml``.
-
-    Raises:
-        ConfigError: the file is not YAML or does not fit.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}, expected sections such as 'model:' and 'train:'")
-    return parse_config(values)
-
-
-def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML, in the order of the classes above."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _sentence(item: dict[str, Any], root: type[BaseModel]) -> str:
-    """One pydantic error as a sentence with the dotted key and, for an unknown key, the nearest known one."""
-    location = [str(part) for part in item["loc"]]
-    key = ".".join(location)
-    if item["type"] == "extra_forbidden":
-        return f"'{key}' is no setting. {did_you_mean(location[-1], _known_keys(root, location[:-1]))}"
-    if item["type"] == "union_tag_invalid":
-        context = item["ctx"]
-        names = [name.strip(" '") for name in str(context["expected_tags"]).split(",")]
-        return f"'{key}' got the name '{context['tag']}'. {did_you_mean(str(context['tag']), names)}"
-    return f"'{key}' got {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
-
-
-def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    for position, part in enumerate(path):
-        if part not in model.model_fields:
-            break
-        candidates = _models_in(model.model_fields[part].annotation)
-        tag = path[position + 1] if position + 1 < len(path) else None
-        tagged = [c for c in candidates if tag in get_args(_name_annotation(c))]
-        chosen = tagged or candidates
-        if not chosen:
-            break
-        model = chosen[0]
-    return list(model.model_fields)
-
-
-def _name_annotation(model: type[BaseModel]) -> Any:
-    field = model.model_fields.get("name")
-    return field.annotation if field is not None else None
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]

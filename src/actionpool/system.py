@@ -1,13 +1,15 @@
-"""What of the machine this process may use; without torch, so that asking costs nothing."""
+"""What this process may use of the machine, and how a process ended; without torch, so that asking is cheap."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 
 # From malloc.h of the GNU C library.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
 _UP_TO = 2**30  # bytes
 
 
@@ -28,3 +30,14 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _UP_TO)
         mallopt(_M_TRIM_THRESHOLD, _UP_TO)
+
+
+def death_in_words(code: int | None) -> str:
+    """The exit code of a process, negative for a signal, as a few words."""
+    if code is None or code >= 0:
+        return f"exit code {'unknown' if code is None else code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"{name}, perhaps for lack of memory" if name == "SIGKILL" else name

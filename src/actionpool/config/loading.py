@@ -1,0 +1,166 @@
+"""Typed configuration: what a run is, in one YAML file; an unknown key is an error that names the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from actionpool.config.model import (
+    BaSNetConfig,
+)
+from actionpool.config.presets import PRESETS, RECIPES, merged
+from actionpool.config.sections import Config
+from actionpool.errors import ConfigError, did_you_mean
+
+
+def preset(name: str, *, recipe: str | None = None) -> Config:
+    """The configuration of a named model.
+
+    Args:
+        name: of a preset.
+        recipe: of training, over the preset's own.
+
+    Raises:
+        ConfigError: a name is unknown; the message lists the known ones.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"--model got '{name}', which is no preset. {did_you_mean(name, PRESETS)}")
+    if recipe is None:
+        return parse_config(PRESETS[name])
+    if recipe not in RECIPES:
+        raise ConfigError(f"--recipe got '{recipe}', which is no recipe. {did_you_mean(recipe, RECIPES)}")
+    return parse_config(merged(PRESETS[name], RECIPES[recipe]))
+
+
+def parse_config(values: Mapping[str, Any]) -> Config:
+    """Check a nested mapping and make it a ``Config``.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one) or a value that does not fit.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_sentence(dict(item), Config) for item in error.errors())) from None
+
+
+def override(config: Config, settings: Iterable[str]) -> Config:
+    """Apply ``dotted.key=value`` settings; values are read as YAML.
+
+    Setting a part's name (``model.aggregation=vsam``) replaces that part, so that no key of the old part is left over.
+
+    Raises:
+        ConfigError: a setting is not of the form ``key=value``, or the result does not fit.
+
+    Example:
+        >>> override(preset("gated-c3d"), ["train.epochs=3", "model.pooling=average"]).model.pooling
+        AveragePoolingConfig(name='average')
+    """
+    values = config.model_dump()
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set got '{setting}'; write dotted.key=value, as in train.learning_rate=0.001")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {key}: '{text}' is not a YAML value; quote it, or check its brackets") from None
+        _assign(values, key.split("."), value, setting)
+        # Checked one by one, so that the message names the setting at fault.
+        values = parse_config(values).model_dump()
+    return parse_config(values)
+
+
+def _assign(values: dict[str, Any], path: list[str], value: object, setting: str) -> None:
+    node: Any = values
+    for position, part in enumerate(path[:-1]):
+        if not isinstance(node, dict) or part not in node:
+            known = node if isinstance(node, dict) else {}
+            raise ConfigError(
+                f"--set {setting}: '{'.'.join(path[: position + 1])}' is no key. {did_you_mean(part, known)}"
+            )
+        node = node[part]
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {setting}: '{'.'.join(path[:-1])}' is a value, not a section")
+    last = path[-1]
+    if last == "name" and node.get("name") != value:
+        node.clear()
+    node[last] = value
+
+
+def check_losses(config: Config) -> None:
+    """Hold that each loss can change something.
+
+    Raises:
+        ConfigError: sparsity of a relevance whose sum the aggregation fixes.
+    """
+    part = config.model.aggregation
+    free = isinstance(part, BaSNetConfig) or getattr(part, "normaliser", "") == "sigmoid"
+    if config.loss.sparsity and not free:
+        raise ConfigError(
+            f"loss.sparsity is {config.loss.sparsity:g}, and the relevance of '{part.name}' as configured has a fixed "
+            "sum, which no loss can lower; use model.aggregation=bas-net, or attention or vsam with "
+            "model.aggregation.normaliser=sigmoid, or set loss.sparsity=0"
+        )
+
+
+def load_config(path: Path) -> Config:
+    """Read ``config.yaml``.
+
+    Raises:
+        ConfigError: the file is not YAML or does not fit.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds {type(values).__name__}, expected sections such as 'model:' and 'train:'")
+    return parse_config(values)
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration as YAML, in the order of the classes above."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _sentence(item: dict[str, Any], root: type[BaseModel]) -> str:
+    """One pydantic error as a sentence with the dotted key and, for an unknown key, the nearest known one."""
+    location = [str(part) for part in item["loc"]]
+    key = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        return f"'{key}' is no setting. {did_you_mean(location[-1], _known_keys(root, location[:-1]))}"
+    if item["type"] == "union_tag_invalid":
+        context = item["ctx"]
+        names = [name.strip(" '") for name in str(context["expected_tags"]).split(",")]
+        return f"'{key}' got the name '{context['tag']}'. {did_you_mean(str(context['tag']), names)}"
+    return f"'{key}' got {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    for position, part in enumerate(path):
+        if part not in model.model_fields:
+            break
+        candidates = _models_in(model.model_fields[part].annotation)
+        tag = path[position + 1] if position + 1 < len(path) else None
+        tagged = [c for c in candidates if tag in get_args(_name_annotation(c))]
+        chosen = tagged or candidates
+        if not chosen:
+            break
+        model = chosen[0]
+    return list(model.model_fields)
+
+
+def _name_annotation(model: type[BaseModel]) -> Any:
+    field = model.model_fields.get("name")
+    return field.annotation if field is not None else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
