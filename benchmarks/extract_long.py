@@ -26,7 +26,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from actionpool.data.features import open_features
+from actionpool.data.features.file import open_features
 from actionpool.video.writer import VideoWriter
 
 FPS, HEIGHT, WIDTH, SECONDS = 25, 720, 1280, 60

@@ -121,8 +121,8 @@ def ours(folder: Path, epochs: int, channels: int) -> list[float]:
     import torch
 
     from actionpool.config.sections import FeatureRowsConfig
-    from actionpool.data.datasets import EpochSampler, make_loader
-    from actionpool.data.feature_dataset import FeatureDataset
+    from actionpool.data.datasets.batches import EpochSampler, make_loader
+    from actionpool.data.datasets.features import FeatureDataset
     from actionpool.data.sources import read_source
 
     source = read_source(folder)

@@ -25,7 +25,8 @@ import torch
 
 from actionpool.checkpoint import load, save_checkpoint
 from actionpool.config.loading import preset
-from actionpool.data.datasets import VideoDataset, default_num_workers, make_loader
+from actionpool.data.datasets.batches import default_num_workers, make_loader
+from actionpool.data.datasets.video import VideoDataset
 from actionpool.data.sources import Example
 from actionpool.data.synthetic import MOTIONS, write_motion_clips
 from actionpool.data.transforms import normalised

@@ -31,8 +31,8 @@ from actionpool.ablation_cells import train_head
 from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config.loading import override, parse_config
 from actionpool.config.sections import Config, DataConfig, LocalizeSettings
-from actionpool.data.feature_dataset import adapt_to_features, open_dataset
-from actionpool.data.held_features import hold
+from actionpool.data.datasets.opening import adapt_to_features, open_dataset
+from actionpool.data.features.store import hold
 from actionpool.evaluation.detection import score_detections
 from actionpool.evaluation.detection_tables import GroundTruth, Predictions
 from actionpool.evaluation.ground_truth_files import read_ground_truth

@@ -14,7 +14,7 @@ from actionpool.ablation import ablate, parse_seeds, plan
 from actionpool.ablation_table import VideoOutcome, make_row, paired_bootstrap, write_table
 from actionpool.config.loading import preset
 from actionpool.config.recipes import FeatureRecipe
-from actionpool.data.features import FeatureHeader, FeatureWriter
+from actionpool.data.features.file import FeatureHeader, FeatureWriter
 from actionpool.data.synthetic import carrier_features
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.files import write_json

@@ -18,7 +18,7 @@ MODULES = [
     "actionpool.config.loading",
     "actionpool.data.sampling",
     "actionpool.models.build",
-    "actionpool.timeline",
+    "actionpool.data.timeline",
 ]
 
 

@@ -14,8 +14,8 @@ import torch
 from actionpool.config.loading import parse_config
 from actionpool.config.model import AveragePoolingConfig, ModelConfig
 from actionpool.config.sections import Config
-from actionpool.data.feature_folder import INDEX, missing_seconds
-from actionpool.data.features import open_features
+from actionpool.data.features.file import open_features
+from actionpool.data.features.folder import INDEX, missing_seconds
 from actionpool.data.sources import read_source
 from actionpool.data.survey import check
 from actionpool.data.synthetic import motion_frames, write_motion_clips
@@ -306,8 +306,8 @@ def test_labels_times_and_columns_survive(clips, tmp_path):
 def test_a_run_extracts_what_it_pools(tiny_run, motion_clips, tmp_path):
     """Rows extracted with a run's network are the features that its recogniser sees."""
     from actionpool.checkpoint import load
-    from actionpool.data.datasets import collate
-    from actionpool.data.feature_dataset import open_dataset
+    from actionpool.data.datasets.batches import collate
+    from actionpool.data.datasets.opening import open_dataset
 
     windows = WindowSettings(num_segments=3)
     video = sorted(motion_clips.rglob("*.mp4"))[0]

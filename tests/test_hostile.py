@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from actionpool.ablation import read_cell
 from actionpool.checkpoint import load
 from actionpool.config.loading import load_config, override, parse_config, preset, to_yaml
-from actionpool.data.feature_folder import read_index
-from actionpool.data.features import open_features
+from actionpool.data.features.file import open_features
+from actionpool.data.features.folder import read_index
 from actionpool.data.sources import FORMATS, read_source
 from actionpool.data.splits import read_split_rows
 from actionpool.errors import ActionPoolError, AnnotationError, CheckpointError, ConfigError, DataError, VideoError

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from actionpool.checkpoint import load
 from actionpool.config.model import GatedC3DBackbone
-from actionpool.data.features import open_features
+from actionpool.data.features.file import open_features
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.data.transforms import normalised
 from actionpool.data.transforms import test_transform as centre

@@ -27,10 +27,9 @@ from actionpool.ablation_table import VideoOutcome
 from actionpool.checkpoint import TrainedRecognizer, load
 from actionpool.config.model import AveragePoolingConfig, DATPConfig
 from actionpool.config.sections import Config
-from actionpool.data.datasets import Item, make_loader
-from actionpool.data.feature_dataset import adapt_to_features, open_dataset
-from actionpool.data.feature_sets import FeatureSet
-from actionpool.data.held_features import hold
+from actionpool.data.datasets.batches import Item, make_loader
+from actionpool.data.datasets.opening import adapt_to_features, open_dataset
+from actionpool.data.features.store import FeatureSet, hold
 from actionpool.data.sources import Example, read_source
 from actionpool.data.splits import read_split_rows
 from actionpool.device import resolve_device

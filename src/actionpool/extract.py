@@ -15,8 +15,9 @@ from actionpool.config.loading import override, parse_config
 from actionpool.config.model import AveragePoolingConfig, FeaturesBackbone, ModelConfig
 from actionpool.config.recipes import FeatureRecipe, FeatureType
 from actionpool.config.sections import Config, SamplingConfig, TransformConfig
+from actionpool.data.example import Kind
 from actionpool.data.sources import Example, Source, read_source
-from actionpool.data.sources.base import Kind, absolute, is_hidden, is_video_name
+from actionpool.data.sources.base import absolute, is_hidden, is_video_name
 from actionpool.device import Device, Precision, prepare_network, resolve_device, resolve_precision
 from actionpool.errors import ConfigError, UsageError
 from actionpool.extraction import ExtractionResult, Extractor, extract_features, hash_of_weights

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from actionpool.config.recipes import FeatureRecipe
 from actionpool.config.sections import TransformConfig
 from actionpool.data.catalog import Catalog
-from actionpool.data.feature_folder import INDEX, file_name, read_index, shown, write_index
-from actionpool.data.features import SUFFIX, FeatureHeader, FeatureWriter, open_features
+from actionpool.data.features.file import SUFFIX, FeatureHeader, FeatureWriter, open_features
+from actionpool.data.features.folder import INDEX, file_name, read_index, shown, write_index
+from actionpool.data.sampling import Windows, parts_of_video, stretches_of_time
 from actionpool.data.sources import Source
 from actionpool.data.transforms import normalised, test_transform
-from actionpool.data.windows import Windows, parts_of_video, stretches_of_time
 from actionpool.errors import DataError, UsageError
 from actionpool.files import remove_leftovers, writing_into
 from actionpool.models.backbones import Backbone

@@ -27,8 +27,10 @@ from actionpool.checkpoint import save_checkpoint
 from actionpool.config.loading import check_losses
 from actionpool.config.model import FeaturesBackbone
 from actionpool.config.sections import Config
-from actionpool.data.datasets import ClassBalancedSampler, EpochSampler, Item, VideoDataset, make_loader
-from actionpool.data.feature_dataset import FeatureDataset, open_dataset
+from actionpool.data.datasets.batches import ClassBalancedSampler, EpochSampler, Item, make_loader
+from actionpool.data.datasets.features import FeatureDataset
+from actionpool.data.datasets.opening import open_dataset
+from actionpool.data.datasets.video import VideoDataset
 from actionpool.data.sources import Example
 from actionpool.data.transforms import normalised
 from actionpool.device import resolve_device, resolve_precision

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from actionpool.checkpoint import TrainedRecognizer, load
-from actionpool.data.datasets import VideoDataset
-from actionpool.data.feature_dataset import FeatureDataset
-from actionpool.data.flow_dataset import reading_flow_from
+from actionpool.data.datasets.features import FeatureDataset
+from actionpool.data.datasets.flow import reading_flow_from
+from actionpool.data.datasets.video import VideoDataset
 from actionpool.device import Device, Precision
 from actionpool.errors import UsageError
 from actionpool.scoring import VideoScore, score_videos

@@ -10,13 +10,13 @@ from typing import Literal
 from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config.model import DFPConfig, FeaturesBackbone
 from actionpool.config.sections import SamplingConfig, TransformConfig
-from actionpool.data.datasets import VideoDataset
-from actionpool.data.feature_dataset import FeatureDataset, open_dataset
-from actionpool.data.feature_folder import recipe_in_words
-from actionpool.data.flow_dataset import reading_flow_from
+from actionpool.data.datasets.features import FeatureDataset
+from actionpool.data.datasets.flow import reading_flow_from
+from actionpool.data.datasets.opening import open_dataset
+from actionpool.data.datasets.video import VideoDataset
+from actionpool.data.features.folder import recipe_in_words
 from actionpool.data.sources import Example
-from actionpool.data.transforms import normalised
-from actionpool.data.view import centre_view
+from actionpool.data.transforms import centre_view, normalised
 from actionpool.detecting import Localizer, make_localizer
 from actionpool.device import Device, Precision
 from actionpool.errors import UsageError

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config.model import FeaturesBackbone
-from actionpool.data.feature_dataset import check_recipe
-from actionpool.data.feature_sets import FeatureSet, VideoFeatures, from_file
-from actionpool.data.features import SUFFIX, FeatureFile, common_recipe, open_features
+from actionpool.data.datasets.opening import check_recipe
+from actionpool.data.features.file import SUFFIX, FeatureFile, common_recipe, open_features
+from actionpool.data.features.store import FeatureSet, VideoFeatures, from_file
 from actionpool.data.sources import Example, read_source
 from actionpool.data.sources.base import VIDEO_SUFFIXES, has_video, is_video_name
 from actionpool.errors import UsageError

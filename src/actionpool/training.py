@@ -16,12 +16,12 @@ from actionpool.config.loading import check_losses, load_config, override, parse
 from actionpool.config.model import FeaturesBackbone
 from actionpool.config.presets import FLOW_RECIPES
 from actionpool.config.sections import Config
-from actionpool.data.datasets import default_num_workers
-from actionpool.data.feature_dataset import adapt_to_features
-from actionpool.data.feature_sets import FeatureSet
-from actionpool.data.flow_dataset import adapt_to_flow, without_flow
+from actionpool.data.datasets.batches import default_num_workers
+from actionpool.data.datasets.flow import adapt_to_flow, without_flow
+from actionpool.data.datasets.opening import adapt_to_features
+from actionpool.data.example import Kind
+from actionpool.data.features.store import FeatureSet
 from actionpool.data.sources import Example
-from actionpool.data.sources.base import Kind
 from actionpool.data.splits import write_splits
 from actionpool.data.survey import Survey, survey
 from actionpool.errors import ConfigError, DataError, UsageError

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from actionpool.data.feature_dataset import check_recipe, open_dataset
+from actionpool.data.datasets.opening import check_recipe, open_dataset
 from actionpool.data.sources.base import split_word
 from actionpool.detecting import make_localizer, truth_of, video_scores, write_fitted
 from actionpool.device import Device, Precision

@@ -16,18 +16,17 @@ from torch import Tensor
 from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config.model import FeaturesBackbone
 from actionpool.config.sections import FeatureRowsConfig
-from actionpool.data.feature_sets import edges_of
-from actionpool.data.features import FeatureHeader
-from actionpool.data.sampling import one_of_each_part
+from actionpool.data.features.file import FeatureHeader
+from actionpool.data.features.store import edges_of
+from actionpool.data.sampling import Windows, one_of_each_part
+from actionpool.data.timeline import segment_seconds as equal_parts
 from actionpool.data.transforms import normalised
-from actionpool.data.windows import Windows
 from actionpool.device import Device, Precision, prepare_for_inference, resolve_device, resolve_precision
 from actionpool.errors import DataError, UsageError
 from actionpool.extract import WindowSettings, extractor_by_recipe, make_extractor
 from actionpool.extraction import BATCHES_AHEAD, Begin, Clips, Event, Extractor, Failed, decode_segments, prefetched
 from actionpool.models.pooling import PoolingOutput
 from actionpool.scoring import VideoScore
-from actionpool.timeline import segment_seconds as equal_parts
 from actionpool.values import Failure
 
 T = TypeVar("T")

@@ -11,10 +11,11 @@ import torch
 from actionpool.config.loading import parse_config
 from actionpool.config.model import FeaturesBackbone, GatedC3DBackbone, ModelConfig
 from actionpool.config.sections import Config, FeatureRowsConfig
-from actionpool.data.datasets import ClipKey, collate, make_loader
-from actionpool.data.feature_dataset import FeatureDataset, adapt_to_features, check_recipe, open_dataset
-from actionpool.data.feature_sets import FeatureSet, from_file, keep_one_shape, rows_inside
-from actionpool.data.features import open_features
+from actionpool.data.datasets.batches import ClipKey, collate, make_loader
+from actionpool.data.datasets.features import FeatureDataset
+from actionpool.data.datasets.opening import adapt_to_features, check_recipe, open_dataset
+from actionpool.data.features.file import open_features
+from actionpool.data.features.store import FeatureSet, from_file, keep_one_shape, rows_inside
 from actionpool.data.sampling import one_of_each_part
 from actionpool.data.sources import Example
 from actionpool.errors import ConfigError, UsageError

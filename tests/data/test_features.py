@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from actionpool.config.recipes import FeatureRecipe
-from actionpool.data.feature_folder import file_name
-from actionpool.data.feature_sets import StoredArray, from_file
-from actionpool.data.features import FeatureHeader, FeatureWriter, common_recipe, open_features
+from actionpool.data.features.file import FeatureHeader, FeatureWriter, common_recipe, open_features
+from actionpool.data.features.folder import file_name
+from actionpool.data.features.store import StoredArray, from_file
 from actionpool.errors import DataError
 
 RECIPE = FeatureRecipe(

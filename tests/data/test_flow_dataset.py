@@ -13,8 +13,8 @@ import torch
 from actionpool.config.loading import override, preset
 from actionpool.config.recipes import FlowRecipe
 from actionpool.config.sections import FlowConfig, SamplingConfig, TransformConfig
-from actionpool.data.datasets import ClipKey
-from actionpool.data.flow_dataset import FlowDataset, adapt_to_flow, without_flow
+from actionpool.data.datasets.batches import ClipKey
+from actionpool.data.datasets.flow import FlowDataset, adapt_to_flow, without_flow
 from actionpool.data.sources import Example
 from actionpool.data.transforms import test_transform as make_test_transform
 from actionpool.data.transforms import train_transform

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from actionpool.config.sections import FeatureRowsConfig
-from actionpool.data.datasets import ClassBalancedSampler, ClipKey, EpochSampler, chance_of
-from actionpool.data.feature_dataset import FeatureDataset
-from actionpool.data.held_features import in_memory
+from actionpool.data.datasets.batches import ClassBalancedSampler, ClipKey, EpochSampler, chance_of
+from actionpool.data.datasets.features import FeatureDataset
+from actionpool.data.features.store import in_memory
 from actionpool.data.sources import Example
 from actionpool.errors import UsageError
 

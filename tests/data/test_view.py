@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from actionpool.config.sections import TransformConfig
+from actionpool.data.transforms import centre_view
 from actionpool.data.transforms import test_transform as make_transform
-from actionpool.data.view import centre_view
 
 
 @pytest.mark.parametrize("crop", [8, 9, 40])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actionpool.data.windows import parts_of_video, stretches_of_time
+from actionpool.data.sampling import parts_of_video, stretches_of_time
 
 CLIP = {"clips_per_segment": 1, "frames_per_clip": 16, "frame_stride": 1, "edge": "stretch"}
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actionpool.data.catalog import Catalog
+from actionpool.data.example import Source, SplitName
 from actionpool.data.grouping import Union
-from actionpool.data.sources.base import Source, SplitName, first_few, natural_key
+from actionpool.data.sources.base import first_few, natural_key
 from actionpool.data.splits import SplitPlan, plan_splits, split_warnings
 from actionpool.errors import DataError
 

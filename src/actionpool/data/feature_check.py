@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from actionpool.data.sources.base import Source
+from actionpool.data.example import Source
 from actionpool.errors import DataError
 from actionpool.video.limits import VideoInfo
 from actionpool.video.probe import ProbeResult

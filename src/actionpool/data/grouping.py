@@ -8,7 +8,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from actionpool.data.sources.base import Example, natural_key
+from actionpool.data.example import Example
+from actionpool.data.sources.base import natural_key
 from actionpool.errors import UsageError, did_you_mean
 
 _UCF_NAME = re.compile(r"v_(.+)_(g[0-9]+)_c[0-9]+(?:\.[A-Za-z0-9]+)?")

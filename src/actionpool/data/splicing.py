@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from actionpool.data.sources.base import Example, SplitName
+from actionpool.data.example import Example, SplitName
+from actionpool.data.timeline import frame_range, nearest_frames
 from actionpool.errors import DataError, UsageError
-from actionpool.timeline import frame_range, nearest_frames
 from actionpool.values import Interval
 from actionpool.video.reader import VideoReader
 from actionpool.video.writer import VideoWriter

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -163,3 +164,28 @@ class _ScaleJitter:
         return torch.as_tensor(
             TF.resized_crop(frames, top, left, crop_height, crop_width, [self.size, self.size], antialias=True)
         )
+
+
+class Rectangle(NamedTuple):
+    """Edges in fractions of a frame's width and height; outside [0, 1] where the frame is padded."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def centre_view(transform: TransformConfig, width: int, height: int) -> Rectangle:
+    """The rectangle of a ``width`` x ``height`` frame that ``test_transform(transform, 1)`` hands to the network."""
+    if transform.short_side is not None:
+        scale = transform.short_side / min(height, width)
+        rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    else:
+        rows, columns = transform.resize or (height, width)
+    top, left = _first(rows, transform.crop), _first(columns, transform.crop)
+    return Rectangle(left / columns, top / rows, (left + transform.crop) / columns, (top + transform.crop) / rows)
+
+
+def _first(length: int, crop: int) -> int:
+    """Where the centre crop begins; below 0 where the frame is padded first (the smaller half comes before it)."""
+    return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)

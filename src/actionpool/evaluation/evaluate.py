@@ -12,7 +12,7 @@ import torch
 from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config.model import FeaturesBackbone
 from actionpool.config.sections import SamplingConfig
-from actionpool.data.feature_dataset import check_recipe, open_dataset
+from actionpool.data.datasets.opening import check_recipe, open_dataset
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import read_splits
 from actionpool.detecting import make_localizer, truth_of

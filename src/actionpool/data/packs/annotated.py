@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from actionpool.data.feature_sets import FeatureSet, StoredArray, VideoFeatures
+from actionpool.data.example import Example, Source
+from actionpool.data.features.store import FeatureSet, StoredArray, VideoFeatures
 from actionpool.data.packs.files import by_video_in_h5, feature_files, place_of, rows_second, untimed
 from actionpool.data.packs.timing import timed
 from actionpool.data.sources import activitynet
-from actionpool.data.sources.base import Example, Source, first_few, has_video, nonblank_lines, read_text, stem_of
+from actionpool.data.sources.base import first_few, has_video, nonblank_lines, read_text, stem_of
 from actionpool.errors import AnnotationError, DataError
 
 MODALITIES = ("rgb", "flow")

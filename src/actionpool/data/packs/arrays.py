@@ -8,7 +8,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from actionpool.data.feature_sets import StoredArray
+from actionpool.data.features.store import StoredArray
 from actionpool.data.packs.pickles import PickledArray, PickleReader, Span
 from actionpool.data.sources.base import MAX_LABEL_BYTES
 from actionpool.errors import DataError

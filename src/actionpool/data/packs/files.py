@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from actionpool.data.feature_sets import StoredArray, VideoFeatures, require_h5py
+from actionpool.data.features.store import StoredArray, VideoFeatures, require_h5py
 from actionpool.data.packs.arrays import header
 from actionpool.data.sources.base import first_few, is_hidden
 from actionpool.errors import DataError

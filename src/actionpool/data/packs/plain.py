@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actionpool.data.feature_sets import FeatureSet, VideoFeatures
+from actionpool.data.example import Example, Source
+from actionpool.data.features.store import FeatureSet, VideoFeatures
 from actionpool.data.packs.files import is_feature_name, place_of, rows_second, untimed
 from actionpool.data.packs.timing import duration_of, timed
 from actionpool.data.sources import table
-from actionpool.data.sources.base import SPLIT_WORDS, Example, Source, has_video, is_hidden, natural_key
+from actionpool.data.sources.base import SPLIT_WORDS, has_video, is_hidden, natural_key
 from actionpool.errors import AnnotationError, DataError
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from actionpool.data.feature_sets import FeatureSet, VideoFeatures
+from actionpool.data.features.store import FeatureSet, VideoFeatures
 from actionpool.data.sources.base import first_few
 from actionpool.errors import UsageError
 from actionpool.values import VideoInfo

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actionpool.data.feature_sets import FeatureSet, VideoFeatures
+from actionpool.data.example import Example, Source
+from actionpool.data.features.store import FeatureSet, VideoFeatures
 from actionpool.data.packs.arrays import load, places, text
 from actionpool.data.packs.files import checked, untimed
 from actionpool.data.packs.timing import timed
-from actionpool.data.sources.base import SPLIT_WORDS, Example, Source, first_few
+from actionpool.data.sources.base import SPLIT_WORDS, first_few
 from actionpool.errors import AnnotationError, DataError, did_you_mean
 from actionpool.values import Instance, Interval
 

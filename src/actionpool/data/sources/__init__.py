@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from actionpool.data.example import Example, Kind, Source
 from actionpool.data.sources import (
     activitynet,
     features,
@@ -16,24 +17,21 @@ from actionpool.data.sources import (
     hollywood2,
     kinetics,
     listfile,
-    packs,
     table,
     thumos14,
     ucf101,
 )
+from actionpool.data.sources import features as packs
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
-    Example,
-    Kind,
-    Source,
     absolute,
     exists,
     first_few,
     is_hidden,
     is_link,
     is_video_name,
+    of_kind,
 )
-from actionpool.data.sources.kinds import of_kind
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
 
 __all__ = ["FORMATS", "Example", "Source", "read_source"]

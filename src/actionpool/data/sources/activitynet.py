@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actionpool.data.example import Example, Source
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
-    Example,
-    Source,
     VideoIndex,
     first_few,
     is_hidden,

@@ -9,12 +9,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from actionpool.data.example import Example, Source
 from actionpool.data.sources import table
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
-    Example,
     Listing,
-    Source,
     first_few,
     has_video,
     is_hidden,

@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from actionpool.data.example import Example, Source
 from actionpool.data.sources.activitynet import find_video
-from actionpool.data.sources.base import Example, Source, VideoIndex, is_hidden, nonblank_lines, read_text
+from actionpool.data.sources.base import VideoIndex, is_hidden, nonblank_lines, read_text
 from actionpool.errors import AnnotationError
 
 _LIST = re.compile(r"(.+)_(train|test)\.txt")

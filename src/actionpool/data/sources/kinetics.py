@@ -10,7 +10,8 @@ import io
 from pathlib import Path
 from typing import get_args
 
-from actionpool.data.sources.base import Example, Source, SplitName, VideoIndex, is_hidden, read_text, split_word
+from actionpool.data.example import Example, Source, SplitName
+from actionpool.data.sources.base import VideoIndex, is_hidden, read_text, split_word
 from actionpool.errors import AnnotationError
 
 NEEDED = ("youtube_id", "time_start", "time_end")

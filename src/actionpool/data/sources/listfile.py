@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from actionpool.data.example import Example, Source
 from actionpool.data.sources import table
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
-    Example,
-    Source,
     exists,
     first_few,
     is_video_name,

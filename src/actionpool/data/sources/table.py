@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from actionpool.data.example import Example, Source
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
-    Example,
-    Source,
     first_few,
     is_hidden,
     read_text,

@@ -12,16 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from actionpool.data.example import Example, Source
 from actionpool.data.sources.activitynet import find_video
-from actionpool.data.sources.base import (
-    Example,
-    Source,
-    VideoIndex,
-    is_hidden,
-    natural_key,
-    nonblank_lines,
-    read_text,
-)
+from actionpool.data.sources.base import VideoIndex, is_hidden, natural_key, nonblank_lines, read_text
 from actionpool.errors import AnnotationError, did_you_mean
 from actionpool.values import Instance, Interval
 

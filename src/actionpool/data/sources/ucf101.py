@@ -9,15 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from actionpool.data.sources.base import (
-    Example,
-    Source,
-    VideoIndex,
-    is_hidden,
-    nonblank_lines,
-    read_text,
-    resolve_inside,
-)
+from actionpool.data.example import Example, Source
+from actionpool.data.sources.base import VideoIndex, is_hidden, nonblank_lines, read_text, resolve_inside
 from actionpool.data.sources.listfile import read_class_file
 from actionpool.errors import AnnotationError, did_you_mean
 

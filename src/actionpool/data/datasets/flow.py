@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from actionpool.config.recipes import FlowRecipe
 from actionpool.config.sections import Config, FlowConfig, SamplingConfig, TransformConfig
-from actionpool.data.datasets import Read, VideoDataset
+from actionpool.data.datasets.video import Read, VideoDataset
 from actionpool.data.sources import Example
+from actionpool.data.timeline import frame_range
 from actionpool.data.transforms import test_transform, train_transform
 from actionpool.errors import ConfigError, VideoError
-from actionpool.timeline import frame_range
 from actionpool.values import VideoInfo
 from actionpool.video.flow import NO_MOTION, ComputedFlow
 from actionpool.video.flow_files import FlowFolder, StoredFlow, open_flow

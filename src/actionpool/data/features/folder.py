@@ -10,9 +10,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from actionpool.config.recipes import FeatureRecipe
-from actionpool.data.feature_sets import FeatureSet, VideoFeatures, from_file
-from actionpool.data.features import SUFFIX, common_recipe, open_features
-from actionpool.data.sources.base import Example, Source, first_few, read_text
+from actionpool.data.example import Example, Source
+from actionpool.data.features.file import SUFFIX, common_recipe, open_features
+from actionpool.data.features.store import FeatureSet, VideoFeatures, from_file
+from actionpool.data.sources.base import first_few, read_text
 from actionpool.errors import AnnotationError, DataError
 from actionpool.files import write_json
 from actionpool.values import Instance, Interval

@@ -1,4 +1,4 @@
-"""Labelled videos as batches: read, sample, transform, collate. Padding and ``valid`` are made here only."""
+"""From items to batches: the order of an epoch, collation with padding, and the loader."""
 
 from __future__ import annotations
 
@@ -14,16 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
-from actionpool.config.sections import SamplingConfig, TransformConfig
-from actionpool.data import sampling
-from actionpool.data.loader import RestartingLoader
-from actionpool.data.sources import Example
-from actionpool.data.transforms import Transform, test_transform, train_transform
-from actionpool.errors import DataError, UsageError
+from actionpool.data.datasets.loader import RestartingLoader
+from actionpool.errors import UsageError
 from actionpool.system import num_cores
-from actionpool.timeline import clip_seconds, frame_range, segment_seconds
 from actionpool.values import Batch, Failure, VideoInfo
-from actionpool.video.reader import DecodeLimits, VideoReader
 
 
 class ClipKey(NamedTuple):
@@ -64,131 +58,6 @@ class Item:
     labels: Tensor
     segments_seconds: Tensor
     info: VideoInfo
-
-
-class Read(NamedTuple):
-    """What of a video goes into the transform."""
-
-    frames: Tensor  # uint8 (N M T, C, H, W); flow: float, 0 = no motion
-    shape: tuple[int, ...]  # N, M, T
-    segments_seconds: NDArray[np.float64]  # (N, 2)
-    info: VideoInfo
-
-
-class VideoDataset(Dataset[Item | Failure]):
-    """Examples read from video files.
-
-    A video that cannot be read yields a ``Failure`` with its reason in place of an item: it is never replaced by
-    another one, and the loop decides what a failure means.
-
-    Args:
-        examples: what to read.
-        classes: K class names; the labels' order.
-        sampling: how many segments, clips and frames.
-        transform: resize, crop, normalisation.
-        training: random sampling and augmentation, or the deterministic test views.
-        seed: of all chance.
-        num_threads: decoder threads of one reader; 0 = all cores.
-        limits: what a video may cost.
-    """
-
-    def __init__(
-        self,
-        examples: Sequence[Example],
-        classes: Sequence[str],
-        *,
-        sampling: SamplingConfig,
-        transform: TransformConfig,
-        training: bool,
-        seed: int = 0,
-        num_threads: int = 1,
-        limits: DecodeLimits = DecodeLimits(),  # noqa: B008 - frozen
-    ) -> None:
-        self.limits = limits
-        self.examples = list(examples)
-        self.class_index = {name: index for index, name in enumerate(classes)}
-        self.sampling = sampling
-        self.transform = transform
-        self.training = training
-        self.seed = seed
-        self.num_threads = num_threads
-        self._apply: Transform = (
-            train_transform(transform) if training else test_transform(transform, sampling.test_crops)
-        )
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, key: ClipKey | int) -> Item | Failure:
-        index = key.item if isinstance(key, ClipKey) else key
-        example = self.examples[index]
-        try:
-            read = self._read(example, np.random.default_rng(chance_of(self.seed, key)))
-        except DataError as error:
-            return Failure(index, str(error))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(chance_of(self.seed, key, 1).generate_state(1)[0]))
-            views = self._apply(read.frames)  # (R, N M T, C, H, W)
-        clips = views.unflatten(1, read.shape).transpose(3, 4)  # (R, N, M, C, T, H, W)
-        labels = torch.zeros(len(self.class_index))
-        for name in example.labels:
-            labels[self.class_index[name]] = 1
-        return Item(index, clips, labels, torch.from_numpy(read.segments_seconds), read.info)
-
-    def _read(self, example: Example, rng: np.random.Generator) -> Read:
-        size, short_side = self.transform.resize, self.transform.short_side
-        if short_side is not None:
-            size = None
-        with VideoReader(
-            example.path, size=size, short_side=short_side, num_threads=self.num_threads, limits=self.limits
-        ) as reader:
-            indices, segments = self._choose(example, reader.info, reader.timestamps_seconds, rng)
-            pixels = reader.frames_at(indices.reshape(-1).tolist())
-        frames = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        return Read(frames, indices.shape, segments, reader.info)
-
-    def _choose(
-        self,
-        example: Example,
-        info: VideoInfo,
-        timestamps_seconds: NDArray[np.float64],
-        rng: np.random.Generator,
-        *,
-        num_beyond: int = 0,
-    ) -> tuple[sampling.Indices, NDArray[np.float64]]:
-        """Which frames ``(N, M, T)`` an example gives, and the seconds ``(N, 2)`` that its segments stand for.
-
-        ``num_beyond``: frames at the end that are not chosen where there are others; a chosen one reaches into them.
-        """
-        first, stop = frame_range(timestamps_seconds, example.interval)
-        indices = first + self._indices(max(1, stop - first - num_beyond), rng)
-        shown = timestamps_seconds - timestamps_seconds[0]
-        edges = np.append(shown, max(info.duration_seconds, shown[-1]))
-        if self.sampling.test_sampler == "uniform":
-            return indices, segment_seconds(edges[first : stop + 1], len(indices))
-        return indices, clip_seconds(edges, indices)
-
-    def _indices(self, num_frames: int, rng: np.random.Generator) -> sampling.Indices:
-        config = self.sampling
-        if self.training:
-            return sampling.random_clips(
-                num_frames,
-                num_segments=config.train_segments,
-                clips_per_segment=config.clips_per_segment,
-                frames_per_clip=config.frames_per_clip,
-                frame_stride=config.frame_stride,
-                edge=config.edge,
-                rng=rng,
-            )
-        sampler = sampling.uniform_clips if config.test_sampler == "uniform" else sampling.multi_view_clips
-        return sampler(
-            num_frames,
-            num_segments=config.test_segments,
-            clips_per_segment=config.clips_per_segment,
-            frames_per_clip=config.frames_per_clip,
-            frame_stride=config.frame_stride,
-            edge=config.edge,
-        )
 
 
 class EpochSampler(Sampler[ClipKey]):

@@ -56,7 +56,7 @@ class RestartingLoader(DataLoader[Any]):
         self.remaining = _Remaining(order, batch_size)
         if num_workers:
             # Decoder threads do not survive a fork. The fork server starts clean, and imports once for all workers.
-            multiprocessing.set_forkserver_preload(["actionpool.data.datasets"])
+            multiprocessing.set_forkserver_preload(["actionpool.data.datasets.video"])
         super().__init__(
             self.reading if num_workers else dataset,
             batch_sampler=self.remaining,
