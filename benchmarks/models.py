@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from actionpool.config.loading import preset
 from actionpool.config.model import AveragePoolingConfig, MeanConfig, ModelConfig
-from actionpool.device import autocast, prepare_for_inference, resolve_device, resolve_precision
+from actionpool.inference.device import autocast, prepare_for_inference, resolve_device, resolve_precision
 from actionpool.models.aggregation import MeanAggregation
 from actionpool.models.backbones import I3D
 from actionpool.models.build import backbone_input, build_recognizer, resolve_transform

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from actionpool.data.synthetic import motion_frames
+from actionpool.results.prediction import Curves, ModelReference, Segment, SpatialView, VideoPrediction
 from actionpool.show.overlay_video import write_overlay
 from actionpool.video.reader import VideoReader
 from actionpool.video.writer import VideoWriter
-from actionpool.video_prediction import Curves, ModelReference, Segment, SpatialView, VideoPrediction
 
 
 def main() -> None:

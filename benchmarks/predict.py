@@ -23,14 +23,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 
 import torch
 
-from actionpool.checkpoint import load, save_checkpoint
 from actionpool.config.loading import preset
 from actionpool.data.datasets.batches import default_num_workers, make_loader
 from actionpool.data.datasets.video import VideoDataset
 from actionpool.data.sources import Example
 from actionpool.data.synthetic import MOTIONS, write_motion_clips
 from actionpool.data.transforms import normalised
-from actionpool.device import prepare_for_inference, resolve_device, resolve_precision
+from actionpool.inference.checkpoint import load, save_checkpoint
+from actionpool.inference.device import prepare_for_inference, resolve_device, resolve_precision
 from actionpool.models.build import backbone_input, build_recognizer, resolve_transform
 from actionpool.prediction import predict
 from actionpool.system import num_cores

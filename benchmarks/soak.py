@@ -28,9 +28,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 
 import numpy as np
 
+from actionpool.commands.extract import extract
 from actionpool.data.synthetic import write_motion_clips
-from actionpool.extract import WindowSettings, extract
 from actionpool.flow_extraction import compute_flow
+from actionpool.inference.extractor import WindowSettings
 from actionpool.prediction import predict
 from actionpool.training import train
 

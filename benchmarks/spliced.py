@@ -28,22 +28,23 @@ import numpy as np
 import torch
 
 from actionpool.ablation_cells import train_head
-from actionpool.checkpoint import TrainedRecognizer
+from actionpool.commands.extract import extract
 from actionpool.config.loading import override, parse_config
 from actionpool.config.sections import Config, DataConfig, LocalizeSettings
 from actionpool.data.datasets.opening import adapt_to_features, open_dataset
 from actionpool.data.features.store import hold
+from actionpool.evaluation.classification import video_map
 from actionpool.evaluation.detection import score_detections
-from actionpool.evaluation.detection_tables import GroundTruth, Predictions
-from actionpool.evaluation.ground_truth_files import read_ground_truth
+from actionpool.evaluation.files import read_ground_truth
 from actionpool.evaluation.protocols import find_protocol
-from actionpool.evaluation.tune import VideoScores, tune
-from actionpool.evaluation.video_map import video_map
-from actionpool.extract import WindowSettings, extract
+from actionpool.evaluation.tables import GroundTruth, Predictions
+from actionpool.evaluation.tuning import VideoScores, tune
+from actionpool.inference.checkpoint import TrainedRecognizer
+from actionpool.inference.extractor import WindowSettings
+from actionpool.inference.scoring import score_videos
 from actionpool.localization import localize
 from actionpool.models.recognizer import Recognizer
-from actionpool.run import RunFolder
-from actionpool.scoring import score_videos
+from actionpool.results.run import RunFolder
 from actionpool.splice import splice
 from actionpool.training import prepare_data, settle
 from actionpool.values import Failure

@@ -26,8 +26,9 @@ from pathlib import Path
 
 import torch
 
-from actionpool.checkpoint import load
-from actionpool.extract import WindowSettings, extract
+from actionpool.commands.extract import extract
+from actionpool.inference.checkpoint import load
+from actionpool.inference.extractor import WindowSettings
 from actionpool.models.build import build_recognizer
 from actionpool.training import train
 from spliced import NETWORK, ROWS, SHARED, WINDOWS, Experiment, make_features, spread

@@ -30,8 +30,8 @@ import numpy as np
 from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, sync_playwright
 
+from actionpool.results.prediction import write_prediction
 from actionpool.video.writer import VideoWriter
-from actionpool.video_prediction import write_prediction
 from actionpool.viewer.uploads import UploadLimits, UploadQueue
 
 _VIDEO_READY = "() => document.getElementById('video').readyState >= 2"

@@ -7,17 +7,17 @@ import json
 import numpy as np
 import pytest
 
-from actionpool.checkpoint import load
 from actionpool.config.sections import LocalizeSettings
 from actionpool.data.synthetic import write_motion_clips
-from actionpool.detecting import make_localizer
 from actionpool.errors import ConfigError, UsageError
 from actionpool.files import write_json
+from actionpool.inference.checkpoint import load
+from actionpool.inference.localizer import make_localizer
 from actionpool.localization import advances, localize
 from actionpool.prediction import predict
+from actionpool.results.prediction import class_scores, read_curves, read_prediction
 from actionpool.splice import splice
 from actionpool.training import train
-from actionpool.video_prediction import class_scores, read_curves, read_prediction
 
 SMALL = (
     "model.backbone.width=0.125",

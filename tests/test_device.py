@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from actionpool.device import prepare_for_inference
+from actionpool.inference.device import prepare_for_inference
 from actionpool.models.aggregation import MeanAggregation
 from actionpool.models.backbones import GatedC3D
 from actionpool.models.pooling import AveragePooling
@@ -16,7 +16,7 @@ from actionpool.models.recognizer import Recognizer
 REUSE = """
 import resource, sys
 import numpy as np
-from actionpool.device import resolve_device
+from actionpool.inference.device import resolve_device
 
 if sys.argv[1] == "kept":
     resolve_device("cpu")

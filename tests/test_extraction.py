@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 import torch
 
+from actionpool.commands.extract import extract, extract_features
 from actionpool.config.loading import parse_config
 from actionpool.config.model import AveragePoolingConfig, ModelConfig
 from actionpool.config.sections import Config
+from actionpool.data.check import check
 from actionpool.data.features.file import open_features
 from actionpool.data.features.folder import INDEX, missing_seconds
 from actionpool.data.sources import read_source
-from actionpool.data.survey import check
 from actionpool.data.synthetic import motion_frames, write_motion_clips
 from actionpool.data.transforms import normalised
 from actionpool.data.transforms import test_transform as centre_view
 from actionpool.errors import AnnotationError, ConfigError, DataError, UsageError
 from actionpool.evaluation.evaluate import evaluate
-from actionpool.extract import WindowSettings, extract, make_extractor
-from actionpool.extraction import extract_features, prefetched
+from actionpool.inference.extractor import WindowSettings, make_extractor
+from actionpool.inference.walk import prefetched
 from actionpool.models.build import build_backbone, build_pooling
 from actionpool.training import train
 from actionpool.video.reader import VideoReader
@@ -305,9 +306,9 @@ def test_labels_times_and_columns_survive(clips, tmp_path):
 
 def test_a_run_extracts_what_it_pools(tiny_run, motion_clips, tmp_path):
     """Rows extracted with a run's network are the features that its recogniser sees."""
-    from actionpool.checkpoint import load
     from actionpool.data.datasets.batches import collate
     from actionpool.data.datasets.opening import open_dataset
+    from actionpool.inference.checkpoint import load
 
     windows = WindowSettings(num_segments=3)
     video = sorted(motion_clips.rglob("*.mp4"))[0]

@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from actionpool.checkpoint import load, save_checkpoint
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.evaluation.evaluate import evaluate
 from actionpool.flow_extraction import compute_flow
-from actionpool.fusion import fuse_log_probs, open_streams, parse_weights
+from actionpool.inference.checkpoint import load, save_checkpoint
+from actionpool.inference.streams import fuse_log_probs, open_streams, parse_weights
 from actionpool.prediction import predict
 from actionpool.training import train
 from actionpool.video.writer import VideoWriter

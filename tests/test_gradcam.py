@@ -5,11 +5,11 @@ import sys
 import pytest
 import torch
 
-from actionpool.checkpoint import load
 from actionpool.errors import UsageError
-from actionpool.gradcam import grad_cam
+from actionpool.inference.checkpoint import load
+from actionpool.inference.gradcam import grad_cam
 from actionpool.prediction import predict
-from actionpool.video_prediction import read_curves, read_prediction
+from actionpool.results.prediction import read_curves, read_prediction
 
 
 def test_the_library_agrees_with_the_definition(tiny_run):

@@ -19,19 +19,19 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from actionpool.ablation import read_cell
-from actionpool.checkpoint import load
 from actionpool.config.loading import load_config, override, parse_config, preset, to_yaml
 from actionpool.data.features.file import open_features
 from actionpool.data.features.folder import read_index
 from actionpool.data.sources import FORMATS, read_source
 from actionpool.data.splits import read_split_rows
 from actionpool.errors import ActionPoolError, AnnotationError, CheckpointError, ConfigError, DataError, VideoError
+from actionpool.inference.checkpoint import load
 from actionpool.models.build import build_backbone
 from actionpool.models.weights import load_weight_file
-from actionpool.run import RunFolder
+from actionpool.results.prediction import VideoPrediction, read_curves, read_prediction, write_prediction
+from actionpool.results.run import RunFolder
 from actionpool.video.flow_files import open_flow
 from actionpool.video.reader import VideoReader
-from actionpool.video_prediction import VideoPrediction, read_curves, read_prediction, write_prediction
 from video.clips import encode
 
 quick = settings(

@@ -7,14 +7,14 @@ import shutil
 import pytest
 import torch
 
-from actionpool.checkpoint import load
 from actionpool.errors import DataError, UsageError
 from actionpool.evaluation.evaluate import evaluate
+from actionpool.inference.checkpoint import load
+from actionpool.inference.scoring import with_views
+from actionpool.inference.targets import find_videos
 from actionpool.prediction import predict
-from actionpool.prediction_sources import find_videos
-from actionpool.scoring import with_views
+from actionpool.results.prediction import VideoPrediction, read_curves, read_prediction
 from actionpool.video.reader import VideoReader
-from actionpool.video_prediction import VideoPrediction, read_curves, read_prediction
 
 
 @pytest.mark.parametrize("views", [None, "2x3"])

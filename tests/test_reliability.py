@@ -18,14 +18,15 @@ from safetensors.numpy import load_file
 
 from actionpool.ablation import ablate
 from actionpool.cli import main
-from actionpool.data.survey import check
+from actionpool.commands.extract import extract
+from actionpool.data.check import check
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.errors import ActionPoolError, UsageError
-from actionpool.extract import WindowSettings, extract
 from actionpool.files import atomic_path, only_writer, write_tensors, write_text
 from actionpool.flow_extraction import compute_flow
+from actionpool.inference.extractor import WindowSettings
 from actionpool.prediction import predict
-from actionpool.run import RunFolder
+from actionpool.results.run import RunFolder
 from actionpool.training import train
 from conftest import TINY
 

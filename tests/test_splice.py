@@ -11,8 +11,8 @@ import pytest
 
 from actionpool.cli_features import parse_pair
 from actionpool.config.sections import DataConfig
+from actionpool.data.check import check
 from actionpool.data.sources import read_source
-from actionpool.data.survey import check
 from actionpool.errors import DataError, UsageError
 from actionpool.splice import splice
 from actionpool.video.reader import VideoReader

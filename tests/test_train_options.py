@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from actionpool.checkpoint import load
 from actionpool.config.loading import load_config
 from actionpool.errors import CheckpointError, ConfigError
+from actionpool.inference.checkpoint import load
 from actionpool.training import train
 from conftest import TINY
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from actionpool.checkpoint import load
 from actionpool.config.sections import TrainConfig
 from actionpool.errors import CheckpointError, ConfigError, DataError, TrainingError, UsageError
 from actionpool.evaluation.evaluate import evaluate
 from actionpool.fit import is_better
+from actionpool.inference.checkpoint import load
 from actionpool.optimization import learning_rate_factor
 from actionpool.training import train
 from conftest import TINY

@@ -7,16 +7,15 @@ from itertools import pairwise
 
 import pytest
 
-from actionpool.checkpoint import load
-from actionpool.detecting import make_localizer
 from actionpool.errors import AnnotationError, UsageError
 from actionpool.evaluation.detection import score_detections
 from actionpool.evaluation.evaluate import evaluate
-from actionpool.evaluation.ground_truth_files import read_ground_truth
-from actionpool.evaluation.prediction_files import read_predictions, read_subtitles
+from actionpool.evaluation.files import read_ground_truth, read_predictions, read_subtitles
 from actionpool.evaluation.protocols import find_protocol
+from actionpool.inference.checkpoint import load
+from actionpool.inference.localizer import make_localizer
 from actionpool.prediction import predict
-from actionpool.prediction_outputs import for_subtitles, parse_formats
+from actionpool.results.exports import for_subtitles, parse_formats
 from actionpool.tuning import tune_run
 from actionpool.values import Detection, Interval
 from test_detecting import untrimmed, untrimmed_run  # noqa: F401

@@ -10,20 +10,21 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from actionpool.checkpoint import load
+from actionpool.commands.extract import extract
 from actionpool.config.model import GatedC3DBackbone
 from actionpool.data.features.file import open_features
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.data.transforms import normalised
 from actionpool.data.transforms import test_transform as centre
 from actionpool.errors import UsageError
-from actionpool.extract import WindowSettings, extract
+from actionpool.inference.checkpoint import load
+from actionpool.inference.extractor import WindowSettings
 from actionpool.models.build import build_backbone
 from actionpool.prediction import predict
+from actionpool.results.prediction import Curves, read_curves, read_prediction
 from actionpool.splice import splice
 from actionpool.training import train
 from actionpool.video.reader import VideoReader
-from actionpool.video_prediction import Curves, read_curves, read_prediction
 from test_detecting import SMALL
 
 BACKBONE = GatedC3DBackbone(width=0.125)

@@ -14,18 +14,19 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from actionpool.checkpoint import TrainedRecognizer as TrainedRecognizer
-    from actionpool.checkpoint import load as load
     from actionpool.config.loading import preset as preset
     from actionpool.config.sections import Config as Config
+    from actionpool.data.check import check as check
     from actionpool.data.sources import read_source as read_source
-    from actionpool.data.survey import check as check
     from actionpool.errors import ActionPoolError as ActionPoolError
     from actionpool.evaluation.evaluate import evaluate as evaluate
     from actionpool.flow_extraction import compute_flow as compute_flow
+    from actionpool.inference.checkpoint import TrainedRecognizer as TrainedRecognizer
+    from actionpool.inference.checkpoint import load as load
     from actionpool.models.build import build_recognizer as build_recognizer
     from actionpool.models.recognizer import Recognizer as Recognizer
     from actionpool.prediction import predict as predict
+    from actionpool.results.prediction import VideoPrediction as VideoPrediction
     from actionpool.training import train as train
     from actionpool.values import Batch as Batch
     from actionpool.values import Detection as Detection
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from actionpool.values import RecognizerOutput as RecognizerOutput
     from actionpool.video.reader import VideoReader as VideoReader
     from actionpool.video.writer import VideoWriter as VideoWriter
-    from actionpool.video_prediction import VideoPrediction as VideoPrediction
 
 _HOME = {
     "ActionPoolError": "errors",

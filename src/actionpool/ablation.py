@@ -17,9 +17,8 @@ from actionpool.config.loading import override, preset
 from actionpool.config.sections import Config
 from actionpool.errors import ConfigError, UsageError
 from actionpool.files import is_leftover, remove_leftovers, write_json, writing_into
-from actionpool.run import command_line, environment
-
-Say = Callable[[str], None]
+from actionpool.reporting import Say
+from actionpool.results.run import command_line, environment
 
 _SHORT = {"aggregation": "model.aggregation", "pooling": "model.pooling", "backbone": "model.backbone"}
 _INDEX = "ablation.json"

@@ -11,7 +11,7 @@ import shutil
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from actionpool.ablation import Cell, CellResult, write_cell
 from actionpool.ablation_table import VideoOutcome
-from actionpool.checkpoint import TrainedRecognizer, load
+from actionpool.commands.extract import extract_features
 from actionpool.config.model import AveragePoolingConfig, DATPConfig
 from actionpool.config.sections import Config
 from actionpool.data.datasets.batches import Item, make_loader
@@ -32,21 +32,21 @@ from actionpool.data.datasets.opening import adapt_to_features, open_dataset
 from actionpool.data.features.store import FeatureSet, hold
 from actionpool.data.sources import Example, read_source
 from actionpool.data.splits import read_split_rows
-from actionpool.device import resolve_device
 from actionpool.errors import DataError
 from actionpool.evaluation.evaluate import evaluate
-from actionpool.extract import WindowSettings, make_extractor
-from actionpool.extraction import extract_features
 from actionpool.fit import TrainingModule, ignore_advice, is_better
+from actionpool.inference.checkpoint import TrainedRecognizer, load
+from actionpool.inference.device import resolve_device
+from actionpool.inference.extractor import WindowSettings, make_extractor
+from actionpool.inference.scoring import score_videos
 from actionpool.models.build import build_backbone, build_pooling, build_recognizer
 from actionpool.models.recognizer import Recognizer
 from actionpool.models.weights import load_weights
-from actionpool.run import RunFolder
-from actionpool.scoring import score_videos
+from actionpool.reporting import Say
+from actionpool.results.run import RunFolder
 from actionpool.training import PreparedData, prepare_data, settle, train
 from actionpool.values import Failure
 
-Say = Callable[[str], None]
 Scored = tuple[tuple[VideoOutcome, ...], dict[str, dict[str, float]]]  # and the probabilities of each video
 
 

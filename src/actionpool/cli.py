@@ -84,7 +84,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Tell what DATA is: format, videos, classes, splits, what is broken and why. Trains nothing, changes no video."""
-    from actionpool.data.survey import check as run_check
+    from actionpool.data.check import check as run_check
 
     with progress_bar("probing", as_json) as advance:
         report = run_check(
@@ -305,7 +305,7 @@ def predict(
     """What happens in videos, when and why: a JSON file a video, a summary table, the best on the screen."""
     from actionpool.prediction import PredictedVideo
     from actionpool.prediction import predict as run_predict
-    from actionpool.prediction_outputs import parse_formats
+    from actionpool.results.exports import parse_formats
     from actionpool.show.tables import when_in_words
 
     def show(result: PredictedVideo, done: int, total: int) -> None:

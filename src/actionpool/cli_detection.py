@@ -42,8 +42,7 @@ def score_file(
     from actionpool.evaluation.bootstrap import compare
     from actionpool.evaluation.breakdown import break_down
     from actionpool.evaluation.detection import score_detections
-    from actionpool.evaluation.ground_truth_files import read_ground_truth
-    from actionpool.evaluation.prediction_files import read_predictions
+    from actionpool.evaluation.files import read_ground_truth, read_predictions
     from actionpool.evaluation.protocols import PROTOCOLS, find_protocol, with_exclusions
 
     if ground_truth is None or protocol is None:

@@ -51,8 +51,8 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Compute features of DATA once; the folder is then data for check, train and eval."""
-    from actionpool.extract import WindowSettings
-    from actionpool.extract import extract as run_extract
+    from actionpool.commands.extract import extract as run_extract
+    from actionpool.inference.extractor import WindowSettings
 
     with progress_bar("extracting", as_json) as advance:
         result = run_extract(

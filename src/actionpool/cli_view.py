@@ -64,7 +64,7 @@ def view(
 
 def _recogniser(run: Path, *, device: Any, precision: Any) -> Recognise:
     """Predicts with a run that is loaded once; a run that cannot be loaded is told before the server starts."""
-    from actionpool.checkpoint import load
+    from actionpool.inference.checkpoint import load
     from actionpool.prediction import predict
 
     model = load(run)

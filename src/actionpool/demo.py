@@ -11,7 +11,7 @@ from actionpool.data.synthetic import MOTIONS, write_motion_clips
 from actionpool.errors import ActionPoolError
 from actionpool.evaluation.evaluate import evaluate
 from actionpool.prediction import predict
-from actionpool.run import RunFolder
+from actionpool.results.run import RunFolder
 from actionpool.show.report import write_report
 from actionpool.training import train
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from actionpool.device import cpu_has_bf16
 from actionpool.errors import ActionPoolError
-from actionpool.run import environment
+from actionpool.inference.device import cpu_has_bf16
+from actionpool.results.run import environment
 from actionpool.system import num_cores
 from actionpool.video.reader import VideoReader, ffmpeg_versions
 from actionpool.video.writer import VideoWriter

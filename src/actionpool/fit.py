@@ -23,7 +23,6 @@ from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePrecision
 
-from actionpool.checkpoint import save_checkpoint
 from actionpool.config.loading import check_losses
 from actionpool.config.model import FeaturesBackbone
 from actionpool.config.sections import Config
@@ -33,9 +32,10 @@ from actionpool.data.datasets.opening import open_dataset
 from actionpool.data.datasets.video import VideoDataset
 from actionpool.data.sources import Example
 from actionpool.data.transforms import normalised
-from actionpool.device import resolve_device, resolve_precision
 from actionpool.errors import DataError, TrainingError
 from actionpool.files import atomic_path, write_csv
+from actionpool.inference.checkpoint import save_checkpoint
+from actionpool.inference.device import resolve_device, resolve_precision
 from actionpool.models.backbones import Backbone
 from actionpool.models.build import build_recognizer
 from actionpool.models.freezing import freeze
@@ -43,8 +43,9 @@ from actionpool.models.losses import co_activity_loss, sparsity_loss, video_bce,
 from actionpool.models.recognizer import Recognizer
 from actionpool.models.weights import load_weights
 from actionpool.optimization import learning_rate_factor, make_optimizer
-from actionpool.run import RunFolder
-from actionpool.training import PreparedData, Say
+from actionpool.reporting import Say
+from actionpool.results.run import RunFolder
+from actionpool.training import PreparedData
 from actionpool.values import Batch, Failure, RecognizerOutput
 
 

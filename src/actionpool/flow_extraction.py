@@ -14,11 +14,11 @@ from actionpool.data.catalog import Catalog
 from actionpool.data.sources import read_source
 from actionpool.errors import UsageError, VideoError
 from actionpool.files import remove_leftovers, write_csv, writing_into
+from actionpool.reporting import Say
 from actionpool.system import num_cores
 from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
 from actionpool.video.probe import ProbeResult
 
-Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
 _POLL_SECONDS = 0.2
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config.model import DFPConfig, FeaturesBackbone
 from actionpool.config.sections import SamplingConfig, TransformConfig
 from actionpool.data.datasets.features import FeatureDataset
@@ -17,17 +16,19 @@ from actionpool.data.datasets.video import VideoDataset
 from actionpool.data.features.folder import recipe_in_words
 from actionpool.data.sources import Example
 from actionpool.data.transforms import centre_view, normalised
-from actionpool.detecting import Localizer, make_localizer
-from actionpool.device import Device, Precision
 from actionpool.errors import UsageError
 from actionpool.files import write_csv
-from actionpool.fusion import Stream, open_streams, score_streams
-from actionpool.gradcam import SpatialMaps, check_available, grad_cam
-from actionpool.prediction_outputs import write_formats, writing_predictions
-from actionpool.prediction_sources import Targets, find_targets, shown_path
-from actionpool.scoring import VideoScore, views_in_words, with_views
-from actionpool.values import Failure
-from actionpool.video_prediction import (
+from actionpool.inference.checkpoint import TrainedRecognizer
+from actionpool.inference.device import Device, Precision
+from actionpool.inference.gradcam import SpatialMaps, check_available, grad_cam
+from actionpool.inference.localizer import Localizer, make_localizer
+from actionpool.inference.scoring import VideoScore, views_in_words, with_views
+from actionpool.inference.streams import Stream, open_streams, score_streams
+from actionpool.inference.targets import Targets, find_targets, shown_path
+from actionpool.inference.whole_videos import open_extractor, score_whole_videos
+from actionpool.reporting import Say
+from actionpool.results.exports import write_formats, writing_predictions
+from actionpool.results.prediction import (
     Curves,
     LabelledInterval,
     ModelReference,
@@ -37,9 +38,7 @@ from actionpool.video_prediction import (
     VideoPrediction,
     write_prediction,
 )
-from actionpool.whole_videos import open_extractor, score_whole_videos
-
-Say = Callable[[str], None]
+from actionpool.values import Failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from actionpool.config.sections import DataConfig
+from actionpool.data.check import Survey, survey
 from actionpool.data.example import SplitName
 from actionpool.data.grouping import allocate
 from actionpool.data.sources.base import is_video_name
 from actionpool.data.splicing import Clip, SplicedVideo, SpliceSettings, clip_of, plan_splices, truth, write_spliced
-from actionpool.data.survey import Survey, survey
 from actionpool.errors import DataError, UsageError, VideoError, did_you_mean
 from actionpool.files import write_json
 from actionpool.video.limits import VideoInfo

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from actionpool.config.loading import check_losses, load_config, override, parse
 from actionpool.config.model import FeaturesBackbone
 from actionpool.config.presets import FLOW_RECIPES
 from actionpool.config.sections import Config
+from actionpool.data.check import Survey, survey
 from actionpool.data.datasets.batches import default_num_workers
 from actionpool.data.datasets.flow import adapt_to_flow, without_flow
 from actionpool.data.datasets.opening import adapt_to_features
@@ -23,15 +24,13 @@ from actionpool.data.example import Kind
 from actionpool.data.features.store import FeatureSet
 from actionpool.data.sources import Example
 from actionpool.data.splits import write_splits
-from actionpool.data.survey import Survey, survey
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.files import remove_leftovers, write_json, write_text, writing_into
 from actionpool.models.build import backbone_input, build_backbone, resolve_transform
 from actionpool.models.freezing import frozen_stages
 from actionpool.models.weights import load_weights
-from actionpool.run import RunFolder, command_line
-
-Say = Callable[[str], None]
+from actionpool.reporting import Say
+from actionpool.results.run import RunFolder, command_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from actionpool.data.datasets.opening import check_recipe, open_dataset
 from actionpool.data.sources.base import split_word
-from actionpool.detecting import make_localizer, truth_of, video_scores, write_fitted
-from actionpool.device import Device, Precision
 from actionpool.errors import AnnotationError, DataError, UsageError
 from actionpool.evaluation.evaluate import choose_examples, read_as_trained
 from actionpool.evaluation.protocols import find_protocol
-from actionpool.evaluation.tune import DEFAULT_GRID, Trial, TuneResult, VideoScores, tune
-from actionpool.fusion import open_streams
+from actionpool.evaluation.tuning import DEFAULT_GRID, Trial, TuneResult, VideoScores, tune
+from actionpool.inference.device import Device, Precision
+from actionpool.inference.localizer import make_localizer, truth_of, video_scores, write_fitted
+from actionpool.inference.scoring import score_videos, with_views
+from actionpool.inference.streams import open_streams
 from actionpool.localization import advances
-from actionpool.run import RunFolder
-from actionpool.scoring import score_videos, with_views
+from actionpool.results.run import RunFolder
 from actionpool.values import Failure
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from actionpool.data.check import check
 from actionpool.data.packs import plain, wtalc
 from actionpool.data.packs.timing import CUSTOMARY, I3D, Timing, infer_timing, parse_timing
 from actionpool.data.sources import activitynet, read_source
 from actionpool.data.splits import plan_splits
-from actionpool.data.survey import check
 from actionpool.errors import AnnotationError, DataError, UsageError
 from actionpool.evaluation.evaluate import evaluate
 from actionpool.training import train

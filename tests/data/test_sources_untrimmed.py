@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actionpool.data.catalog import Catalog
-from actionpool.data.check import check_source
+from actionpool.data.check import check, check_source
 from actionpool.data.sources import activitynet, hollywood2, read_source, thumos14
 from actionpool.data.sources.base import infer_kind
 from actionpool.data.splits import plan_splits
-from actionpool.data.survey import check
 from actionpool.errors import AnnotationError
 from actionpool.values import Instance, Interval
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from actionpool.evaluation.detection_tables import GroundTruth, PredictionRows, Predictions, TruthRows
+from actionpool.evaluation.tables import GroundTruth, PredictionRows, Predictions, TruthRows
 
 
 def random_case(seed):

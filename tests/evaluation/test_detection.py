@@ -12,8 +12,7 @@ import pytest
 from actionpool.errors import AnnotationError
 from actionpool.evaluation import detection
 from actionpool.evaluation.detection import average_precision, score_detections, temporal_iou
-from actionpool.evaluation.ground_truth_files import read_ground_truth
-from actionpool.evaluation.prediction_files import read_predictions
+from actionpool.evaluation.files import read_ground_truth, read_predictions
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.values import Detection, Instance, Interval
 from evaluation.cases import predictions_of, random_case, truth_of
@@ -250,6 +249,6 @@ def test_importing_the_scorer_does_not_import_torch():
     import sys
 
     code = "import sys, actionpool.localization, actionpool.evaluation.bootstrap, actionpool.evaluation.breakdown;"
-    code += "import actionpool.evaluation.prediction_files; print('torch' in sys.modules)"
+    code += "import actionpool.evaluation.files; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

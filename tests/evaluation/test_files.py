@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from actionpool.data.sources.table import read_csv
 from actionpool.errors import AnnotationError, DataError, UsageError
-from actionpool.evaluation.ground_truth_files import read_ground_truth
-from actionpool.evaluation.prediction_files import read_predictions, read_subtitles, write_detections
+from actionpool.evaluation.files import read_ground_truth, read_predictions, read_subtitles, write_detections
 from actionpool.values import Detection, Interval
 
 FOUND = {

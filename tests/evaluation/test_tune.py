@@ -7,9 +7,9 @@ import pytest
 
 from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import ConfigError, DataError, UsageError
-from actionpool.evaluation.detection_tables import GroundTruth
 from actionpool.evaluation.protocols import find_protocol
-from actionpool.evaluation.tune import DEFAULT_GRID, VideoScores, tune
+from actionpool.evaluation.tables import GroundTruth
+from actionpool.evaluation.tuning import DEFAULT_GRID, VideoScores, tune
 from actionpool.values import Instance, Interval
 
 OWN = find_protocol("own-thumos")

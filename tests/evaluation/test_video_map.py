@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from actionpool.errors import DataError, UsageError
-from actionpool.evaluation.video_map import video_map
+from actionpool.evaluation.classification import video_map
 
 
 def naive(scores, labels):

@@ -10,9 +10,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 from torchvision.models import video
 
-from actionpool.checkpoint import save_checkpoint
 from actionpool.config.loading import parse_config
 from actionpool.errors import CheckpointError, ConfigError
+from actionpool.inference.checkpoint import save_checkpoint
 from actionpool.models.backbones import GatedC3D, video_backbone
 from actionpool.models.build import build_backbone, build_recognizer
 from actionpool.models.weights import load_weight_file, load_weights

@@ -11,7 +11,7 @@ import torch
 
 from actionpool.evaluation.curve_file import VideoCurves, write_curves
 from actionpool.files import write_csv, write_json
-from actionpool.video_prediction import (
+from actionpool.results.prediction import (
     Curves,
     LabelledInterval,
     ModelReference,

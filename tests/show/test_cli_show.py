@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from actionpool.video_prediction import write_prediction
+from actionpool.results.prediction import write_prediction
 from show.predictions import make_prediction, make_run
 
 

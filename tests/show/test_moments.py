@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from actionpool.errors import DataError
+from actionpool.results.prediction import write_prediction
 from actionpool.show.moments import moments, place, read_with_curves, spread
-from actionpool.video_prediction import write_prediction
 from show.predictions import make_prediction
 
 

@@ -6,10 +6,10 @@ import torch
 
 from actionpool.data.synthetic import motion_frames
 from actionpool.errors import DataError, UsageError
+from actionpool.results.prediction import SpatialView, write_prediction
 from actionpool.show.colors import heat_table
 from actionpool.show.saliency import HeatPainter, SaliencyTrack, draw_saliency, plot_saliency
 from actionpool.video.writer import VideoWriter
-from actionpool.video_prediction import SpatialView, write_prediction
 from show.predictions import make_prediction
 
 

@@ -8,10 +8,10 @@ from matplotlib.colors import to_hex
 
 from actionpool.data.synthetic import motion_frames
 from actionpool.errors import UsageError, VideoError
+from actionpool.results.prediction import write_prediction
 from actionpool.show.colors import DETECTION, RELEVANCE, SCORE, TRUTH
 from actionpool.show.timeline_plot import draw_timeline, plot_timeline
 from actionpool.video.writer import VideoWriter
-from actionpool.video_prediction import write_prediction
 from show.predictions import make_prediction
 
 

@@ -11,8 +11,7 @@ import pytest
 
 from actionpool.config.loading import override, preset
 from actionpool.config.sections import LimitsConfig
-from actionpool.data.decode_limits import decode_limits, probe_options
-from actionpool.data.survey import check
+from actionpool.data.check import check, decode_limits, probe_options
 from actionpool.errors import ConfigError, VideoError
 from actionpool.video.limits import DecodeLimits
 from actionpool.video.probe import probe_videos

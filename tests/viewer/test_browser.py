@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from actionpool.evaluation.prediction_files import read_predictions
-from actionpool.video_prediction import read_prediction
+from actionpool.evaluation.files import read_predictions
+from actionpool.results.prediction import read_prediction
 from viewer.viewing import running
 
 
@@ -365,7 +365,7 @@ def test_axe_finds_nothing(page, theme):
 
 
 def test_two_thousand_videos_have_few_elements(browser, tmp_path):
-    from actionpool.video_prediction import write_prediction
+    from actionpool.results.prediction import write_prediction
     from viewer.viewing import made_up
 
     prediction, _ = made_up("none.mp4", num_segments=2)

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from actionpool.evaluation.prediction_files import read_predictions, read_subtitles, write_detections
+from actionpool.evaluation.files import read_predictions, read_subtitles, write_detections
 from actionpool.values import Detection, Interval
 from viewer.viewing import run_node
 

@@ -12,7 +12,7 @@ import urllib.request
 
 import pytest
 
-from actionpool.video_prediction import LabelledInterval, ScoredInterval
+from actionpool.results.prediction import LabelledInterval, ScoredInterval
 from actionpool.viewer.reading import disagreement
 from viewer.viewing import made_up
 

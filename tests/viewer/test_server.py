@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from actionpool.errors import UsageError
+from actionpool.results.prediction import class_scores, read_curves, read_prediction, write_prediction
 from actionpool.show.colors import heat_table
-from actionpool.video_prediction import class_scores, read_curves, read_prediction, write_prediction
 from actionpool.viewer.library import find_predictions
 from viewer.viewing import STATIC, TOKEN, made_up, make_app, write_clip
 

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from actionpool.errors import DataError
-from actionpool.video_prediction import write_prediction
+from actionpool.results.prediction import write_prediction
 from actionpool.viewer.uploads import UploadLimits, UploadQueue
 from viewer.viewing import TOKEN, made_up, make_app, running, write_clip
 

@@ -19,8 +19,7 @@ import uvicorn
 
 from actionpool.config.sections import LocalizeSettings
 from actionpool.localization import localize
-from actionpool.video.writer import VideoWriter
-from actionpool.video_prediction import (
+from actionpool.results.prediction import (
     Curves,
     LabelledInterval,
     ModelReference,
@@ -31,6 +30,7 @@ from actionpool.video_prediction import (
     class_scores,
     write_prediction,
 )
+from actionpool.video.writer import VideoWriter
 from actionpool.viewer.app import create_app
 from actionpool.viewer.library import Library, find_predictions
 from actionpool.viewer.playable import PlayableCopies

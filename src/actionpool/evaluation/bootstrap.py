@@ -10,8 +10,8 @@ import numpy as np
 
 from actionpool.errors import UsageError, did_you_mean
 from actionpool.evaluation.detection import Case, Flags, average_precision, match, mean_over_classes, prepare
-from actionpool.evaluation.detection_tables import GroundTruth, Indices, Predictions
 from actionpool.evaluation.protocols import Average, Protocol
+from actionpool.evaluation.tables import GroundTruth, Indices, Predictions
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from actionpool.evaluation.detection import Case, Flags, average_precision, match, pairs, prepare
-from actionpool.evaluation.detection_tables import Floats, GroundTruth, Indices, Predictions
 from actionpool.evaluation.protocols import Protocol
+from actionpool.evaluation.tables import Floats, GroundTruth, Indices, Predictions
 
 ErrorKind = Literal["background", "localisation", "wrong label", "duplicate", "missed"]
 KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)

@@ -1,15 +1,19 @@
-"""Recognition metrics of single-label videos, by torchmetrics."""
+"""Scores of whole videos: accuracies for one label a video, mean average precision for several."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
+from torchmetrics.functional.classification import (
+    binary_average_precision,
+    multiclass_accuracy,
+    multiclass_confusion_matrix,
+)
 
-from actionpool.errors import DataError
+from actionpool.errors import DataError, UsageError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +81,101 @@ def classification_report(
         mean_class_accuracy=float(recalls[counts > 0].mean()),
         per_class=per_class,
         confusion=confusion.tolist(),
+    )
+
+
+VIDEO_PROTOCOLS: Mapping[str, tuple[int | None, str]] = {
+    "thumos14-101": (101, "THUMOS14 video classification, all 101 classes of UCF101"),
+    "thumos14-20": (20, "THUMOS14 video classification, the 20 classes that have times; not comparable with 101"),
+    "own-classes": (None, "your own classes"),
+}
+"""Name to the number of classes and what it means. Published THUMOS14 figures come in two sizes: never mix them."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoMapReport:
+    """Video-level scores.
+
+    Attributes:
+        protocol: name, printed with the number.
+        description: in words.
+        mean_precision: over the classes that at least one video shows, in [0, 1].
+        per_class: average precision; None for a class that no video shows.
+        num_videos: scored.
+        num_missing: videos without a prediction; they are not part of the score.
+    """
+
+    protocol: str
+    description: str
+    mean_precision: float
+    per_class: Mapping[str, float | None]
+    num_videos: int
+    num_missing: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "protocol": self.protocol,
+            "description": self.description,
+            "mAP": self.mean_precision,
+            "per_class": dict(self.per_class),
+            "num_classes": sum(value is not None for value in self.per_class.values()),
+            "num_videos": self.num_videos,
+            "num_missing": self.num_missing,
+        }
+
+    def text(self) -> str:
+        scored = sum(value is not None for value in self.per_class.values())
+        share = f"{scored} of {len(self.per_class)} classes"
+        return (
+            f"Protocol: {self.protocol}: {self.description}\n"
+            f"Videos: {self.num_videos} scored, {self.num_missing} missing\n"
+            f"{self.protocol}  video mAP: {100 * self.mean_precision:.2f}% over {share}\n"
+        )
+
+
+def video_map(
+    log_probs: Tensor, labels: Tensor, classes: Sequence[str], *, protocol: str = "own-classes", num_missing: int = 0
+) -> VideoMapReport:
+    """Score multi-label predictions of videos.
+
+    Args:
+        log_probs: ``(V, K)`` log of the class probabilities of V videos.
+        labels: ``(V, K)``, 1 (True) where the video shows the class.
+        classes: K names.
+        protocol: one of `VIDEO_PROTOCOLS`.
+        num_missing: videos without a prediction, for the report.
+
+    Raises:
+        UsageError: the protocol is unknown, or is about another number of classes.
+        DataError: shapes differ, a log probability is NaN or above 0, or no video shows any class.
+    """
+    if protocol not in VIDEO_PROTOCOLS:
+        raise UsageError(f"'{protocol}' is no protocol of video mAP. {did_you_mean(protocol, VIDEO_PROTOCOLS)}")
+    num_classes, description = VIDEO_PROTOCOLS[protocol]
+    if num_classes not in (None, len(classes)):
+        raise UsageError(
+            f"protocol '{protocol}' is about {num_classes} classes, got {len(classes)}; scores of different lists are "
+            "not comparable, choose the protocol of yours"
+        )
+    if log_probs.shape != labels.shape or log_probs.shape[1:] != (len(classes),):
+        raise DataError(
+            f"log_probs {tuple(log_probs.shape)} and labels {tuple(labels.shape)} should both be "
+            f"(videos, {len(classes)})"
+        )
+    # NaN compares false, and rounding may lift a sum of probabilities a little above 1.
+    if not bool((log_probs <= 1e-3).all()):
+        raise DataError("log_probs holds NaN or numbers above 0; give the logarithm of probabilities, not logits")
+    truth = labels > 0.5
+    present = truth.any(dim=0)
+    if not bool(present.any()):
+        raise DataError(f"none of the {len(labels)} videos shows any class; there is nothing to score")
+    # Anything above 1 makes torchmetrics take all numbers for logits; double keeps very unlikely classes apart.
+    probabilities = log_probs.detach().double().exp().clamp(max=1.0)
+    per_class = {
+        name: float(binary_average_precision(probabilities[:, index], truth[:, index].long())) if shown else None
+        for index, (name, shown) in enumerate(zip(classes, present.tolist(), strict=True))
+    }
+    values = [value for value in per_class.values() if value is not None]
+    return VideoMapReport(
+        protocol, description, sum(values) / len(values), per_class, num_videos=len(labels), num_missing=num_missing
     )

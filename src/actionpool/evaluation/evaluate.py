@@ -9,32 +9,27 @@ from typing import Any, Literal
 
 import torch
 
-from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config.model import FeaturesBackbone
 from actionpool.config.sections import SamplingConfig
 from actionpool.data.datasets.opening import check_recipe, open_dataset
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import read_splits
-from actionpool.detecting import make_localizer, truth_of
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
 from actionpool.evaluation.breakdown import Breakdown, break_down
-from actionpool.evaluation.classification import ClassificationReport, classification_report
+from actionpool.evaluation.classification import ClassificationReport, VideoMapReport, classification_report, video_map
 from actionpool.evaluation.curve_file import VideoCurves, write_curves
-from actionpool.evaluation.detection import score_detections
-from actionpool.evaluation.detection_report import DetectionReport
-from actionpool.evaluation.detection_tables import Predictions
-from actionpool.evaluation.ground_truth_files import write_ground_truth
-from actionpool.evaluation.prediction_files import write_detections
+from actionpool.evaluation.detection import DetectionReport, score_detections
+from actionpool.evaluation.files import write_detections, write_ground_truth
 from actionpool.evaluation.protocols import find_protocol
-from actionpool.evaluation.video_map import VideoMapReport, video_map
+from actionpool.evaluation.tables import Predictions
 from actionpool.files import file_hash, write_csv, write_json
-from actionpool.fusion import Stream, open_streams, score_streams
-from actionpool.run import RunFolder
-from actionpool.scoring import VideoScore, views_in_words, with_views
+from actionpool.inference.checkpoint import TrainedRecognizer
+from actionpool.inference.localizer import make_localizer, truth_of
+from actionpool.inference.scoring import VideoScore, views_in_words, with_views
+from actionpool.inference.streams import Stream, open_streams, score_streams
+from actionpool.reporting import Say
+from actionpool.results.run import RunFolder
 from actionpool.values import Detection, Failure
-
-Say = Callable[[str], None]
-
 
 Report = ClassificationReport | VideoMapReport
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from actionpool.errors import DataError, UsageError, did_you_mean
-from actionpool.evaluation.reading import read_text
+from actionpool.evaluation.files import read_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionpool.errors import DataError
+from actionpool.results.prediction import Curves, VideoPrediction, class_scores, read_curves, read_prediction
 from actionpool.video.reader import VideoReader
-from actionpool.video_prediction import Curves, VideoPrediction, class_scores, read_curves, read_prediction
 
 Floats = NDArray[np.float64]
 

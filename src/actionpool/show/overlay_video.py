@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from actionpool.results.prediction import Curves, VideoPrediction
 from actionpool.show.colors import DETECTION, MARK, RELEVANCE, SCORE, plain_text, rgb
 from actionpool.show.moments import Floats, Moments, moments
 from actionpool.show.saliency import HeatPainter, SaliencyTrack
@@ -19,7 +20,6 @@ from actionpool.values import VideoInfo
 from actionpool.video.limits import Frame
 from actionpool.video.reader import VideoReader
 from actionpool.video.writer import VideoWriter
-from actionpool.video_prediction import Curves, VideoPrediction
 
 Pixels = NDArray[np.uint8]
 _LEAST_SIDE = 240  # smaller frames are enlarged, or no label would be legible on them

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from actionpool.errors import DataError, VideoError
 from actionpool.files import write_text
-from actionpool.run import RunFolder
+from actionpool.results.run import RunFolder
 from actionpool.show.colors import DETECTION, RELEVANCE, SCORE
 from actionpool.show.moments import thumbnails
 from actionpool.show.report_charts import (

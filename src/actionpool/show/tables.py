@@ -9,9 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from actionpool.data.check import CheckReport
-from actionpool.evaluation.classification import ClassificationReport
-from actionpool.evaluation.video_map import VideoMapReport
-from actionpool.video_prediction import VideoPrediction
+from actionpool.evaluation.classification import ClassificationReport, VideoMapReport
+from actionpool.results.prediction import VideoPrediction
 
 _MOST_ROWS = 60
 _MOST_DETECTIONS = 5

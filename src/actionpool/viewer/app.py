@@ -18,7 +18,7 @@ from actionpool.viewer.library import Entry, Library, printable
 from actionpool.viewer.playable import PlayableCopies
 
 if TYPE_CHECKING:
-    from actionpool.video_prediction import VideoPrediction
+    from actionpool.results.prediction import VideoPrediction
     from actionpool.viewer.uploads import UploadQueue
 
 Id = Annotated[str, FromPath(pattern=r"^[0-9a-f]{16}$")]

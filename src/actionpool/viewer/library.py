@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.errors import UsageError
-from actionpool.run import RunFolder
+from actionpool.results.run import RunFolder
 
 if TYPE_CHECKING:
-    from actionpool.video_prediction import VideoPrediction
+    from actionpool.results.prediction import VideoPrediction
 
 _MARK = b"actionpool-video-prediction"
 _HEAD_BYTES = 512

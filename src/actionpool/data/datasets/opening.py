@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from actionpool.config.model import AveragePoolingConfig, BackboneConfig, FeaturesBackbone, GridMLPConfig, ModelConfig
 from actionpool.config.sections import Config, SamplingConfig
+from actionpool.data.check import decode_limits
 from actionpool.data.datasets.features import FeatureDataset
 from actionpool.data.datasets.flow import FlowDataset
 from actionpool.data.datasets.video import VideoDataset
-from actionpool.data.decode_limits import decode_limits
 from actionpool.data.features.store import FeatureSet
 from actionpool.data.sources import Example
 from actionpool.errors import ConfigError, UsageError

@@ -9,15 +9,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config.model import FeaturesBackbone
 from actionpool.config.sections import Config, SamplingConfig
 from actionpool.data.datasets.batches import default_num_workers, make_loader
 from actionpool.data.datasets.features import FeatureDataset
 from actionpool.data.datasets.video import VideoDataset
 from actionpool.data.transforms import normalised
-from actionpool.device import Device, Precision, prepare_for_inference, resolve_device, resolve_precision
 from actionpool.errors import UsageError
+from actionpool.inference.checkpoint import TrainedRecognizer
+from actionpool.inference.device import Device, Precision, prepare_for_inference, resolve_device, resolve_precision
 from actionpool.values import Batch, Failure, RecognizerOutput, VideoInfo
 
 

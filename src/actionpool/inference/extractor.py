@@ -1,32 +1,99 @@
-"""``actionpool extract``: features of a data set by a named backbone, or by the network of a run."""
+"""A network ready to compute features, made from a name, a run or a recipe."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from actionpool.checkpoint import load
 from actionpool.config.loading import override, parse_config
-from actionpool.config.model import AveragePoolingConfig, FeaturesBackbone, ModelConfig
 from actionpool.config.recipes import FeatureRecipe, FeatureType
-from actionpool.config.sections import Config, SamplingConfig, TransformConfig
-from actionpool.data.example import Kind
-from actionpool.data.sources import Example, Source, read_source
-from actionpool.data.sources.base import absolute, is_hidden, is_video_name
-from actionpool.device import Device, Precision, prepare_network, resolve_device, resolve_precision
+from actionpool.config.sections import Config, TransformConfig
+from actionpool.data.sampling import Windows, parts_of_video, stretches_of_time
+from actionpool.data.transforms import normalised
 from actionpool.errors import ConfigError, UsageError
-from actionpool.extraction import ExtractionResult, Extractor, extract_features, hash_of_weights
+from actionpool.inference.checkpoint import load
+from actionpool.inference.device import Device, Precision, prepare_network, resolve_device, resolve_precision
 from actionpool.models.backbones import Backbone
-from actionpool.models.build import backbone_input, build_backbone, build_pooling, resolve_transform
+from actionpool.models.build import build_backbone, build_pooling, resolve_transform
 from actionpool.models.pooling import Pooling
 from actionpool.models.weights import load_weights
+from actionpool.reporting import Say
 
-Say = Callable[[str], None]
+
+@dataclass(frozen=True, slots=True)
+class Extractor:
+    """A network that is ready to run, and the recipe that says what it is and what it is shown.
+
+    Attributes:
+        backbone: on its device, in its precision.
+        pooling: likewise; None keeps the maps.
+        transform: of the frames.
+        recipe: of every file; the clips and segments are read from it.
+        network: where its weights were: a file, a library's name for them, or a run.
+        choose: some of a video's segments in the place of all.
+    """
+
+    backbone: Backbone
+    pooling: Pooling | None
+    transform: TransformConfig
+    recipe: FeatureRecipe
+    network: str | None = None
+    choose: Callable[[Windows], Windows] | None = None
+
+    def windows(self, edges_seconds: NDArray[np.float64]) -> Windows:
+        """The segments and clips of a video; ``edges_seconds`` as in ``data.windows``."""
+        found = self._all_windows(edges_seconds)
+        return found if self.choose is None else self.choose(found)
+
+    def _all_windows(self, edges_seconds: NDArray[np.float64]) -> Windows:
+        recipe = self.recipe
+        if recipe.num_segments is not None:
+            return parts_of_video(
+                edges_seconds,
+                num_segments=recipe.num_segments,
+                clips_per_segment=recipe.clips_per_segment,
+                frames_per_clip=recipe.frames_per_clip,
+                frame_stride=recipe.frame_stride,
+                edge=recipe.edge,
+            )
+        return stretches_of_time(
+            edges_seconds,
+            seconds=recipe.segment_seconds,
+            clips_per_segment=recipe.clips_per_segment,
+            frames_per_clip=recipe.frames_per_clip,
+            frame_stride=recipe.frame_stride,
+            edge=recipe.edge,
+        )
+
+    @torch.inference_mode()
+    def rows(self, segments: Tensor) -> NDArray[np.float32]:
+        """Segments ``(S, M, C, T, H, W)`` to rows ``(S, D)``, or ``(S, D, M t, h, w)`` without a pooling."""
+        first = next(self.backbone.parameters())
+        num_segments, num_clips = segments.shape[:2]
+        clips = normalised(segments.flatten(0, 1).to(first.device), self.transform, first.dtype)
+        maps, _ = self.backbone(clips)  # (S M, D, t, h, w)
+        maps = maps.unflatten(0, (num_segments, num_clips)).transpose(1, 2).flatten(2, 3)  # (S, D, M t, h, w)
+        found = maps if self.pooling is None else self.pooling(maps).features
+        return np.asarray(found.float().cpu().numpy(), np.float32)
+
+
+def hash_of_weights(*modules: nn.Module | None) -> str:
+    """SHA-256 over the names, shapes and values of all tensors of some modules, 64 hex digits."""
+    digest = hashlib.sha256()
+    for position, module in enumerate(modules):
+        for name, tensor in () if module is None else sorted(module.state_dict().items()):
+            digest.update(f"{position}:{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,75 +120,6 @@ class WindowSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be positive, got {value}")
-
-
-def extract(
-    data: str | Path,
-    output: str | Path,
-    *,
-    backbone: str | Path,
-    weights: str | Path | None = None,
-    windows: WindowSettings = WindowSettings(),
-    maps: bool = False,
-    dtype: FeatureType = "float16",
-    settings: Iterable[str] = (),
-    format: str = "auto",
-    videos: str | Path | None = None,
-    kind: Literal["auto", "trimmed", "untrimmed"] = "auto",
-    batch_size: int = 8,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    num_threads: int = 0,
-    on_result: Callable[[str, int, int], None] | None = None,
-    say: Callable[[str], None] | None = None,
-) -> ExtractionResult:
-    """Extract features; the folder is then data for ``train``, ``check`` and ``evaluate``.
-
-    Args:
-        data: a folder, table or list, as for ``train``; also a video, or a folder of nothing but videos.
-        output: the folder of features, new or begun by the same command.
-        backbone: a name of ``model.backbone``, or a run folder: its backbone, pooling, frames and sizes.
-        weights: a file for a named backbone; None = as its configuration says, else random from seed 0.
-        windows: what the network is shown.
-        maps: keep ``(D, t, h, w)`` a segment instead of pooling it.
-        dtype: of the stored numbers.
-        settings: ``dotted.key=value`` over the configuration: ``model.backbone.*``, ``transform.*``.
-        format, videos, kind: how to read the data.
-        batch_size, device, precision, num_threads: how to compute.
-        on_result: receives (video, done, total).
-        say: receives sentences for the user.
-
-    Raises:
-        UsageError: an unknown name, or a folder of something else or of another recipe.
-        ConfigError: a setting that does not fit.
-        DataError: labels or weights that cannot be read.
-
-    Example:
-        >>> extract("clips", "features", backbone="runs/first")  # doctest: +SKIP
-    """
-    tell = say or (lambda sentence: None)
-    source = _read(data, format, videos, None if kind == "auto" else kind)
-    for note in source.notes:
-        tell(note)
-    config, network, pooling = _network(str(backbone), weights, tuple(settings), tell)
-    extractor = make_extractor(
-        config,
-        network,
-        None if maps else pooling,
-        windows=windows,
-        dtype=dtype,
-        device=device,
-        precision=precision,
-    )
-    return extract_features(
-        replace(extractor, network=_where(str(backbone), config)),
-        source,
-        Path(output),
-        batch_size=batch_size,
-        num_threads=num_threads,
-        on_result=on_result,
-        say=tell,
-    )
 
 
 def make_extractor(
@@ -180,42 +178,6 @@ def _of_input(transform: TransformConfig) -> dict[str, Any]:
     """The part of the transform that a single centre view depends on."""
     values = transform.model_dump(mode="json", include={"short_side", "crop", "mean", "std"})
     return {"resize": None if transform.resize is None else list(transform.resize), **values}
-
-
-def _network(
-    name: str, weights: str | Path | None, settings: Iterable[str], tell: Say
-) -> tuple[Config, Backbone, Pooling]:
-    """The configuration, backbone and pooling that ``--backbone`` names."""
-    run = Path(name)
-    if run.exists():
-        if weights is not None:
-            raise UsageError(f"--weights: the run {run} has its own; leave the option out")
-        model = load(run)
-        config = override(model.config, settings)
-        if config.model != model.config.model:
-            raise UsageError(f"--set: the model of the run {run} is what it is; only transform.* can be set")
-        if isinstance(config.model.backbone, FeaturesBackbone):
-            raise UsageError(f"--backbone: the run {run} was trained on features and has no backbone; name one")
-        return config, model.recognizer.backbone, model.recognizer.pooling
-    config = override(Config(model=ModelConfig(pooling=AveragePoolingConfig())), [f"model.backbone={name}"])
-    spec = backbone_input(override(config, settings).model.backbone)
-    # What the network was made for, unless told otherwise.
-    sampling = SamplingConfig(frames_per_clip=spec.frames_per_clip, frame_stride=1)
-    config = override(config.model_copy(update={"sampling": sampling}), settings)
-    if weights is not None:
-        config = override(config, [f"model.backbone.weights={json.dumps(str(weights))}"])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # without weights: at least the same ones each time
-        backbone = build_backbone(config.model.backbone)
-    loaded = load_weights(backbone, config.model.backbone, allow_pickle=config.train.allow_pickle_weights)
-    tell(loaded or f"Warning: {name} has random weights; name some with --weights.")
-    return config, backbone, build_pooling(config.model.pooling, backbone.out_channels)
-
-
-def _where(name: str, config: Config) -> str | None:
-    """Where the weights of the network are, for one who wants them again: a run, a file, or a library's name."""
-    weights = str(Path(name).absolute()) if Path(name).exists() else getattr(config.model.backbone, "weights", None)
-    return str(Path(weights).absolute()) if weights is not None and Path(weights).exists() else weights
 
 
 def extractor_by_recipe(
@@ -283,20 +245,3 @@ def _sections(recipe: FeatureRecipe) -> dict[str, Any]:
         "sampling": {"edge": recipe.edge},
         "transform": recipe.transform,
     }
-
-
-def _read(data: str | Path, format: str, videos: str | Path | None, kind: Kind | None) -> Source:
-    """The labelled videos, or unlabelled ones where there are only videos."""
-    path = absolute(data)
-    found: list[Path] = []
-    if format == "auto" and videos is None:
-        if path.is_file() and is_video_name(path.name):
-            found = [path]
-        elif path.is_dir():
-            entries = [entry for entry in sorted(path.iterdir()) if not is_hidden(entry.name)]
-            found = entries if all(is_video_name(entry.name) and entry.is_file() for entry in entries) else []
-    if not found:
-        return read_source(path, format=format, videos=None if videos is None else Path(videos), kind=kind)
-    examples = tuple(Example(entry.name, entry, (), None, {}) for entry in found)
-    note = "nothing but videos: they have no labels, and the features are good for prediction only"
-    return Source("videos", found[0].parent, examples, (), (note,), kind or "untrimmed")

@@ -11,19 +11,19 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config.loading import override
 from actionpool.config.sections import LocalizeSettings
 from actionpool.data.sources import Example
 from actionpool.errors import UsageError
-from actionpool.evaluation.detection_tables import GroundTruth
-from actionpool.evaluation.tune import TuneResult, VideoScores
+from actionpool.evaluation.tables import GroundTruth
+from actionpool.evaluation.tuning import TuneResult, VideoScores
 from actionpool.files import write_json
+from actionpool.inference.checkpoint import TrainedRecognizer
+from actionpool.inference.scoring import VideoScore
 from actionpool.localization import advances, localize
-from actionpool.run import RunFolder
-from actionpool.scoring import VideoScore
+from actionpool.results.prediction import segment_probabilities
+from actionpool.results.run import RunFolder
 from actionpool.values import Detection, Instance
-from actionpool.video_prediction import segment_probabilities
 
 _FIT_FORMAT = "actionpool-localize-1"
 

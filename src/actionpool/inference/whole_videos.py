@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config.model import FeaturesBackbone
 from actionpool.config.sections import FeatureRowsConfig
-from actionpool.data.features.file import FeatureHeader
 from actionpool.data.features.store import edges_of
 from actionpool.data.sampling import Windows, one_of_each_part
 from actionpool.data.timeline import segment_seconds as equal_parts
 from actionpool.data.transforms import normalised
-from actionpool.device import Device, Precision, prepare_for_inference, resolve_device, resolve_precision
 from actionpool.errors import DataError, UsageError
-from actionpool.extract import WindowSettings, extractor_by_recipe, make_extractor
-from actionpool.extraction import BATCHES_AHEAD, Begin, Clips, Event, Extractor, Failed, decode_segments, prefetched
+from actionpool.inference.checkpoint import TrainedRecognizer
+from actionpool.inference.device import Device, Precision, prepare_for_inference, resolve_device, resolve_precision
+from actionpool.inference.extractor import Extractor, WindowSettings, extractor_by_recipe, make_extractor
+from actionpool.inference.scoring import VideoScore
+from actionpool.inference.walk import (
+    Walked,
+    walk,
+)
 from actionpool.models.pooling import PoolingOutput
-from actionpool.scoring import VideoScore
 from actionpool.values import Failure
 
 T = TypeVar("T")
@@ -39,65 +39,6 @@ class _Part(NamedTuple):
     context: Tensor | None  # (S, D)
     spatial: Tensor | None  # (S, t, h, w)
     temporal: Tensor | None  # (S, t)
-
-
-@dataclass(frozen=True, slots=True)
-class Walked(Generic[T]):
-    """A video that was seen from its first frame to its last.
-
-    Attributes:
-        header: what a feature file would say of it; without its content's hash.
-        segments_seconds: float64 ``(N, 2)``.
-        parts: what was computed, batch by batch, in order.
-    """
-
-    header: FeatureHeader
-    segments_seconds: NDArray[np.float64]
-    parts: list[T]
-
-
-def walk(
-    extractor: Extractor,
-    videos: Sequence[Path],
-    compute: Callable[[Tensor], T],
-    *,
-    batch_size: int = 8,
-    num_threads: int = 0,
-) -> Iterator[Walked[T] | Failure]:
-    """Decode videos once, from end to end, while something small is computed of their segments.
-
-    Args:
-        extractor: says which segments, and how frames become clips.
-        videos: different files.
-        compute: of segments ``(S, M, C, T, H, W)``; what it returns is all that stays in memory.
-        batch_size: clips at once.
-        num_threads: of the decoder; 0 = all cores.
-
-    Returns:
-        One entry a video, in order; a video that cannot be read fails with a reason.
-    """
-
-    def decode() -> Generator[Event]:
-        for path in videos:
-            yield from decode_segments(extractor, path, str(path), "", batch_size, num_threads)
-
-    by_video = groupby(prefetched(decode(), BATCHES_AHEAD), key=lambda event: event.path)
-    for index, (_, events) in enumerate(by_video):
-        begin = next(events)
-        parts: list[T] = []
-        reason = begin.reason if isinstance(begin, Failed) else None
-        try:
-            for event in events:
-                if isinstance(event, Clips):
-                    parts.append(compute(event.segments))
-                elif isinstance(event, Failed):
-                    reason = event.reason
-        except DataError as error:
-            reason = str(error)
-        if isinstance(begin, Begin) and reason is None:
-            yield Walked(begin.header, begin.segments_seconds, parts)
-        else:
-            yield Failure(index, str(reason))
 
 
 def open_extractor(

@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 
 from actionpool.data.sources.base import is_video_name
 from actionpool.errors import UsageError, did_you_mean
-from actionpool.evaluation.prediction_files import write_detections
+from actionpool.evaluation.files import write_detections
 from actionpool.files import remove_leftovers, writing_into
+from actionpool.results.prediction import VideoPrediction
 from actionpool.values import Detection, Interval
-from actionpool.video_prediction import VideoPrediction
 
 FORMATS = ("json", "csv", "srt", "vtt", "activitynet")
 """``json`` is the prediction itself, which is always written."""

@@ -15,6 +15,7 @@ from actionpool.errors import AnnotationError, DataError
 from actionpool.values import Detection, Instance, Interval
 
 Floats = NDArray[np.float64]
+
 Indices = NDArray[np.int64]
 
 LONGEST_SECONDS = 1e7

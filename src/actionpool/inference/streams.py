@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from actionpool.checkpoint import TrainedRecognizer, load
 from actionpool.data.datasets.features import FeatureDataset
 from actionpool.data.datasets.flow import reading_flow_from
 from actionpool.data.datasets.video import VideoDataset
-from actionpool.device import Device, Precision
 from actionpool.errors import UsageError
-from actionpool.scoring import VideoScore, score_videos
+from actionpool.inference.checkpoint import TrainedRecognizer, load
+from actionpool.inference.device import Device, Precision
+from actionpool.inference.scoring import VideoScore, score_videos
 from actionpool.values import Failure
 
 

@@ -10,8 +10,8 @@ from actionpool.config.sections import LocalizeSettings
 from actionpool.data.sources.base import split_word
 from actionpool.errors import DataError, UsageError
 from actionpool.evaluation.detection import score_detections
-from actionpool.evaluation.detection_tables import Floats, GroundTruth, Predictions
 from actionpool.evaluation.protocols import Protocol
+from actionpool.evaluation.tables import Floats, GroundTruth, Predictions
 from actionpool.localization import localize
 
 DEFAULT_GRID: Mapping[str, Sequence[Any]] = {

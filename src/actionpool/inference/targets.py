@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from actionpool.checkpoint import TrainedRecognizer
 from actionpool.config.model import FeaturesBackbone
 from actionpool.data.datasets.opening import check_recipe
 from actionpool.data.features.file import SUFFIX, FeatureFile, common_recipe, open_features
@@ -15,6 +14,7 @@ from actionpool.data.features.store import FeatureSet, VideoFeatures, from_file
 from actionpool.data.sources import Example, read_source
 from actionpool.data.sources.base import VIDEO_SUFFIXES, has_video, is_video_name
 from actionpool.errors import UsageError
+from actionpool.inference.checkpoint import TrainedRecognizer
 
 
 @dataclass(frozen=True, slots=True)
