@@ -23,7 +23,7 @@ import av
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from actionpool.video.probe import probe_videos
-from damage import FORBIDDEN, LIMITS, Damaged, Outcome, judge, make_damaged
+from support.damage import FORBIDDEN, LIMITS, Damaged, Outcome, judge, make_damaged
 
 SHORT: dict[Outcome, str] = {
     "whole": "whole",

@@ -89,7 +89,7 @@ def extract(video: Path, output: Path, *, overlap: bool) -> tuple[float, list[fl
     command += ["--segment-seconds", str(4 / FPS)] if overlap else []
     began = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-c", "from actionpool.cli import main; main()", *command], stdout=subprocess.PIPE
+        [sys.executable, "-c", "from actionpool.cli.app import main; main()", *command], stdout=subprocess.PIPE
     )
     memory: list[float] = []
     done = threading.Event()

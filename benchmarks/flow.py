@@ -27,8 +27,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from actionpool.commands.flow import compute_flow
 from actionpool.data.synthetic import write_motion_clips
-from actionpool.flow_extraction import compute_flow
 from actionpool.video.flow import dequantise, quantise
 from actionpool.video.flow_files import FlowFolder
 from actionpool.video.reader import VideoReader
@@ -138,7 +138,7 @@ def with_workers(folder: Path, repeats: int) -> None:
 def kills(folder: Path, count: int) -> None:
     """Kill the command at random moments until it is through; what comes out equals what an untroubled run writes."""
     compute_flow(folder / "clips", folder / "whole")
-    code = "import sys; from actionpool.flow_extraction import compute_flow; compute_flow(sys.argv[1], sys.argv[2])"
+    code = "import sys; from actionpool.commands.flow import compute_flow; compute_flow(sys.argv[1], sys.argv[2])"
     command = [sys.executable, "-c", code, str(folder / "clips"), str(folder / "killed")]
     rng, killed, rounds = random.Random(0), 0, 0
     while killed < count:

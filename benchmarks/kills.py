@@ -100,7 +100,7 @@ def make_verbs(data: Path, model: Path, out: Path) -> dict[str, Verb]:
 
 
 def begin(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
-    code = "from actionpool.cli import main; main()"
+    code = "from actionpool.cli.app import main; main()"
     with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
         command = [sys.executable, "-c", code, *arguments]
         return subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)

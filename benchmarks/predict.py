@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 
 import torch
 
+from actionpool.commands.predict import predict
 from actionpool.config.loading import preset
 from actionpool.data.datasets.batches import default_num_workers, make_loader
 from actionpool.data.datasets.video import VideoDataset
@@ -32,7 +33,6 @@ from actionpool.data.transforms import normalised
 from actionpool.inference.checkpoint import load, save_checkpoint
 from actionpool.inference.device import prepare_for_inference, resolve_device, resolve_precision
 from actionpool.models.build import backbone_input, build_recognizer, resolve_transform
-from actionpool.prediction import predict
 from actionpool.system import num_cores
 
 

@@ -29,11 +29,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 import numpy as np
 
 from actionpool.commands.extract import extract
+from actionpool.commands.flow import compute_flow
+from actionpool.commands.predict import predict
+from actionpool.commands.train import train
 from actionpool.data.synthetic import write_motion_clips
-from actionpool.flow_extraction import compute_flow
 from actionpool.inference.extractor import WindowSettings
-from actionpool.prediction import predict
-from actionpool.training import train
 
 MIB = 2**20
 VIEW = ("model.backbone.width=0.125", "transform.resize=[36,48]", "transform.crop=32")

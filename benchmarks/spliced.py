@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from actionpool.ablation_cells import train_head
 from actionpool.commands.extract import extract
+from actionpool.commands.splice import splice
 from actionpool.config.loading import override, parse_config
 from actionpool.config.sections import Config, DataConfig, LocalizeSettings
 from actionpool.data.datasets.opening import adapt_to_features, open_dataset
@@ -45,8 +45,8 @@ from actionpool.inference.scoring import score_videos
 from actionpool.localization import localize
 from actionpool.models.recognizer import Recognizer
 from actionpool.results.run import RunFolder
-from actionpool.splice import splice
-from actionpool.training import prepare_data, settle
+from actionpool.training.heads import train_head
+from actionpool.training.prepared import prepare_data, settle
 from actionpool.values import Failure
 
 SHARED = Path(os.environ.get("ACTIONPOOL_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -27,10 +27,10 @@ from pathlib import Path
 import torch
 
 from actionpool.commands.extract import extract
+from actionpool.commands.train import train
 from actionpool.inference.checkpoint import load
 from actionpool.inference.extractor import WindowSettings
 from actionpool.models.build import build_recognizer
-from actionpool.training import train
 from spliced import NETWORK, ROWS, SHARED, WINDOWS, Experiment, make_features, spread
 
 CLIPS = WindowSettings(frames_per_clip=8, frame_stride=1, segment_seconds=WINDOWS.segment_seconds)

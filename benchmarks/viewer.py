@@ -65,7 +65,7 @@ _SEEK = """async (share) => {
 
 def main() -> None:
     sys.path[0] = str(Path(__file__).parents[1] / "tests")  # not this folder, in which viewer.py is this file
-    from viewer.viewing import chromium
+    from support.viewing import chromium
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--requests", type=int, default=1000)
@@ -86,7 +86,7 @@ def main() -> None:
 def viewer(out: Path) -> Iterator[tuple[str, float]]:
     """The command as a user types it: its address, and when it was started."""
     began = time.time()
-    command = [sys.executable, "-c", "from actionpool.cli import main; main()", "view", str(out), "--json"]
+    command = [sys.executable, "-c", "from actionpool.cli.app import main; main()", "view", str(out), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     said = ""
     while not said.endswith("}\n"):
@@ -102,7 +102,7 @@ def viewer(out: Path) -> Iterator[tuple[str, float]]:
 
 
 def first_paint_and_list(browser: Browser, out: Path, num_videos: int) -> None:
-    from viewer.viewing import made_up
+    from support.viewing import made_up
 
     prediction, curves = made_up("none.mp4", num_segments=60)
     write_prediction(out / "00000.mp4.json", prediction, curves)
@@ -128,7 +128,7 @@ def first_paint_and_list(browser: Browser, out: Path, num_videos: int) -> None:
 
 
 def seek(browser: Browser, folder: Path, hours: float) -> None:
-    from viewer.viewing import made_up
+    from support.viewing import made_up
 
     clip, fps, size = folder / "long.mp4", 10, (180, 320)
     folder.mkdir(parents=True)
@@ -158,9 +158,9 @@ def fuzz(folder: Path, count: int) -> None:
     import schemathesis
     from hypothesis import HealthCheck, Phase, given, settings
 
-    from viewer.test_fuzz import noise
-    from viewer.test_uploads import Server
-    from viewer.viewing import TOKEN, make_app, make_folder
+    from support.noise import noise
+    from support.upload_server import Server
+    from support.viewing import TOKEN, make_app, make_folder
 
     queues: list[Any] = []
 

@@ -7,24 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from actionpool.cli import main
+from actionpool.cli.app import main
+from actionpool.commands.splice import splice
+from actionpool.commands.train import train
 from actionpool.data.synthetic import write_motion_clips
-from actionpool.training import train
-
-# The same network as the published one at an eighth of its width, on frames of 32 pixels: an epoch takes a second.
-TINY = (
-    "model.backbone.width=0.125",
-    "model.pooling.widths=[32]",
-    "transform.resize=[36,48]",
-    "transform.crop=32",
-    "sampling.frames_per_clip=8",
-    "sampling.test_segments=3",
-    "sampling.val_segments=1",
-    "train.num_workers=0",
-    "train.batch_size=8",
-    "train.checkpoint_seconds=0",
-    "train.learning_rate=0.001",
-)
+from support.runs import SMALL, TINY
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,6 +43,22 @@ def tiny_run(motion_clips, tmp_path_factory):
     """A run of two epochs on the motion clips."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
     train(motion_clips, run, epochs=2, settings=TINY, device="cpu")
+    return run
+
+
+@pytest.fixture(scope="session")
+def untrimmed(tmp_path_factory):
+    """Untrimmed videos of one to three motions each, with their times; read-only."""
+    folder = tmp_path_factory.mktemp("untrimmed")
+    write_motion_clips(folder / "clips", clips_per_class=10, num_frames=20, size=(36, 48))
+    splice(folder / "clips", folder / "videos", num_videos=16, background="sway", background_seconds=(0.4, 1.0), seed=1)
+    return folder / "videos"
+
+
+@pytest.fixture(scope="session")
+def untrimmed_run(untrimmed, tmp_path_factory):
+    run = tmp_path_factory.mktemp("untrimmed-run") / "run"
+    train(untrimmed, run, epochs=1, settings=SMALL, device="cpu")
     return run
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from actionpool.cli import app
+from actionpool.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 MODULES = [

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from actionpool.ablation import read_cell
+from actionpool.commands.ablate import read_cell
 from actionpool.config.loading import load_config, override, parse_config, preset, to_yaml
 from actionpool.data.features.file import open_features
 from actionpool.data.features.folder import read_index
@@ -32,7 +32,7 @@ from actionpool.results.prediction import VideoPrediction, read_curves, read_pre
 from actionpool.results.run import RunFolder
 from actionpool.video.flow_files import open_flow
 from actionpool.video.reader import VideoReader
-from video.clips import encode
+from support.clips import encode
 
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

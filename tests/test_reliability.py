@@ -16,19 +16,19 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from actionpool.ablation import ablate
-from actionpool.cli import main
+from actionpool.cli.app import main
+from actionpool.commands.ablate import ablate
+from actionpool.commands.check import check
 from actionpool.commands.extract import extract
-from actionpool.data.check import check
+from actionpool.commands.flow import compute_flow
+from actionpool.commands.predict import predict
+from actionpool.commands.train import train
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.errors import ActionPoolError, UsageError
 from actionpool.files import atomic_path, only_writer, write_tensors, write_text
-from actionpool.flow_extraction import compute_flow
 from actionpool.inference.extractor import WindowSettings
-from actionpool.prediction import predict
 from actionpool.results.run import RunFolder
-from actionpool.training import train
-from conftest import TINY
+from support.runs import TINY
 
 resource = pytest.importorskip("resource", reason="limits of a process are POSIX's")
 
@@ -67,7 +67,7 @@ EXTRACT = ("--backbone", "gated-c3d", "--clip-frames", "4", "--segments", "2", *
 def begin(*arguments):
     # As many threads as here, since sums depend on their order.
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-c", "from actionpool.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from actionpool.cli.app import main; main()", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
 
 

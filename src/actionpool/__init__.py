@@ -14,20 +14,20 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from actionpool.commands.check import check as check
+    from actionpool.commands.evaluate import evaluate as evaluate
+    from actionpool.commands.flow import compute_flow as compute_flow
+    from actionpool.commands.predict import predict as predict
+    from actionpool.commands.train import train as train
     from actionpool.config.loading import preset as preset
     from actionpool.config.sections import Config as Config
-    from actionpool.data.check import check as check
     from actionpool.data.sources import read_source as read_source
     from actionpool.errors import ActionPoolError as ActionPoolError
-    from actionpool.evaluation.evaluate import evaluate as evaluate
-    from actionpool.flow_extraction import compute_flow as compute_flow
     from actionpool.inference.checkpoint import TrainedRecognizer as TrainedRecognizer
     from actionpool.inference.checkpoint import load as load
     from actionpool.models.build import build_recognizer as build_recognizer
     from actionpool.models.recognizer import Recognizer as Recognizer
-    from actionpool.prediction import predict as predict
     from actionpool.results.prediction import VideoPrediction as VideoPrediction
-    from actionpool.training import train as train
     from actionpool.values import Batch as Batch
     from actionpool.values import Detection as Detection
     from actionpool.values import Instance as Instance
@@ -39,25 +39,25 @@ if TYPE_CHECKING:
 _HOME = {
     "ActionPoolError": "errors",
     "Batch": "values",
-    "Config": "config",
+    "Config": "config.sections",
     "Detection": "values",
     "Instance": "values",
     "Interval": "values",
     "Recognizer": "models.recognizer",
     "RecognizerOutput": "values",
-    "TrainedRecognizer": "checkpoint",
-    "VideoPrediction": "video_prediction",
+    "TrainedRecognizer": "inference.checkpoint",
+    "VideoPrediction": "results.prediction",
     "VideoReader": "video.reader",
     "VideoWriter": "video.writer",
     "build_recognizer": "models.build",
-    "check": "data.survey",
-    "compute_flow": "flow_extraction",
-    "evaluate": "evaluation.evaluate",
-    "load": "checkpoint",
-    "predict": "prediction",
-    "preset": "config",
+    "check": "commands.check",
+    "compute_flow": "commands.flow",
+    "evaluate": "commands.evaluate",
+    "load": "inference.checkpoint",
+    "predict": "commands.predict",
+    "preset": "config.loading",
     "read_source": "data.sources",
-    "train": "training",
+    "train": "commands.train",
 }
 
 __all__ = sorted(_HOME)

@@ -1,6 +1,6 @@
 """``python -m actionpool``: the command line."""
 
-from actionpool.cli import main
+from actionpool.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real data (ACTIONPOOL_DATA, else ../shared/data beside the repository)."""
-    folder = Path(os.environ.get("ACTIONPOOL_DATA") or Path(__file__).parents[3] / "shared" / "data")
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}; set ACTIONPOOL_DATA")
-    return folder
 
 
 def write_clip(path: Path, *, seed: int = 0, num_frames: int = 12, size: int = 48, quality: int = 2) -> Path:

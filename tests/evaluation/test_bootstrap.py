@@ -10,8 +10,8 @@ from actionpool.errors import UsageError
 from actionpool.evaluation.bootstrap import _Side, compare
 from actionpool.evaluation.detection import prepare
 from actionpool.evaluation.protocols import Average, find_protocol
-from evaluation.cases import predictions_of, random_case, truth_of
-from evaluation.naive_detection import mean_average_precision
+from support.detection_cases import predictions_of, random_case, truth_of
+from support.naive_detection import mean_average_precision
 
 OWN = find_protocol("own-thumos")
 

@@ -10,8 +10,8 @@ import pytest
 from actionpool.evaluation.breakdown import KINDS, NEAR, break_down
 from actionpool.evaluation.files import read_ground_truth, read_predictions
 from actionpool.evaluation.protocols import Average, find_protocol
-from evaluation.cases import predictions_of, random_case, truth_of
-from evaluation.naive_detection import mean_average_precision, tiou
+from support.detection_cases import predictions_of, random_case, truth_of
+from support.naive_detection import mean_average_precision, tiou
 
 DATA = Path(os.environ.get("ACTIONPOOL_DATA", Path(__file__).parents[2] / "../shared/data"))
 OWN = find_protocol("own-thumos")

@@ -15,8 +15,8 @@ from actionpool.evaluation.detection import average_precision, score_detections,
 from actionpool.evaluation.files import read_ground_truth, read_predictions
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.values import Detection, Instance, Interval
-from evaluation.cases import predictions_of, random_case, truth_of
-from evaluation.naive_detection import mean_average_precision, tiou
+from support.detection_cases import predictions_of, random_case, truth_of
+from support.naive_detection import mean_average_precision, tiou
 
 DATA = Path(os.environ.get("ACTIONPOOL_DATA", Path(__file__).parents[2] / "../shared/data"))
 REFERENCE = DATA / "reference_map"

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-import oracles
 from actionpool.errors import ConfigError
 from actionpool.models.aggregation import AttentionAggregation, MaxAggregation, MeanAggregation, TopKAggregation
-from models.aggregation_cases import VALID, check_against, layer, made, videos
+from support import oracles
+from support.aggregation_cases import VALID, check_against, layer, made, videos
 
 
 def logits_of(aggregation, rows):

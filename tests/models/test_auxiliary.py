@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-import oracles
 from actionpool.config.loading import override, parse_config
 from actionpool.errors import ConfigError
 from actionpool.models.aggregation import AttentionAggregation, BackgroundSuppression, VSAMAggregation
 from actionpool.models.build import build_recognizer
 from actionpool.models.layers import TemporalEmbedding
 from actionpool.models.losses import co_activity_loss, sparsity_loss, video_bce, video_nll
-from models.aggregation_cases import VALID, check_against, layer, made, move, videos
+from support import oracles
+from support.aggregation_cases import VALID, check_against, layer, made, move, videos
 
 LABELS = torch.tensor([[1.0, 0, 1, 0], [0, 1, 1, 0], [1, 0, 0, 0]])
 SINGLE = torch.eye(4)[[2, 0, 3]]

@@ -14,7 +14,7 @@ from actionpool.models.backbones import Backbone
 from actionpool.models.build import build_aggregation, build_pooling
 from actionpool.models.losses import video_bce, video_nll
 from actionpool.models.recognizer import Recognizer
-from models.aggregation_cases import VALID, move, videos
+from support.aggregation_cases import VALID, move, videos
 
 POOLINGS = {
     "average": "average",

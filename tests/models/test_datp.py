@@ -5,13 +5,13 @@ import itertools
 import pytest
 import torch
 
-import oracles
 from actionpool.config.loading import parse_config
 from actionpool.errors import ConfigError
 from actionpool.models.aggregation import DATPAggregation, MeanAggregation
 from actionpool.models.build import build_recognizer
 from actionpool.models.losses import video_nll
-from models.aggregation_cases import VALID, check_against, layer, made, move, videos
+from support import oracles
+from support.aggregation_cases import VALID, check_against, layer, made, move, videos
 
 MODELS = ["uniform", "direct", "gaussian", "mixture", "beta"]
 # Parameters of curves that are far from uniform.

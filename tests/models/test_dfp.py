@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-import oracles
 from actionpool.models.pooling import AveragePooling, DiscriminativeFeaturePooling
+from support import oracles
 
 SWITCHES = list(itertools.product([False, True], repeat=3))
 SETTINGS = list(itertools.product(["softmax", "sigmoid"], ["first", "last"]))

@@ -5,12 +5,12 @@ import itertools
 import pytest
 import torch
 
-import oracles
 from actionpool.config.loading import parse_config
 from actionpool.errors import ConfigError
 from actionpool.models.aggregation import VSAMAggregation
 from actionpool.models.build import build_recognizer
-from models.aggregation_cases import VALID, check_against, layer, made, videos
+from support import oracles
+from support.aggregation_cases import VALID, check_against, layer, made, videos
 
 VARIANTS = [("mixture", False), ("multilabel", True), ("two-way", False), ("two-way", True)]
 SETTINGS = [(*variant, normaliser) for variant, normaliser in itertools.product(VARIANTS, ["softmax", "sigmoid"])]

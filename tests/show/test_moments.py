@@ -8,7 +8,7 @@ import pytest
 from actionpool.errors import DataError
 from actionpool.results.prediction import write_prediction
 from actionpool.show.moments import moments, place, read_with_curves, spread
-from show.predictions import make_prediction
+from support.predictions import make_prediction
 
 
 def test_overlapping_segments_meet_half_way():

@@ -7,8 +7,8 @@ import torch
 
 from actionpool.show.overlay_video import text_ink, write_annotated, write_overlay
 from actionpool.video.reader import VideoReader
-from show.predictions import make_prediction
-from video.clips import encode, times_of
+from support.clips import encode, times_of
+from support.predictions import make_prediction
 
 
 def overlay(video, output, **options):

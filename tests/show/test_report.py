@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from actionpool.commands.evaluate import evaluate
 from actionpool.data.synthetic import motion_frames
 from actionpool.errors import CheckpointError, DataError
-from actionpool.evaluation.evaluate import evaluate
 from actionpool.show.report import write_report
 from actionpool.show.report_data import read_scores, weights_by_class
 from actionpool.video.writer import VideoWriter
-from show.predictions import make_run
+from support.predictions import make_run
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}.mp4"
 

@@ -10,7 +10,7 @@ from actionpool.results.prediction import SpatialView, write_prediction
 from actionpool.show.colors import heat_table
 from actionpool.show.saliency import HeatPainter, SaliencyTrack, draw_saliency, plot_saliency
 from actionpool.video.writer import VideoWriter
-from show.predictions import make_prediction
+from support.predictions import make_prediction
 
 
 def random_maps(num_segments=3, steps=2, height=3, width=4, seed=0):

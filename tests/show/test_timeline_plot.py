@@ -12,7 +12,7 @@ from actionpool.results.prediction import write_prediction
 from actionpool.show.colors import DETECTION, RELEVANCE, SCORE, TRUTH
 from actionpool.show.timeline_plot import draw_timeline, plot_timeline
 from actionpool.video.writer import VideoWriter
-from show.predictions import make_prediction
+from support.predictions import make_prediction
 
 
 @pytest.fixture(scope="module")

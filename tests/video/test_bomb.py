@@ -9,14 +9,15 @@ import av
 import numpy as np
 import pytest
 
+from actionpool.commands.check import check
 from actionpool.config.loading import override, preset
 from actionpool.config.sections import LimitsConfig
-from actionpool.data.check import check, decode_limits, probe_options
+from actionpool.data.check import decode_limits, probe_options
 from actionpool.errors import ConfigError, VideoError
 from actionpool.video.limits import DecodeLimits
 from actionpool.video.probe import probe_videos
 from actionpool.video.reader import VideoReader
-from video.clips import encode
+from support.clips import encode
 
 
 @pytest.fixture(scope="module")

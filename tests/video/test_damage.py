@@ -14,8 +14,8 @@ from actionpool.errors import VideoError
 from actionpool.video.probe import ProbeResult, probe_videos
 from actionpool.video.reader import VideoReader
 from actionpool.video.soundness import follow_parts, is_empty_mpeg4, time_bits_mpeg4
-from damage import BASES, BYTES, FORBIDDEN, LIMITS, PACKETS, Damaged, judge, make_bases, make_damaged
-from video.clips import encode
+from support.clips import encode
+from support.damage import BASES, BYTES, FORBIDDEN, LIMITS, PACKETS, Damaged, judge, make_bases, make_damaged
 
 NUM_FILES = 260
 

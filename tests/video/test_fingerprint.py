@@ -70,13 +70,13 @@ def test_pictures_are_evenly_spaced(num_frames: int) -> None:
     assert np.ptp(np.diff(indices)) <= 1
 
 
-def test_real_clips_of_the_same_scenes(data_folder: Path, tmp_path: Path) -> None:
+def test_real_clips_of_the_same_scenes(shared_data: Path, tmp_path: Path) -> None:
     """36 clips of 9 people in one place are distinct; copies at another bitrate and size are found."""
     from actionpool.video.probe import probe_videos
     from actionpool.video.reader import VideoReader
     from actionpool.video.writer import VideoWriter
 
-    originals = sorted((data_folder / "weizmann4").glob("*/*.mp4"))
+    originals = sorted((shared_data / "weizmann4").glob("*/*.mp4"))
     copies: list[Path] = []
     for number, source in enumerate(originals[::6]):
         size, crf, suffix = [((32, 32), 23, ".mp4"), ((64, 64), 33, ".mp4"), ((128, 128), 28, ".webm")][number % 3]

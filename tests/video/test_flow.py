@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from actionpool.commands.flow import compute_flow
 from actionpool.config.recipes import FlowRecipe
 from actionpool.errors import DataError, UsageError, VideoError
-from actionpool.flow_extraction import compute_flow
 from actionpool.video.flow import NO_MOTION, ComputedFlow, dequantise, flow_fields, picture_size, quantise
 from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
 from actionpool.video.reader import VideoReader
@@ -340,7 +340,7 @@ with only_writer(Path(sys.argv[1]), lambda: None):
 
 COMPUTE = """
 import sys
-from actionpool.flow_extraction import compute_flow
+from actionpool.commands.flow import compute_flow
 compute_flow(sys.argv[1], sys.argv[2], num_workers=1)
 """
 

@@ -19,7 +19,7 @@ from actionpool.video import probe as probe_module
 from actionpool.video.limits import DecodeLimits
 from actionpool.video.probe import ProbeResult, near_duplicates, probe_videos
 from actionpool.video.reader import VideoReader
-from video.clips import encode, encode_sound, remux
+from support.clips import encode, encode_sound, remux
 
 
 def _children() -> list[int]:

@@ -18,7 +18,7 @@ from actionpool.video import reader as reader_module
 from actionpool.video.decoder import Decoder, Scaler
 from actionpool.video.opening import Known, KnownFiles, look_through
 from actionpool.video.reader import DecodeLimits, VideoReader, ffmpeg_versions
-from video.clips import decode_all, encode, encode_sound, number_in, remux, times_of
+from support.clips import decode_all, encode, encode_sound, number_in, remux, times_of
 
 X264_OPEN = {"x264-params": "open-gop=1:bframes=3:b-adapt=0:keyint=8:min-keyint=8:scenecut=0"}
 X264_PYRAMID = {"x264-params": "bframes=4:b-pyramid=normal:b-adapt=0:ref=4:keyint=9:scenecut=0"}

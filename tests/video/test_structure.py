@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from actionpool.video.structure import read_structure
-from video.clips import encode
+from support.clips import encode
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from actionpool.errors import ActionPoolError, UsageError, VideoError
 from actionpool.video.reader import VideoReader
 from actionpool.video.writer import VideoWriter
-from video.clips import decode_all, encode, encode_sound, number_in, picture, times_of
+from support.clips import decode_all, encode, encode_sound, number_in, picture, times_of
 
 
 def _write(path: Path, num_frames: int, size: tuple[int, int] = (48, 64), **options: object) -> VideoWriter:
@@ -51,7 +51,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from actionpool.video.writer import VideoWriter
-from video.clips import picture
+from support.clips import picture
 for first in (0, 14, 21, 56):
     path = Path(sys.argv[2]) / f"{first}{sys.argv[3]}"
     with VideoWriter(path, fps=25, size=(48, 64), crf=10) as writer:

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from viewer.viewing import chromium, make_folder
+from support.viewing import chromium, make_folder
 
 
 @pytest.fixture(scope="session")

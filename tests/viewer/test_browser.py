@@ -9,7 +9,7 @@ import pytest
 
 from actionpool.evaluation.files import read_predictions
 from actionpool.results.prediction import read_prediction
-from viewer.viewing import running
+from support.viewing import running
 
 
 @pytest.fixture(scope="module")
@@ -366,7 +366,7 @@ def test_axe_finds_nothing(page, theme):
 
 def test_two_thousand_videos_have_few_elements(browser, tmp_path):
     from actionpool.results.prediction import write_prediction
-    from viewer.viewing import made_up
+    from support.viewing import made_up
 
     prediction, _ = made_up("none.mp4", num_segments=2)
     write_prediction(tmp_path / "0000.mp4.json", prediction)

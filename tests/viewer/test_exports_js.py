@@ -8,7 +8,7 @@ import pytest
 
 from actionpool.evaluation.files import read_predictions, read_subtitles, write_detections
 from actionpool.values import Detection, Interval
-from viewer.viewing import run_node
+from support.viewing import run_node
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="no node on this machine")
 

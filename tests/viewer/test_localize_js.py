@@ -9,7 +9,7 @@ import pytest
 
 from actionpool.config.sections import LocalizeSettings
 from actionpool.localization import localize
-from viewer.viewing import run_node, running
+from support.viewing import run_node, running
 
 NUM_CASES = 300
 NODE = """

@@ -14,7 +14,7 @@ import pytest
 
 from actionpool.results.prediction import LabelledInterval, ScoredInterval
 from actionpool.viewer.reading import disagreement
-from viewer.viewing import made_up
+from support.viewing import made_up
 
 
 def predicted(truth, detections, settings=True):
@@ -54,7 +54,7 @@ def test_disagreement_of_labels():
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_the_verb_prints_an_address_serves_and_ends_on_a_signal(out, tmp_path, end):
-    command = [sys.executable, "-c", "from actionpool.cli import main; main()", "view", str(out), "--json"]
+    command = [sys.executable, "-c", "from actionpool.cli.app import main; main()", "view", str(out), "--json"]
     viewer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
     said = ""
     while not said.endswith("}\n"):

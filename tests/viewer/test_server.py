@@ -13,7 +13,7 @@ from actionpool.errors import UsageError
 from actionpool.results.prediction import class_scores, read_curves, read_prediction, write_prediction
 from actionpool.show.colors import heat_table
 from actionpool.viewer.library import find_predictions
-from viewer.viewing import STATIC, TOKEN, made_up, make_app, write_clip
+from support.viewing import STATIC, TOKEN, made_up, make_app, write_clip
 
 HOST = "http://127.0.0.1:80"
 
