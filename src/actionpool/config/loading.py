@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from actionpool.config.model import (
     BaSNetConfig,
 )
+from actionpool.config.options import Overrides
 from actionpool.config.presets import PRESETS, RECIPES, merged
 from actionpool.config.sections import Config
 from actionpool.errors import ConfigError, did_you_mean
@@ -48,35 +49,58 @@ def parse_config(values: Mapping[str, Any]) -> Config:
         raise ConfigError("; ".join(_sentence(dict(item), Config) for item in error.errors())) from None
 
 
-def override(config: Config, settings: Iterable[str]) -> Config:
-    """Apply ``dotted.key=value`` settings; values are read as YAML.
+def override(config: Config, overrides: Overrides) -> Config:
+    """Apply overrides to a configuration.
 
-    Setting a part's name (``model.aggregation=vsam``) replaces that part, so that no key of the old part is left over.
+    Overriding the name of a part (``model.aggregation=vsam``) replaces that part, so that no key of the old part is
+    left over.
+
+    Args:
+        config: what to start from.
+        overrides: ``dotted.key=value`` strings, whose values are read as YAML, or a mapping from keys to values.
 
     Raises:
-        ConfigError: a setting is not of the form ``key=value``, or the result does not fit.
+        ConfigError: an override is not of the form ``key=value``, or the result does not fit.
 
     Example:
         >>> override(preset("gated-c3d"), ["train.epochs=3", "model.pooling=average"]).model.pooling
         AveragePoolingConfig(name='average')
+        >>> override(preset("gated-c3d"), {"train.epochs": 3}).train.epochs
+        3
     """
     values = config.model_dump()
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set got '{setting}'; write dotted.key=value, as in train.learning_rate=0.001")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {key}: '{text}' is not a YAML value; quote it, or check its brackets") from None
-        _assign(values, key.split("."), value, setting)
-        # Checked one by one, so that the message names the setting at fault.
+    for key, value in parse_overrides(overrides).items():
+        _assign(values, key, value)
+        # Checked one by one, so that the message names the override at fault.
         values = parse_config(values).model_dump()
     return parse_config(values)
 
 
-def _assign(values: dict[str, Any], path: list[str], value: object, setting: str) -> None:
-    node: Any = values
+def parse_overrides(overrides: Overrides) -> dict[str, object]:
+    """Overrides as a mapping from dotted keys to values; the last one of a key wins.
+
+    Raises:
+        ConfigError: a string is not of the form ``key=value``.
+    """
+    if isinstance(overrides, Mapping):
+        return dict(overrides)
+    found: dict[str, object] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set got '{text}'; write dotted.key=value, as in train.learning_rate=0.001")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {key}: '{value}' is not a YAML value; quote it, or check its brackets") from None
+        found.pop(key, None)  # the last one also comes last
+        found[key] = parsed
+    return found
+
+
+def _assign(values: dict[str, Any], key: str, value: object) -> None:
+    path, node = key.split("."), values
+    setting = f"{key}={value}"
     for position, part in enumerate(path[:-1]):
         if not isinstance(node, dict) or part not in node:
             known = node if isinstance(node, dict) else {}

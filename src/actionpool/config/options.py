@@ -191,8 +191,103 @@ class PredictOptions:
     ] = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractOptions(SourceOptions):
+    """What ``extract`` shows the network, and how it stores the features."""
+
+    weights: Annotated[str | None, Option("Weights of a named network: a file, or 'default' to download.")] = None
+    frames_per_clip: Annotated[
+        int | None,
+        Option("Frames per clip; the network's own if not given.", flags=("--clip-frames", "--frames-per-clip")),
+    ] = None
+    frame_stride: Annotated[
+        int | None,
+        Option("Frames from one to the next; 1 or the run's if not given.", flags=("--clip-stride", "--frame-stride")),
+    ] = None
+    clips_per_segment: Annotated[int | None, Option("Clips per segment; 1 or the run's if not given.")] = None
+    segment_seconds: Annotated[float | None, Option("Seconds per segment; the length of its clips if not given.")] = (
+        None
+    )
+    num_segments: Annotated[
+        int | None, Option("Number of equal segments per video, instead of a length.", flags=("--segments",))
+    ] = None
+    maps: Annotated[bool, Option("Keep maps (D, t, h, w) per segment instead of pooling them.", flags=("--maps",))] = (
+        False
+    )
+    dtype: Annotated[Literal["float16", "float32"], Option("Type of the stored numbers.")] = "float16"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowOptions(SourceOptions):
+    """How ``flow`` computes motion."""
+
+    short_side: Annotated[
+        int, Option("Largest shorter side, in pixels, to compute motion on; 0 keeps the video's own.", minimum=0)
+    ] = 256
+    preset: Annotated[
+        Literal["ultrafast", "fast", "medium"],
+        Option("Preset of DIS; 'medium' halves the error at 5 to 10 times the time."),
+    ] = "fast"
+    num_workers: Annotated[
+        int | None, Option("Videos computed at the same time; one per core if not given.", minimum=1)
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpliceOptions(DataOptions):
+    """What ``splice`` puts into a video."""
+
+    actions_per_video: Annotated[str, Option("MIN:MAX actions per video.")] = "1:3"
+    background: Annotated[
+        str | None, Option("Class, or folder of videos, to play between actions; held frames if not given.")
+    ] = None
+    background_seconds: Annotated[str, Option("MIN:MAX seconds of each stretch between actions.")] = "1:3"
+    size: Annotated[str | None, Option("HEIGHTxWIDTH; the commonest of the clips if not given.")] = None
+    fps: Annotated[float | None, Option("Frames per second; the clips' median if not given.", minimum=1)] = None
+    seed: Annotated[int, Option("Random seed.", minimum=0)] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AblateOptions(SourceOptions):
+    """What all trainings of an ablation share."""
+
+    seeds: Annotated[str, Option("Random seeds of training, as in 0,1,2.")] = "0"
+    weights: Annotated[
+        str | None,
+        Option(
+            "Initial backbone weights: a .safetensors file, or 'default' to download.", sets="model.backbone.weights"
+        ),
+    ] = None
+    folds: Annotated[int | None, Option("Number of cross-validation folds, all of which are trained.")] = None
+    group: Annotated[str | None, Option("Column whose values stay on one side of every split.", sets="data.group")] = (
+        None
+    )
+    split_column: Annotated[
+        str | None, Option("Column of train, val or test; official lists: split1 to split3.", sets="data.split_column")
+    ] = None
+    device: Annotated[Device, Option("Device to compute on.", sets="train.device")] = "auto"
+    precision: Annotated[Precision, Option("Numeric precision of training.", sets="train.precision")] = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewerOptions:
+    """How ``view`` serves predictions."""
+
+    videos: Annotated[Path | None, Option("Folder of the videos, if they were moved.")] = None
+    port: Annotated[int, Option("Port; 0 takes any free one.", minimum=0)] = 0
+    open_browser: Annotated[bool, Option("Open the address in the default browser.", flags=("--open",))] = False
+    allow_upload: Annotated[
+        bool, Option("Recognise videos dropped on the page; needs --run.", flags=("--allow-upload",))
+    ] = False
+    run: Annotated[Path | None, Option("Run that recognises uploads.")] = None
+    max_upload_mb: Annotated[int, Option("Largest upload, in megabytes.", minimum=1)] = 512
+    max_upload_seconds: Annotated[float, Option("Longest uploaded video, in seconds.", minimum=1)] = 600
+    device: Annotated[Device, Option("Device to compute on.")] = "auto"
+    precision: Annotated[Precision, Option("Numeric precision; 'auto' takes bf16 where it is fast.")] = "auto"
+
+
 def assignments(options: object) -> dict[str, object]:
-    """What some options set in the configuration: dotted key to value, of each field that was given.
+    """What some options set in the configuration: dotted key to value, for each field that was given.
 
     Example:
         >>> assignments(TrainOptions(epochs=3, folds=5))
@@ -202,7 +297,7 @@ def assignments(options: object) -> dict[str, object]:
     found: dict[str, object] = {}
     for field in fields(options):  # type: ignore[arg-type]
         option, value = option_of(hints[field.name]), getattr(options, field.name)
-        if option is not None and option.sets is not None and value is not None:
+        if option is not None and option.sets is not None and value != field.default:
             found[option.sets] = value
     if "data.kind" in found:
         found["data.kind"] = "untrimmed" if found["data.kind"] else "trimmed"
