@@ -48,7 +48,7 @@ def main() -> None:
         write_motion_clips(clips, clips_per_class=arguments.videos // 4, num_frames=250, size=(240, 320))
         config = preset(arguments.preset)
         spec = backbone_input(config.model.backbone)
-        config = config.model_copy(update={"transform": resolve_transform(config.transform, spec)})
+        config = config.with_(transform=resolve_transform(config.transform, spec))
         save_checkpoint(run / "last", build_recognizer(config.model, 4), config, tuple(MOTIONS), {})
         compare(run, sorted(clips.rglob("*.mp4")), arguments.repeats)
 

@@ -182,7 +182,7 @@ class Experiment:
         config = override(self.base, [*BUDGET, *settings, f"train.seed={seed}"])
         assert self.data.features is not None
         model, _ = adapt_to_features(config.model, self.data.features.row_shape)
-        return settle(config.model_copy(update={"model": model}), self.data, lambda sentence: None)
+        return settle(config.with_(model=model), self.data, lambda sentence: None)
 
     def judge(self, network: Recognizer, config: Config) -> tuple[float, float, float, float, float]:
         """The five numbers of a trained head."""

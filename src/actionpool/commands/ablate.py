@@ -372,12 +372,12 @@ class Laboratory:
         if not self._has_features:
             # The folder of features stands for the videos; labels and splits are the same.
             there = {"path": str(self._extracted(config)), "format": "auto", "videos": None}
-            config = config.model_copy(update={"data": config.data.model_copy(update=there)})
+            config = config.with_(data=there)
         data = self._prepare(config)
         if data.features is None:
             raise DataError(f"{config.data.path} holds no features any more; run the command again")
         model, _ = adapt_to_features(config.model, data.features.row_shape)
-        config = settle(config.model_copy(update={"model": model}), data, _silent)
+        config = settle(config.with_(model=model), data, _silent)
         return score_head(train_head(config, data), config, data)
 
     def _prepare(self, config: Config) -> PreparedData:

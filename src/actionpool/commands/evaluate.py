@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 
-from actionpool.config.model import FeaturesBackbone
 from actionpool.config.sections import SamplingConfig
 from actionpool.data.datasets.opening import check_recipe, open_dataset
 from actionpool.data.sources import Example, Source, read_source
@@ -270,7 +269,7 @@ class _Timed:
 def _protocol(split: str, stream: Stream, sampling: SamplingConfig) -> str:
     config = stream.model.config
     views = views_in_words(config, sampling)
-    how = "" if isinstance(config.model.backbone, FeaturesBackbone) else f" views ({sampling.test_sampler})"
+    how = "" if config.reads_features else f" views ({sampling.test_sampler})"
     return f"{split} split, {views}{how}, {config.model.preset}, {stream.model.path.parent.name} weights"
 
 

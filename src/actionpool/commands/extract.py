@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from actionpool.config.loading import override
-from actionpool.config.model import AveragePoolingConfig, FeaturesBackbone, ModelConfig
+from actionpool.config.model import AveragePoolingConfig, ModelConfig
 from actionpool.config.recipes import FeatureRecipe, FeatureType
 from actionpool.config.sections import Config, SamplingConfig
 from actionpool.data.catalog import Catalog
@@ -116,14 +116,14 @@ def _network(
         config = override(model.config, settings)
         if config.model != model.config.model:
             raise UsageError(f"--set: the model of the run {run} is what it is; only transform.* can be set")
-        if isinstance(config.model.backbone, FeaturesBackbone):
+        if config.reads_features:
             raise UsageError(f"--backbone: the run {run} was trained on features and has no backbone; name one")
         return config, model.recognizer.backbone, model.recognizer.pooling
     config = override(Config(model=ModelConfig(pooling=AveragePoolingConfig())), [f"model.backbone={name}"])
     spec = backbone_input(override(config, settings).model.backbone)
     # What the network was made for, unless told otherwise.
     sampling = SamplingConfig(frames_per_clip=spec.frames_per_clip, frame_stride=1)
-    config = override(config.model_copy(update={"sampling": sampling}), settings)
+    config = override(config.with_(sampling=sampling), settings)
     if weights is not None:
         config = override(config, [f"model.backbone.weights={json.dumps(str(weights))}"])
     with torch.random.fork_rng(devices=[]):

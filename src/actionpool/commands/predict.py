@@ -335,7 +335,7 @@ def _explainer(
     model: TrainedRecognizer, targets: Targets, sampling: SamplingConfig
 ) -> Callable[[VideoScore], SpatialMaps]:
     """Grad-CAM of each video's most probable class, over the segments and the centre crop that were scored."""
-    if isinstance(model.config.model.backbone, FeaturesBackbone):
+    if model.config.reads_features:
         raise UsageError(
             "--saliency: the run learned from features and sees no pixels; leave --saliency and --overlay out"
         )

@@ -163,7 +163,7 @@ def _train(config: Config, run: RunFolder, *, resume: bool, joins: bool, progres
     config = settle(config, prepared, tell)
     if prepared.features is not None and not (resume or joins):
         adapted, sentence = adapt_to_features(config.model, prepared.features.row_shape)
-        config = config.model_copy(update={"model": adapted})
+        config = config.with_(model=adapted)
         tell(sentence)
     if not joins:
         run.write_quarantine(prepared.quarantined)
@@ -248,8 +248,7 @@ def _with_weights(config: Config, weights: str) -> Config:
     backbone = config.model.backbone
     if "weights" not in type(backbone).model_fields:
         raise ConfigError(f"--weights {weights}: the backbone '{backbone.name}' has none; leave the option out")
-    model = config.model.model_copy(update={"backbone": backbone.model_copy(update={"weights": weights})})
-    return config.model_copy(update={"model": model})
+    return config.with_(model={"backbone": backbone.model_copy(update={"weights": weights})})
 
 
 def _check_beginning(config: Config) -> None:

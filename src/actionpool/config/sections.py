@@ -7,10 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from actionpool.config.model import (
-    ModelConfig,
-    Strict,
-)
+from actionpool.config.model import FeaturesBackbone, ModelConfig, Strict
 from actionpool.config.recipes import FeatureRecipe, FlowRecipe
 from actionpool.errors import ConfigError, did_you_mean
 
@@ -260,3 +257,25 @@ class Config(Strict):
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
     localize: LocalizeSettings = LocalizeSettings()
+
+    @property
+    def reads_features(self) -> bool:
+        """True if stored features take the place of the backbone, False if the network reads video or flow."""
+        return isinstance(self.model.backbone, FeaturesBackbone)
+
+    def with_(self, **changes: Mapping[str, object] | BaseModel) -> Config:
+        """A copy in which sections are replaced, or some of their fields.
+
+        Args:
+            changes: section name to the new section, or to the new values of some of its fields. Values are taken as
+                they are: `config.loading.override` is what checks the values that users write.
+
+        Example:
+            >>> Config().with_(train={"epochs": 3}).train.epochs
+            3
+        """
+        sections = {
+            name: value if isinstance(value, BaseModel) else getattr(self, name).model_copy(update=dict(value))
+            for name, value in changes.items()
+        }
+        return self.model_copy(update=sections)

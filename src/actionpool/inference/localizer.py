@@ -88,7 +88,7 @@ def make_localizer(model: TrainedRecognizer, settings: Iterable[str] = ()) -> Lo
         base, origin = fitted, f"fitted by 'actionpool tune' ({path})"
     elif path.exists():
         origin += f" ({path} was fitted to other weights of the run: tune again)"
-    changed = override(model.config.model_copy(update={"localize": base}), chosen).localize
+    changed = override(model.config.with_(localize=base), chosen).localize
     if chosen:
         origin += f", with {', '.join(chosen)}"
     return Localizer(changed, model.classes, model.config.model.task, origin)

@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from actionpool.config.model import FeaturesBackbone
 from actionpool.config.sections import Config, SamplingConfig
 from actionpool.data.datasets.batches import default_num_workers, make_loader
 from actionpool.data.datasets.features import FeatureDataset
@@ -113,7 +112,7 @@ def _split(batch: Batch, output: RecognizerOutput) -> list[VideoScore]:
 
 def views_in_words(config: Config, sampling: SamplingConfig) -> str:
     """What of each video is looked at, in one word."""
-    if isinstance(config.model.backbone, FeaturesBackbone):
+    if config.reads_features:
         rows = config.features
         return "all-rows" if rows.test == "all" else f"{rows.test_segments}-rows"
     return f"{sampling.test_segments}x{sampling.test_crops}"

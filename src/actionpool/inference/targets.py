@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from actionpool.config.model import FeaturesBackbone
 from actionpool.data.datasets.opening import check_recipe
 from actionpool.data.features.file import SUFFIX, FeatureFile, common_recipe, open_features
 from actionpool.data.features.store import FeatureSet, VideoFeatures, from_file
@@ -44,7 +43,7 @@ def find_targets(sources: Sequence[str | Path], model: TrainedRecognizer) -> Tar
         UsageError: a source matches nothing, or features and videos are mixed, or features are of another recipe.
     """
     paths = [Path(source) for source in sources]
-    reads_features = isinstance(model.config.model.backbone, FeaturesBackbone)
+    reads_features = model.config.reads_features
     are_features = [reads_features and _holds_features(path) for path in paths]
     if not any(are_features):
         videos = find_videos(sources)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from actionpool.config.model import FeaturesBackbone
 from actionpool.config.sections import FeatureRowsConfig
 from actionpool.data.features.store import edges_of
 from actionpool.data.sampling import Windows, one_of_each_part
@@ -64,7 +63,7 @@ def open_extractor(
             not there or others.
         ConfigError: the network does not read RGB frames.
     """
-    if not isinstance(model.config.model.backbone, FeaturesBackbone):
+    if not model.config.reads_features:
         if weights is not None:
             raise UsageError("--weights: the run has its own backbone with its weights; leave the option out")
         if segment_seconds is None:
@@ -111,7 +110,7 @@ def score_whole_videos(
     recognizer = model.recognizer
     networks = (recognizer.backbone, recognizer.pooling, recognizer.aggregation)
     dtype = next(parameter.dtype for part in networks for parameter in part.parameters())
-    reads_features = isinstance(model.config.model.backbone, FeaturesBackbone)
+    reads_features = model.config.reads_features
 
     @torch.inference_mode()
     def pool(segments: Tensor) -> _Part:

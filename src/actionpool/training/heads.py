@@ -80,7 +80,7 @@ def train_head(config: Config, data: PreparedData) -> Recognizer:
     Raises:
         TrainingError: the loss is not finite.
     """
-    config = config.model_copy(update={"train": config.train.model_copy(update={"num_workers": 0})})
+    config = config.with_(train={"num_workers": 0})
     settings = config.train
     torch.manual_seed(settings.seed)
     module = HeadModule(build_recognizer(config.model, len(data.classes)), config, data)

@@ -87,13 +87,13 @@ def settle(config: Config, prepared: PreparedData, tell: Say) -> Config:
     """Fill in what was left open, so that the written configuration says what was done."""
     if prepared.features is None:
         transform = resolve_transform(config.transform, backbone_input(config.model.backbone))
-        config = config.model_copy(update={"transform": transform})
+        config = config.with_(transform=transform)
     else:
         made = {"recipe": prepared.features.recipe, "network": prepared.features.network}
-        config = config.model_copy(update={"features": config.features.model_copy(update=made)})
+        config = config.with_(features=made)
     if prepared.kind == "untrimmed":
         # A run that learned from untrimmed video is always asked when; one of clips may be scored on either.
-        config = config.model_copy(update={"data": config.data.model_copy(update={"kind": "untrimmed"})})
+        config = config.with_(data={"kind": "untrimmed"})
     settings = config.train
     changes: dict[str, Any] = {}
     num_train = len(prepared.train)
@@ -103,13 +103,13 @@ def settle(config: Config, prepared: PreparedData, tell: Say) -> Config:
             f"{len(several)} videos have several labels, first {several[0].video} ({'; '.join(several[0].labels)}): "
             "training for multi-label video, scored by mean average precision."
         )
-        config = config.model_copy(update={"model": config.model.model_copy(update={"task": "multi-label"})})
+        config = config.with_(model={"task": "multi-label"})
     if settings.batch_size == "auto":
         # Large enough for stable gradients, small enough that an epoch of a small set still makes several steps.
         changes["batch_size"] = min(32, max(4, 2 ** round(math.log2(max(1, num_train / 8)))))
     if settings.num_workers == "auto":
         changes["num_workers"] = default_num_workers()
-    return config.model_copy(update={"train": settings.model_copy(update=changes)})
+    return config.with_(train=changes)
 
 
 def _write_data(run: RunFolder, found: Survey, num_examples: Mapping[str, int]) -> None:

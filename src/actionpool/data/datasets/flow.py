@@ -157,19 +157,17 @@ def adapt_to_flow(config: Config, flow: FlowConfig) -> tuple[Config, str]:
     if getattr(backbone, "num_channels") not in (known.default, channels):  # noqa: B009 - not every backbone has it
         raise ConfigError(f"model.backbone.num_channels must be {channels} for stacks of {stack} fields; leave it out")
     flow = flow.model_copy(update={"stack": stack, "recipe": _recipe(flow)})
-    model = config.model.model_copy(update={"backbone": backbone.model_copy(update={"num_channels": channels})})
-    data = config.data.model_copy(update={"flow": flow})
+    backbone = backbone.model_copy(update={"num_channels": channels})
     where = f"of {flow.path}" if flow.path else "computed while videos are read"
     sentence = f"Reading optical flow {where}, stacks of {stack} fields: {channels} channels."
-    return config.model_copy(update={"model": model, "data": data}), sentence
+    return config.with_(model={"backbone": backbone}, data={"flow": flow}), sentence
 
 
 def reading_flow_from(config: Config, path: str) -> Config:
     """The same configuration; where it reads flow, from another folder ("" = computed while videos are read)."""
     if config.data.flow is None:
         return config
-    flow = config.data.flow.model_copy(update={"path": path})
-    return config.model_copy(update={"data": config.data.model_copy(update={"flow": flow})})
+    return config.with_(data={"flow": config.data.flow.model_copy(update={"path": path})})
 
 
 def _stack(flow: FlowConfig, sampling: SamplingConfig) -> int:
