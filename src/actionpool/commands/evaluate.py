@@ -21,7 +21,7 @@ from actionpool.evaluation.detection import DetectionReport, score_detections
 from actionpool.evaluation.files import write_detections, write_ground_truth
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.evaluation.tables import Predictions
-from actionpool.files import file_hash, write_csv, write_json
+from actionpool.files import file_hash, printable, write_csv, write_json
 from actionpool.inference.checkpoint import TrainedRecognizer
 from actionpool.inference.localizer import make_localizer, truth_of
 from actionpool.inference.scoring import VideoScore, views_in_words, with_views
@@ -217,7 +217,7 @@ class _Table:
             self.curves.append(
                 VideoCurves(
                     video=example.video,
-                    path=str(example.path).encode("utf-8", "backslashreplace").decode(),
+                    path=printable(str(example.path)),
                     segments_seconds=result.segments_seconds.float(),
                     segment_logits=result.segment_logits,
                     relevance=result.relevance,

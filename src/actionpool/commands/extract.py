@@ -18,11 +18,11 @@ from actionpool.config.sections import Config, SamplingConfig
 from actionpool.data.catalog import Catalog
 from actionpool.data.example import Kind
 from actionpool.data.features.file import SUFFIX, FeatureWriter, open_features
-from actionpool.data.features.folder import INDEX, file_name, read_index, shown, write_index
+from actionpool.data.features.folder import INDEX, file_name, read_index, write_index
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.sources.base import absolute, is_hidden, is_video_name
 from actionpool.errors import DataError, UsageError
-from actionpool.files import remove_leftovers, writing_into
+from actionpool.files import printable, remove_leftovers, writing_into
 from actionpool.inference.checkpoint import load
 from actionpool.inference.device import Device, Precision
 from actionpool.inference.extractor import Extractor, WindowSettings, make_extractor
@@ -181,12 +181,12 @@ class ExtractionResult:
     def to_json(self) -> dict[str, Any]:
         """The result as plain JSON values."""
         return {
-            "output": shown(str(self.folder)),
+            "output": printable(str(self.folder)),
             "num_videos": self.num_videos,
             "num_extracted": self.num_extracted,
             "num_present": self.num_present,
             "quarantined": [
-                {"video": shown(video), "reason": shown(reason)} for video, reason in self.quarantined.items()
+                {"video": printable(video), "reason": printable(reason)} for video, reason in self.quarantined.items()
             ],
         }
 

@@ -18,6 +18,7 @@ from actionpool.data.sources import read_source
 from actionpool.data.sources.base import first_few, natural_key
 from actionpool.data.splits import SplitPlan, plan_splits, read_splits, split_warnings
 from actionpool.errors import DataError
+from actionpool.files import printable
 from actionpool.video.limits import DecodeLimits, VideoInfo
 from actionpool.video.probe import ProbeResult
 
@@ -337,7 +338,7 @@ def _plain(value: Any) -> Any:
         return {_plain(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    return printable(value) if isinstance(value, str) else value
 
 
 class FeatureProbes:

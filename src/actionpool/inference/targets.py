@@ -13,6 +13,7 @@ from actionpool.data.features.store import FeatureSet, VideoFeatures, from_file
 from actionpool.data.sources import Example, read_source
 from actionpool.data.sources.base import VIDEO_SUFFIXES, has_video, is_video_name
 from actionpool.errors import UsageError
+from actionpool.files import printable
 from actionpool.inference.checkpoint import TrainedRecognizer
 
 
@@ -132,5 +133,4 @@ def _is_video(path: Path) -> bool:
 def shown_path(example: Example, features: FeatureSet | None) -> str:
     """The video of an example as a prediction names it."""
     name = str(example.path) if features is None else example.video
-    # A name that is not valid UTF-8 cannot be written to JSON; its bytes are shown escaped.
-    return name.encode("utf-8", "backslashreplace").decode()
+    return printable(name)

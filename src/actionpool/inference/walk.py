@@ -21,10 +21,10 @@ from torch import Tensor
 
 from actionpool.config.sections import TransformConfig
 from actionpool.data.features.file import FeatureHeader
-from actionpool.data.features.folder import shown
 from actionpool.data.sampling import Windows
 from actionpool.data.transforms import test_transform
 from actionpool.errors import DataError
+from actionpool.files import printable
 from actionpool.inference.extractor import Extractor
 from actionpool.values import Failure
 from actionpool.video.reader import VideoReader
@@ -74,7 +74,7 @@ def decode_segments(
             windows = extractor.windows(edges)
             header = FeatureHeader(
                 recipe=extractor.recipe,
-                video=shown(video),
+                video=printable(video),
                 content_hash=content_hash,
                 width=reader.info.width,
                 height=reader.info.height,

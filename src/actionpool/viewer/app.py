@@ -13,8 +13,9 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from actionpool.errors import ActionPoolError, VideoError
+from actionpool.files import printable
 from actionpool.viewer.guard import Guard
-from actionpool.viewer.library import Entry, Library, printable
+from actionpool.viewer.library import Entry, Library
 from actionpool.viewer.playable import PlayableCopies
 
 if TYPE_CHECKING:

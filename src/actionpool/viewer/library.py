@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.errors import UsageError
+from actionpool.files import printable
 from actionpool.results.run import RunFolder
 
 if TYPE_CHECKING:
@@ -170,8 +171,3 @@ class Library:
         row = summarize(entry.path) | {"id": entry.id, "name": entry.name, "is_upload": entry.is_upload}
         with self._lock:
             self._rows.append(row)
-
-
-def printable(text: str) -> str:
-    """A name as JSON can hold it: bytes that are no UTF-8 are shown escaped."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import ActionPoolError, DataError, UsageError
+from actionpool.files import printable
 from actionpool.localization import localize
 from actionpool.results.prediction import Curves, VideoPrediction, class_scores, read_curves, read_prediction
 from actionpool.show.moments import moments
-from actionpool.viewer.library import printable
 
 Floats = NDArray[np.float64]
 

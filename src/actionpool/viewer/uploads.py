@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.errors import ActionPoolError
+from actionpool.files import printable
 from actionpool.video.limits import DecodeLimits
-from actionpool.viewer.library import Library, printable
+from actionpool.viewer.library import Library
 
 Recognise = Callable[[Path, Path], Path]
 """Writes the prediction of a video into a folder and returns its JSON file; an ActionPoolError says why not."""

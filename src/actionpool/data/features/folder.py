@@ -15,7 +15,7 @@ from actionpool.data.features.file import SUFFIX, common_recipe, open_features
 from actionpool.data.features.store import FeatureSet, VideoFeatures, from_file
 from actionpool.data.sources.base import first_few, read_text
 from actionpool.errors import AnnotationError, DataError
-from actionpool.files import write_json
+from actionpool.files import printable, write_json
 from actionpool.values import Instance, Interval
 
 INDEX = "features.json"
@@ -68,17 +68,12 @@ class FeatureIndex(_Entry):
 
 def file_name(video: str) -> str:
     """The file that holds a video's features, relative to the folder; long names are cut and told apart by a hash."""
-    parts = [part for part in shown(video).replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    parts = [part for part in printable(video).replace("\\", "/").split("/") if part not in ("", ".", "..")]
     short = [
         part if len(part.encode()) <= _LONGEST_NAME else f"{part[:40]}-{hashlib.sha256(part.encode()).hexdigest()[:16]}"
         for part in parts or ["video"]
     ]
     return "/".join(short) + SUFFIX
-
-
-def shown(name: str) -> str:
-    """A name that JSON can hold: bytes that are no UTF-8 are shown escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def write_index(
@@ -101,9 +96,9 @@ def write_index(
     """
     examples = tuple(
         IndexedExample(
-            video=shown(example.video),
+            video=printable(example.video),
             file=files[example.path],
-            labels=tuple(shown(label) for label in example.labels),
+            labels=tuple(printable(label) for label in example.labels),
             interval_seconds=None
             if example.interval is None
             else (example.interval.start_seconds, example.interval.end_seconds),
@@ -111,23 +106,23 @@ def write_index(
                 IndexedInstance(
                     start_seconds=instance.interval.start_seconds,
                     end_seconds=instance.interval.end_seconds,
-                    label=shown(instance.label),
+                    label=printable(instance.label),
                 )
                 for instance in example.instances
             ),
-            columns={shown(key): shown(value) for key, value in example.columns.items()},
+            columns={printable(key): printable(value) for key, value in example.columns.items()},
         )
         for example in source.examples
     )
-    names = {example.path: shown(example.video) for example in source.examples}
+    names = {example.path: printable(example.video) for example in source.examples}
     index = FeatureIndex(
         source_format=source.format,
         kind=source.kind,
-        classes=tuple(shown(name) for name in source.classes),
+        classes=tuple(printable(name) for name in source.classes),
         recipe=recipe,
         examples=examples,
-        quarantined={names[path]: shown(reason) for path, reason in quarantined.items()},
-        network=None if network is None else shown(network),
+        quarantined={names[path]: printable(reason) for path, reason in quarantined.items()},
+        network=None if network is None else printable(network),
     )
     write_json(folder / INDEX, index.model_dump(mode="json"))
 
