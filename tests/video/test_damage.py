@@ -13,8 +13,6 @@ import pytest
 from actionpool.errors import VideoError
 from actionpool.video.probe import ProbeResult, probe_videos
 from actionpool.video.reader import VideoReader
-from actionpool.video.soundness import follow_parts, is_empty_mpeg4, time_bits_mpeg4
-from support.clips import encode
 from support.damage import BASES, BYTES, FORBIDDEN, LIMITS, PACKETS, Damaged, judge, make_bases, make_damaged
 
 NUM_FILES = 260
@@ -58,21 +56,6 @@ def test_reasons_are_sentences_that_say_what_to_do(probed: list[tuple[Damaged, P
     assert None not in no_video
 
 
-@pytest.mark.parametrize(("name", "kind"), [("h264.mkv", "Matroska"), ("h264.flv", "FLV"), ("mpeg4.avi", "AVI")])
-def test_parts_are_followed_to_the_end_and_counted(tmp_path: Path, name: str, kind: str) -> None:
-    codec, options, pixel_format = BASES[name]
-    path = encode(
-        tmp_path / name, codec, options=options, pixel_format=pixel_format, num_frames=24, sound=kind != "AVI"
-    )
-    data = path.read_bytes()
-    found = follow_parts(path, kind, len(data), 0)
-    assert (found.gap, found.num_video) == (None, None if kind == "FLV" else 24)
-    for at in range(len(data) // 2, len(data) // 2 + 200, 50):
-        path.write_bytes(data[:at] + data[at + 7 :])  # whatever follows is no part any more
-        broken = follow_parts(path, kind, len(data) - 7, 0)
-        assert broken.gap is not None or broken.num_video != found.num_video
-
-
 def test_a_transport_stream_without_one_of_its_packets(tmp_path: Path) -> None:
     path = make_bases(tmp_path)["h264.ts"]
     data = path.read_bytes()
@@ -99,22 +82,3 @@ def test_a_recording_that_begins_in_the_middle_says_what_it_left_out(tmp_path: P
             assert video.info.num_frames + video.info.num_skipped <= 24
     except VideoError as error:
         assert "incomplete" in str(error)
-
-
-def test_mpeg4_pictures_that_say_nothing_new() -> None:
-    # A layer's head as FFmpeg writes it for 25 ticks a second, made bit by bit from the standard.
-    bits = "0" + "00000001" + "0" + "0001" + "0" + "00" + "1" + f"{25:016b}" + "1" + "0" * 16
-    layer = b"\0\0\1\x20" + int(bits.ljust(56, "0"), 2).to_bytes(7, "big")
-    assert time_bits_mpeg4(layer) == 5
-    assert time_bits_mpeg4(b"nothing") is None
-
-    def head(coded: int, rest: str) -> bytes:
-        text = "01" + "10" + "1" + "01101" + "1" + str(coded) + rest
-        text += "0" + "1" * ((-len(text) - 1) % 8)
-        return b"\0\0\1\xb6" + int(text, 2).to_bytes(len(text) // 8, "big")
-
-    assert is_empty_mpeg4(head(0, ""), 5)
-    assert not is_empty_mpeg4(head(1, "0001011"), 5)
-    assert not is_empty_mpeg4(head(1, "000101110110110"), 5)
-    assert is_empty_mpeg4(b"\x7f", 5)
-    assert not is_empty_mpeg4(b"\0\0\1\xb6" + bytes(40), 5)

@@ -15,9 +15,9 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from actionpool.errors import VideoError
 from actionpool.system import num_cores
+from actionpool.video.containers import Structure, read_structure
 from actionpool.video.index import NO_TIME, FrameIndex, Run
 from actionpool.video.limits import DecodeLimits, UInt8Array
-from actionpool.video.structure import Structure, read_structure
 
 # Formats FFmpeg may recognise: self-contained files only. Playlists, concatenation scripts, image patterns and
 # anything that names other files stay out; sound-only formats are here to be refused by their right name.

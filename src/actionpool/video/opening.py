@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from actionpool.errors import VideoError
+from actionpool.video.containers import Structure, follow_parts, read_structure
+from actionpool.video.containers.mp4 import header_contradiction
 from actionpool.video.decoder import Decoder, Turn, turn_of
 from actionpool.video.index import NO_TIME, FrameIndex, PacketTable, can_order_by_pts, index_by_output, index_by_pts
 from actionpool.video.limits import DecodeLimits, VideoInfo
-from actionpool.video.mp4_header import header_contradiction
-from actionpool.video.soundness import follow_parts, is_empty_mpeg4, time_bits_mpeg4
-from actionpool.video.structure import Structure, read_structure
+from actionpool.video.mpeg4 import is_empty_picture, time_bits
 
 # AVI stores no presentation times; with reordering codecs FFmpeg's guess at them is wrong (H.264) or partial.
 _NO_PTS_FORMATS = frozenset({"avi"})
@@ -95,7 +95,7 @@ def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[P
     table = PacketTable(decoder.stream.time_base)
     is_vp8, is_mpeg4 = (decoder.context.codec.name == name for name in ("vp8", "mpeg4"))
     empty: set[int] = set()
-    time_bits: int | None = None
+    num_time_bits: int | None = None
     num_damaged, last_pts, last_duration = 0, None, 0
     count, most = 0, math.inf if limits.max_frames is None else limits.max_frames
     # Hours of video are hundreds of thousands of turns: what is the same in all of them is looked up before.
@@ -106,8 +106,8 @@ def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[P
             is_shown = is_shown and bool(bytes(packet)[0] & 0x10)
         elif is_mpeg4:
             if count == 0:
-                time_bits = time_bits_mpeg4((decoder.context.extradata or b"") + bytes(packet))
-            if packet.size < _SMALL_PACKET and is_empty_mpeg4(bytes(packet), time_bits):
+                num_time_bits = time_bits((decoder.context.extradata or b"") + bytes(packet))
+            if packet.size < _SMALL_PACKET and is_empty_picture(bytes(packet), num_time_bits):
                 empty.add(count)
         pts = packet.pts
         note(pts, packet.dts, packet.size, packet.is_keyframe, is_shown)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from actionpool.video.structure import read_structure
+from actionpool.video.containers import follow_parts, read_structure
 from support.clips import encode
+from support.damage import BASES
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,18 @@ def test_anything_else_is_unknown(tmp_path: Path) -> None:
     for content in (b"", b"x", b"plain text\n" * 100, b"\x89PNG\r\n\x1a\n" + b"\0" * 600):
         path.write_bytes(content)
         assert read_structure(path).kind is None
+
+
+@pytest.mark.parametrize(("name", "kind"), [("h264.mkv", "Matroska"), ("h264.flv", "FLV"), ("mpeg4.avi", "AVI")])
+def test_parts_are_followed_to_the_end_and_counted(tmp_path: Path, name: str, kind: str) -> None:
+    codec, options, pixel_format = BASES[name]
+    path = encode(
+        tmp_path / name, codec, options=options, pixel_format=pixel_format, num_frames=24, sound=kind != "AVI"
+    )
+    data = path.read_bytes()
+    found = follow_parts(path, kind, len(data), 0)
+    assert (found.gap, found.num_video) == (None, None if kind == "FLV" else 24)
+    for at in range(len(data) // 2, len(data) // 2 + 200, 50):
+        path.write_bytes(data[:at] + data[at + 7 :])  # whatever follows is no part any more
+        broken = follow_parts(path, kind, len(data) - 7, 0)
+        assert broken.gap is not None or broken.num_video != found.num_video

@@ -1,0 +1,75 @@
+"""The outer structure of container formats, one format per file: does a file end where it should, and is it whole?
+
+FFmpeg reports "invalid data" alike for a text file, an interrupted download and a damaged header. It ends quietly
+where a file is cut, and it skips bytes that it does not understand, so that frames are lost without an error. These
+modules read sizes and names of the parts of a file to tell such cases apart. Nothing is decoded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actionpool.video.containers import avi, flv, gif, matroska, mp4, mpegts
+from actionpool.video.containers.base import Parts, Structure
+
+__all__ = ["Parts", "Structure", "follow_parts", "read_structure"]
+
+_HEAD_BYTES = 564  # three packets of MPEG-TS
+_OTHER_KINDS = ((b"FLV", "FLV"), (b"OggS", "Ogg"), (b"\0\0\1\xba", "MPEG"), (b"\x30\x26\xb2\x75", "ASF"))
+
+
+def read_structure(path: Path) -> Structure:
+    """Recognise the format of a file and read where it should end.
+
+    Args:
+        path: a regular file.
+
+    Returns:
+        The structure; ``kind`` is None if the format is not recognised.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        if mp4.is_mp4(head):
+            announced, has_header = mp4.announced_end(file, size)
+            return Structure("MP4", size, announced, has_header)
+        if avi.is_avi(head):
+            return Structure("AVI", size, avi.announced_end(file, size))
+        if matroska.is_matroska(head):
+            return Structure("Matroska", size, matroska.announced_end(head))
+        if gif.is_gif(head):
+            return Structure("GIF", size, gif.announced_end(file, size))
+    if mpegts.is_mpegts(head):
+        return Structure("MPEG-TS", size, mpegts.announced_end(size))
+    for magic, kind in _OTHER_KINDS:
+        if head.startswith(magic):
+            return Structure(kind, size)
+    return Structure(None, size)
+
+
+def follow_parts(path: Path, kind: str | None, size: int, stream_id: int) -> Parts:
+    """Follow the parts of a file from the first to the last and find where they do not join.
+
+    Args:
+        path: a regular file.
+        kind: container format as in ``Structure.kind``; formats that cannot be followed yield no gap.
+        size: bytes in the file.
+        stream_id: the container's number of the video stream; only MPEG-TS uses it.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        match kind:
+            case "Matroska":
+                return matroska.follow(file, size)
+            case "FLV":
+                return flv.follow(file, size)
+            case "AVI":
+                return avi.follow(file, size)
+            case "MPEG-TS":
+                return mpegts.follow(file, stream_id)
+    return Parts(None)
