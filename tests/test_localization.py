@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from actionpool import localization as module
+from actionpool.config.loading import parse_localize
 from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import ConfigError, DataError
 from actionpool.localization import localize, make_grid
@@ -362,7 +363,7 @@ def test_settings_are_frozen_named_and_recorded():
     knobs = LocalizeSettings()
     with pytest.raises(ValidationError):
         knobs.nms = "soft"
-    assert LocalizeSettings.parse(json.loads(json.dumps(knobs.model_dump(mode="json")))) == knobs
+    assert parse_localize(json.loads(json.dumps(knobs.model_dump(mode="json")))) == knobs
     described = LocalizeSettings.__doc__
     assert all(name in described for name in LocalizeSettings.model_fields)
 
@@ -370,14 +371,14 @@ def test_settings_are_frozen_named_and_recorded():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"nms_iou": 0.5}, r"'nms_iou' is no setting of localize. Did you mean 'nms_tiou'\?"),
-        ({"nms": "gentle"}, "localize: nms: .*'hard', 'soft' or 'none', got 'gentle'"),
-        ({"thresholds": []}, "localize: thresholds"),
+        ({"nms_iou": 0.5}, r"'localize.nms_iou' is no setting. Did you mean 'nms_tiou'\?"),
+        ({"nms": "gentle"}, "'localize.nms' got 'gentle': .*'hard', 'soft' or 'none'"),
+        ({"thresholds": []}, "'localize.thresholds' got"),
         ({"thresholds": [0.5, 1.5]}, r"thresholds \(0.5, 1.5\) are not all in \[0, 1\]"),
         ({"min_length_seconds": 5, "max_length_seconds": 2}, "max_length_seconds 2.0 is below"),
-        ({"merge_gap_seconds": float("inf")}, "merge_gap_seconds: Input should be a finite number"),
+        ({"merge_gap_seconds": float("inf")}, "merge_gap_seconds' got inf: input should be a finite number"),
     ],
 )
 def test_settings_that_cannot_be(values, message):
     with pytest.raises(ConfigError, match=message):
-        LocalizeSettings.parse(values)
+        parse_localize(values)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class ActionPoolError(Exception):
@@ -58,3 +62,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     question = f"Did you mean '{near[0]}'? " if near else ""
     return f"{question}Known: {', '.join(names)}."
+
+
+def first_problem(error: ValidationError, whole: str = "the file") -> str:
+    """The first thing that a validation found wrong, as ``"where.it.is: what is wrong"``.
+
+    Args:
+        error: raised by a pydantic model.
+        whole: what to call the place of a problem that concerns no single field.
+    """
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or whole}: {first['msg']}"

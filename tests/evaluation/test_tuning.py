@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from actionpool.config.loading import parse_localize
 from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.evaluation.protocols import find_protocol
@@ -47,7 +48,7 @@ def test_finds_the_setting_that_matters():
 def test_default_grid_is_accepted():
     for name, values in DEFAULT_GRID.items():
         for value in values:
-            LocalizeSettings.parse({name: value})
+            parse_localize({name: value})
 
 
 @pytest.mark.parametrize("split", ["test", "testing", "Test"])
@@ -61,9 +62,9 @@ def test_never_on_the_test_set(split):
 
 def test_wrong_requests():
     scores, truth = validation(1)
-    with pytest.raises(ConfigError, match=r"'nms_iou' is no setting of localize. Did you mean 'nms_tiou'"):
+    with pytest.raises(ConfigError, match=r"'localize.nms_iou' is no setting. Did you mean 'nms_tiou'"):
         tune({"nms_iou": (0.5,)}, scores, ["run"], truth, OWN, split="val")
-    with pytest.raises(ConfigError, match="nms_tiou: Input should be less than or equal to 1, got 5"):
+    with pytest.raises(ConfigError, match="nms_tiou' got 5: input should be less than or equal to 1"):
         tune({"nms_tiou": (5,)}, scores, ["run"], truth, OWN, split="val")
     with pytest.raises(UsageError, match="nothing to fit: 0 settings"):
         tune({}, scores, ["run"], truth, OWN, split="val")

@@ -9,6 +9,7 @@ import pytest
 
 from actionpool.commands.predict import predict
 from actionpool.commands.train import train
+from actionpool.config.loading import parse_localize
 from actionpool.config.sections import LocalizeSettings
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.errors import ConfigError, UsageError
@@ -31,7 +32,7 @@ def test_detections_are_those_of_the_files(untrimmed, untrimmed_run, tmp_path):
     for result in results:
         prediction = read_prediction(tmp_path / f"{result.name}.json")
         curves = read_curves(tmp_path / f"{result.name}.json", prediction)
-        settings = LocalizeSettings.parse(prediction.settings["localize"])
+        settings = parse_localize(prediction.settings["localize"])
         assert settings == LocalizeSettings(class_threshold=0)
         found = localize(
             class_scores(prediction, curves).double().numpy(),

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from actionpool.config.model import (
-    BaSNetConfig,
-)
+from actionpool.config.model import BaSNetConfig
 from actionpool.config.options import Overrides
 from actionpool.config.presets import PRESETS, RECIPES, merged
-from actionpool.config.sections import Config
+from actionpool.config.sections import Config, LocalizeSettings
 from actionpool.errors import ConfigError, did_you_mean
+
+_Section = TypeVar("_Section", bound=BaseModel)
 
 
 def preset(name: str, *, recipe: str | None = None) -> Config:
@@ -43,10 +43,16 @@ def parse_config(values: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: an unknown key (with the nearest known one) or a value that does not fit.
     """
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_sentence(dict(item), Config) for item in error.errors())) from None
+    return _checked(Config, values)
+
+
+def parse_localize(values: Mapping[str, Any]) -> LocalizeSettings:
+    """Check the settings of ``localize``; those that are not given keep their defaults.
+
+    Raises:
+        ConfigError: as for ``parse_config``.
+    """
+    return _checked(LocalizeSettings, values, "localize")
 
 
 def override(config: Config, overrides: Overrides) -> Config:
@@ -152,12 +158,22 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _sentence(item: dict[str, Any], root: type[BaseModel]) -> str:
+def _checked(section: type[_Section], values: Mapping[str, Any], *place: str) -> _Section:
+    """Make a mapping a section, which stands at ``place`` in the configuration."""
+    try:
+        return section.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError("; ".join(_sentence(dict(item), section, place) for item in error.errors())) from None
+
+
+def _sentence(item: dict[str, Any], root: type[BaseModel], place: tuple[str, ...]) -> str:
     """One pydantic error as a sentence with the dotted key and, for an unknown key, the nearest known one."""
     location = [str(part) for part in item["loc"]]
-    key = ".".join(location)
+    key = ".".join([*place, *location])
     if item["type"] == "extra_forbidden":
         return f"'{key}' is no setting. {did_you_mean(location[-1], _known_keys(root, location[:-1]))}"
+    if item["type"] == "value_error":  # raised by a section's validator, in words that name the values
+        return f"'{key}': {item['ctx']['error']}"
     if item["type"] == "union_tag_invalid":
         context = item["ctx"]
         names = [name.strip(" '") for name in str(context["expected_tags"]).split(",")]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from actionpool.config.model import FeaturesBackbone, ModelConfig, Strict
 from actionpool.config.recipes import FeatureRecipe, FlowRecipe
-from actionpool.errors import ConfigError, did_you_mean
 
 
 class LocalizeSettings(BaseModel):
@@ -66,24 +65,6 @@ class LocalizeSettings(BaseModel):
                 f"max_length_seconds {self.max_length_seconds} is below min_length_seconds {self.min_length_seconds}"
             )
         return self
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> LocalizeSettings:
-        """Settings from names and values, the rest by default.
-
-        Raises:
-            ConfigError: a name is unknown (with the nearest known one) or a value does not fit.
-        """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            item = error.errors()[0]
-            name = ".".join(str(part) for part in item["loc"])
-            if item["type"] == "extra_forbidden":
-                raise ConfigError(
-                    f"'{name}' is no setting of localize. {did_you_mean(name, cls.model_fields)}"
-                ) from None
-            raise ConfigError(f"localize: {name or 'settings'}: {item['msg']}, got {item['input']!r}") from None
 
 
 class SamplingConfig(Strict):

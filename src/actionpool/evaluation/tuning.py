@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from actionpool.config.loading import parse_localize
 from actionpool.config.sections import LocalizeSettings
 from actionpool.data.sources.base import split_word
 from actionpool.errors import DataError, UsageError
@@ -141,14 +142,14 @@ def tune(
         return score_detections(Predictions.from_detections(found), truth, protocol).score
 
     best = first = start or LocalizeSettings()
-    tried = [(name, value, LocalizeSettings.parse({name: value})) for name, values in grid.items() for value in values]
+    tried = [(name, value, parse_localize({name: value})) for name, values in grid.items() for value in values]
     start_score = best_score = score(best)
     known = {best: best_score}
     trials: list[Trial] = []
     for _ in range(max_rounds):
         before = best
         for name, value, parsed in tried:
-            candidate = LocalizeSettings.parse({**best.model_dump(), name: getattr(parsed, name)})
+            candidate = parse_localize({**best.model_dump(), name: getattr(parsed, name)})
             if candidate not in known:
                 known[candidate] = score(candidate)
                 trials.append(Trial(name, value, known[candidate]))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from actionpool.config.loading import override
+from actionpool.config.loading import override, parse_localize
 from actionpool.config.sections import LocalizeSettings
 from actionpool.data.sources import Example
 from actionpool.errors import UsageError
@@ -136,7 +136,7 @@ def read_fitted(model: TrainedRecognizer) -> LocalizeSettings | None:
         weights, settings = str(value["weights_hash"]), dict(value["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} cannot be read ({error}); run 'actionpool tune' again, or remove it") from None
-    return LocalizeSettings.parse(settings) if weights == model.weights_hash else None
+    return parse_localize(settings) if weights == model.weights_hash else None
 
 
 def _double(values: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:

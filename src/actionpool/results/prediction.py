@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from actionpool.errors import DataError
+from actionpool.errors import DataError, first_problem
 from actionpool.files import write_tensors, write_text
 
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
@@ -182,10 +182,8 @@ def read_prediction(path: Path) -> VideoPrediction:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise DataError(
-            f"{path} is no prediction that 'actionpool predict' wrote: {where}: {first['msg']}; predict again"
+            f"{path} is no prediction that 'actionpool predict' wrote: {first_problem(error)}; predict again"
         ) from None
 
 

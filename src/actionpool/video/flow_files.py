@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from actionpool.config.recipes import FlowRecipe
-from actionpool.errors import DataError, UsageError, VideoError
+from actionpool.errors import DataError, UsageError, VideoError, first_problem
 from actionpool.files import atomic_path, file_hash, is_leftover, write_text
 from actionpool.video.flow import ComputedFlow
 from actionpool.video.limits import UInt8Array, VideoInfo
@@ -142,7 +142,7 @@ def open_flow(path: Path) -> StoredFlow:
         header = FlowHeader.model_validate_json(text)
     except ValidationError as error:
         raise VideoError(
-            f"{path} has a header of another version: {_first(error)}; run 'actionpool flow' again"
+            f"{path} has a header of another version: {first_problem(error)}; run 'actionpool flow' again"
         ) from None
     numbers = np.array([*seconds, header.info.fps, header.info.duration_seconds])
     consistent = shape[1] == 2 and header.info.num_frames == shape[0] and bool(np.isfinite(numbers).all())
@@ -253,7 +253,8 @@ class FlowFolder:
             ) from None
         except ValidationError as error:
             raise DataError(
-                f"{self.recipe_file} is no recipe of this version: {_first(error)}; compute the flow again elsewhere"
+                f"{self.recipe_file} is no recipe of this version: {first_problem(error)}; compute the flow again "
+                "elsewhere"
             ) from None
 
     def check(self, recipe: FlowRecipe, wanted_by: str) -> None:
@@ -300,8 +301,3 @@ def _known_hash(path: Path, size_bytes: int, mtime_ns: int) -> str:
         return file_hash(path)
     except OSError as error:
         raise VideoError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from None
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actionpool.config.loading import parse_localize
 from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import ActionPoolError, DataError, UsageError
 from actionpool.files import printable
@@ -151,7 +152,7 @@ def describe(prediction: VideoPrediction, path: Path) -> dict[str, Any]:
         problem = "The prediction has no curves; predict again to get them."
     settings = prediction.settings.get("localize")
     try:
-        knobs = LocalizeSettings.parse(settings if isinstance(settings, dict) else {})
+        knobs = parse_localize(settings if isinstance(settings, dict) else {})
     except UsageError:
         knobs, settings = LocalizeSettings(), None
     return {

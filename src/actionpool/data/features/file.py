@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 
 from actionpool.config.model import Strict
 from actionpool.config.recipes import FeatureRecipe, FeatureType
-from actionpool.errors import DataError
+from actionpool.errors import DataError, first_problem
 from actionpool.files import atomic_path
 from actionpool.values import VideoInfo
 
@@ -127,9 +127,8 @@ def open_features(path: Path) -> FeatureFile:
     try:
         header = FeatureHeader.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the header"
-        raise DataError(f"{path} has a header of another version: {where}: {first['msg']}; extract it again") from None
+        problem = first_problem(error, "the header")
+        raise DataError(f"{path} has a header of another version: {problem}; extract it again") from None
     if len(shape) not in (2, 5) or min(shape) < 1 or dtype != _CODES[header.recipe.dtype]:
         raise DataError(
             f"{path} holds features of shape {shape} and type {dtype}; expected (N, D) or (N, D, t, h, w) of "

@@ -14,7 +14,7 @@ from actionpool.data.example import Example, Source
 from actionpool.data.features.file import SUFFIX, common_recipe, open_features
 from actionpool.data.features.store import FeatureSet, VideoFeatures, from_file
 from actionpool.data.sources.base import first_few, read_text
-from actionpool.errors import AnnotationError, DataError
+from actionpool.errors import AnnotationError, DataError, first_problem
 from actionpool.files import printable, write_json
 from actionpool.values import Instance, Interval
 
@@ -137,10 +137,8 @@ def read_index(path: Path) -> FeatureIndex:
     try:
         return FeatureIndex.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise AnnotationError(
-            f"{path} is no index that this version's 'actionpool extract' wrote: {where}: {first['msg']}; extract again"
+            f"{path} is no index that this version's 'actionpool extract' wrote: {first_problem(error)}; extract again"
         ) from None
 
 
