@@ -74,7 +74,7 @@ def test_predict_json(cli, tiny_run, motion_clips, tmp_path):
     [
         (["eval", "no-run", "no-data"], 3, "no trained model at no-run"),
         (["predict", "{run}", "no-such.mp4", "-o", "{tmp}/out"], 2, "matches nothing"),
-        (["train", "{clips}", "-o", "{tmp}/run", "--model", "gated"], 2, "is no preset"),
+        (["train", "{clips}", "-o", "{tmp}/run", "--model", "gated"], 2, "is not a preset"),
         (["train", "{clips}", "-o", "{run}"], 2, "nothing is overwritten"),
         (["train", "{tmp}/none", "-o", "{tmp}/run"], 2, "none"),
         (["check", "{tmp}/none"], 2, "none"),

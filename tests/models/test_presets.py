@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from actionpool.config.loading import override, parse_config, preset
-from actionpool.config.presets import PRESETS, RECIPES, merged
-from actionpool.errors import ConfigError
-from actionpool.models.build import backbone_input, build_backbone, build_recognizer, resolve_transform
+from actionpool.config.loading import override, preset
+from actionpool.config.presets import PRESETS
+from actionpool.models.build import build_recognizer
 from actionpool.models.freezing import freeze
 from actionpool.models.losses import video_nll
 from actionpool.training.optimizer import make_optimizer
@@ -74,111 +73,3 @@ def test_torch_compile_and_export_capture_the_whole_graph(name):
         # Padded segments run through a captured graph, and still change nothing.
         for field in ("log_probs", "relevance", "weights"):
             torch.testing.assert_close(getattr(found, field), getattr(expected, field), rtol=1e-4, atol=1e-5)
-
-
-def test_the_compositions():
-    parts = {
-        name: (model.backbone.name, model.pooling.name, model.aggregation.name)
-        for name in PRESETS
-        for model in [preset(name).model]
-    }
-    assert parts == {
-        "gated-c3d": ("gated-c3d", "grid-mlp", "mean"),
-        "gated-c3d-simple": ("gated-c3d-simple", "grid-mlp", "mean"),
-        "dfp-vsam": ("i3d", "dfp", "vsam"),
-        "datp": ("tsn", "average", "datp"),
-        "w-talc": ("i3d", "average", "topk"),
-        "bas-net": ("i3d", "average", "bas-net"),
-        "sparse-attention": ("i3d", "average", "attention"),
-    }
-    assert preset("w-talc").loss.co_activity == 1
-    assert preset("sparse-attention").loss.sparsity == 0.1
-    assert all(preset(name).model.preset == name for name in PRESETS)
-
-
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_every_recipe_lies_over_every_preset(name, recipe):
-    config = preset(name, recipe=recipe)
-    assert config.model.backbone == preset(name).model.backbone
-    for section, values in RECIPES[recipe].items():
-        for key, value in values.items():
-            assert getattr(getattr(config, section), key) == value
-
-
-def test_tsns_published_recipe():
-    config = preset("gated-c3d", recipe="tsn")
-    train, sampling = config.train, config.sampling
-    assert (train.optimizer, train.momentum, train.weight_decay, train.gradient_clip) == ("sgd", 0.9, 5e-4, 40)
-    assert (train.freeze_bn, config.model.dropout) == ("all-but-first", 0.8)
-    assert (sampling.train_segments, sampling.test_segments, sampling.test_crops) == (3, 25, 10)
-    assert config.transform.scale_jitter == (1, 0.875, 0.75, 0.66)
-    flow = preset("gated-c3d", recipe="tsn-flow")
-    assert (flow.train.gradient_clip, flow.model.dropout, flow.train.momentum) == (20, 0.7, 0.9)
-
-
-def test_unknown_recipe():
-    with pytest.raises(ConfigError, match=r"--recipe got 'tns', which is no recipe. Did you mean 'tsn'\?"):
-        preset("datp", recipe="tns")
-
-
-def test_layers_over_one_another():
-    below = {"a": {"name": "x", "k": 1, "l": 2}, "b": {"c": 1}}
-    assert merged(below, {"a": {"l": 3}, "b": {"d": 2}}) == {"a": {"name": "x", "k": 1, "l": 3}, "b": {"c": 1, "d": 2}}
-    assert merged(below, {"a": {"name": "y"}})["a"] == {"name": "y"}
-    assert below["a"]["l"] == 2
-
-
-# --- the transform follows the backbone ------------------------------------------------------------------------------
-
-
-def transform_of(*settings):
-    config = override(preset("gated-c3d"), settings)
-    return resolve_transform(config.transform, backbone_input(config.model.backbone))
-
-
-def test_a_changed_backbone_brings_its_own_input():
-    transform = transform_of("model.backbone=r3d_18")
-    assert (transform.resize, transform.short_side, transform.crop) == ((128, 171), None, 112)
-    assert (transform.mean, transform.std) == ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
-    transform = transform_of("model.backbone=i3d")
-    assert (transform.resize, transform.short_side, transform.crop, transform.mean) == (None, 256, 224, (0.5,) * 3)
-    transform = transform_of("model.backbone=tsn", "model.backbone.normalisation=symmetric")
-    assert (transform.short_side, transform.crop, transform.std) == (256, 224, (0.5,) * 3)
-
-
-def test_what_is_set_stays():
-    transform = transform_of("model.backbone=i3d", "transform.mean=[0.1,0.2,0.3]", "transform.resize=[90,100]")
-    assert (transform.mean, transform.resize, transform.short_side) == ((0.1, 0.2, 0.3), (90, 100), None)
-    assert (transform.crop, transform.std) == (224, (0.5,) * 3)
-    assert transform_of("transform.resize=null").resize is None
-    transform = transform_of("transform.short_side=120")
-    assert (transform.resize, transform.short_side) == (None, 120)
-
-
-def test_another_crop_takes_the_frame_with_it():
-    assert transform_of("transform.crop=56").resize == (64, 86)
-    assert transform_of("model.backbone=i3d", "transform.crop=112").short_side == 128
-
-
-@pytest.mark.parametrize("settings", [[], ["model.backbone=s3d"], ["model.backbone=tsn"], ["transform.resize=null"]])
-def test_settled_once_is_settled_for_good(settings):
-    transform = transform_of(*settings)
-    spec = backbone_input(override(preset("gated-c3d"), settings).model.backbone)
-    assert resolve_transform(transform, spec) == transform
-    assert resolve_transform(transform, backbone_input(preset("dfp-vsam").model.backbone)) == transform
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"name": "gated-c3d"},
-        {"name": "i3d", "num_channels": 2},
-        {"name": "swin3d_t"},
-        {"name": "tsn", "network": "resnet18", "num_channels": 10},
-        {"name": "features", "channels": 7},
-    ],
-)
-def test_the_input_is_known_without_building(values):
-    config = parse_config({"model": {"backbone": values}}).model.backbone
-    assert backbone_input(config) == build_backbone(config).input_spec

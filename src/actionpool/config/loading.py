@@ -1,4 +1,4 @@
-"""Typed configuration: what a run is, in one YAML file; an unknown key is an error that names the right one."""
+"""Make, check, change, read and write configurations; errors name the nearest known key."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def preset(name: str, *, recipe: str | None = None) -> Config:
     """The configuration of a named model.
 
     Args:
-        name: of a preset.
-        recipe: of training, over the preset's own.
+        name: a key of ``PRESETS``.
+        recipe: a key of ``RECIPES``, laid over the preset's own training recipe.
 
     Raises:
         ConfigError: a name is unknown; the message lists the known ones.
     """
     if name not in PRESETS:
-        raise ConfigError(f"--model got '{name}', which is no preset. {did_you_mean(name, PRESETS)}")
+        raise ConfigError(f"--model got '{name}', which is not a preset. {did_you_mean(name, PRESETS)}")
     if recipe is None:
-        return parse_config(PRESETS[name])
+        return parse_config(PRESETS[name].values)
     if recipe not in RECIPES:
-        raise ConfigError(f"--recipe got '{recipe}', which is no recipe. {did_you_mean(recipe, RECIPES)}")
-    return parse_config(merged(PRESETS[name], RECIPES[recipe]))
+        raise ConfigError(f"--recipe got '{recipe}', which is not a recipe. {did_you_mean(recipe, RECIPES)}")
+    return parse_config(merged(PRESETS[name].values, RECIPES[recipe].values))
 
 
 def parse_config(values: Mapping[str, Any]) -> Config:
-    """Check a nested mapping and make it a ``Config``.
+    """Check a nested mapping and make it a ``Config``; what it leaves out keeps its default.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one) or a value that does not fit.
@@ -123,16 +123,16 @@ def _assign(values: dict[str, Any], key: str, value: object) -> None:
 
 
 def check_losses(config: Config) -> None:
-    """Hold that each loss can change something.
+    """Check that each term of the loss can have an effect.
 
     Raises:
-        ConfigError: sparsity of a relevance whose sum the aggregation fixes.
+        ConfigError: ``loss.sparsity`` is set, but the aggregation fixes the sum of the relevance.
     """
     part = config.model.aggregation
     free = isinstance(part, BaSNetConfig) or getattr(part, "normaliser", "") == "sigmoid"
     if config.loss.sparsity and not free:
         raise ConfigError(
-            f"loss.sparsity is {config.loss.sparsity:g}, and the relevance of '{part.name}' as configured has a fixed "
+            f"loss.sparsity is {config.loss.sparsity:g}, but the relevance of '{part.name}' as configured has a fixed "
             "sum, which no loss can lower; use model.aggregation=bas-net, or attention or vsam with "
             "model.aggregation.normaliser=sigmoid, or set loss.sparsity=0"
         )
@@ -154,7 +154,7 @@ def load_config(path: Path) -> Config:
 
 
 def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML, in the order of the classes above."""
+    """The resolved configuration as YAML, in the order in which its sections and fields are declared."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

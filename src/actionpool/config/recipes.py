@@ -1,4 +1,4 @@
-"""How optical flow and features are computed: values that configurations, files and folders carry."""
+"""How stored optical flow and features were computed: recorded in configurations, files and folders."""
 
 from __future__ import annotations
 
@@ -12,62 +12,59 @@ FlowPreset = Literal["ultrafast", "fast", "medium"]
 
 
 class Recipe(Strict):
-    """Everything that stored numbers depend on, besides the video they were computed from."""
+    """Everything that stored numbers depend on, except the video they were computed from.
+
+    Two stores may be used together if their recipes are equal.
+    """
 
     def differences(self, other: Self) -> list[str]:
-        """One ``name: mine, not theirs`` for each field that differs."""
+        """``"name: this value, not that of other"`` for each field that differs."""
         mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
         return [f"{name}: {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
 
 
 class FlowRecipe(Recipe):
-    """Everything that the fields of a video depend on, beside the video. Fields of two recipes are never mixed.
+    """How the optical flow of a video is computed."""
 
-    Attributes:
-        method: of computation.
-        preset: of DIS: iterations and grid. "fast" costs a fifth to a tenth of "medium" and errs by about 0.1 pixel
-            more (``benchmarks/flow.py``), which is the size of a quantisation step.
-        short_side: shorter side in pixels of the pictures that motion is computed on; a smaller video keeps its size,
-            and None keeps every video's own.
-        max_motion_pixels: larger components are clipped.
-        version: of the computation; raised where its results change.
-    """
-
-    method: Literal["dis"] = "dis"
-    preset: FlowPreset = "fast"
-    short_side: int | None = Field(256, ge=16)
-    max_motion_pixels: float = Field(20.0, gt=0, allow_inf_nan=False)
-    version: Literal[1] = 1
+    method: Literal["dis"] = Field("dis", description="Algorithm: OpenCV's dense inverse search.")
+    preset: FlowPreset = Field(
+        "fast",
+        description="Iterations and grid of DIS. fast takes a fifth to a tenth of the time of medium and errs by about "
+        "0.1 pixel more, one quantisation step (benchmarks/flow.py).",
+    )
+    short_side: int | None = Field(
+        256,
+        ge=16,
+        description="Shorter side, in pixels, of the frames that motion is computed on; smaller videos keep their "
+        "size, and none keeps the size of every video.",
+    )
+    max_motion_pixels: float = Field(
+        20.0, gt=0, allow_inf_nan=False, description="Larger components of motion are clipped."
+    )
+    version: Literal[1] = Field(1, description="Version of the computation, raised whenever its results change.")
 
 
 FeatureType = Literal["float16", "float32"]
 
 
 class FeatureRecipe(Recipe):
-    """Everything that the numbers in a feature file depend on, beside the video. Equal recipes may be mixed.
+    """How the features of a video are computed."""
 
-    Attributes:
-        backbone: the ``model.backbone`` section of the configuration.
-        weights_hash: SHA-256 over the names and values of the network's tensors.
-        pooling: the ``model.pooling`` section; None = maps, not pooled.
-        frames_per_clip, frame_stride, clips_per_segment: what the network saw of a segment.
-        segment_seconds: length of a segment; None = the length of its clips.
-        num_segments: N equal segments a video instead; None = as many as ``segment_seconds`` gives.
-        edge: what a clip longer than its video does.
-        transform: the ``transform`` section: size and normalisation of the frames.
-        dtype: of the stored numbers.
-        precision: that the network ran in.
-    """
-
-    backbone: dict[str, Any]
-    weights_hash: str
-    pooling: dict[str, Any] | None
-    frames_per_clip: int = Field(ge=1)
-    frame_stride: int = Field(ge=1)
-    clips_per_segment: int = Field(ge=1)
-    segment_seconds: FiniteFloat | None = Field(gt=0)
-    num_segments: int | None = Field(ge=1)
-    edge: Literal["stretch", "loop", "hold", "error"]
-    transform: dict[str, Any]
-    dtype: FeatureType
-    precision: Literal["bf16", "fp32"]
+    backbone: dict[str, Any] = Field(description="Section model.backbone of the configuration.")
+    weights_hash: str = Field(description="SHA-256 over the names and values of the network's tensors.")
+    pooling: dict[str, Any] | None = Field(description="Section model.pooling; none stores maps without pooling.")
+    frames_per_clip: int = Field(ge=1, description="Frames in a clip.")
+    frame_stride: int = Field(ge=1, description="Distance between a clip's frames.")
+    clips_per_segment: int = Field(ge=1, description="Clips in a segment.")
+    segment_seconds: FiniteFloat | None = Field(
+        gt=0, description="Length of a segment in seconds; none is the length of its clips."
+    )
+    num_segments: int | None = Field(
+        ge=1, description="Number of equal segments per video; none is as many as segment_seconds gives."
+    )
+    edge: Literal["stretch", "loop", "hold", "error"] = Field(
+        description="What a clip does that is longer than its video; see sampling.edge."
+    )
+    transform: dict[str, Any] = Field(description="Section transform: size and normalisation of the frames.")
+    dtype: FeatureType = Field(description="Type of the stored numbers.")
+    precision: Literal["bf16", "fp32"] = Field(description="Precision that the network ran in.")

@@ -1,187 +1,168 @@
-"""The sections of a configuration besides ``model``."""
+"""The sections of a configuration besides ``model``, and the configuration that they make up."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from actionpool.config.model import FeaturesBackbone, ModelConfig, Strict
 from actionpool.config.recipes import FeatureRecipe, FlowRecipe
 
 
-class LocalizeSettings(BaseModel):
-    """Every knob of `localize`. Frozen; an unknown name is an error.
-
-    Attributes:
-        class_threshold: classes with a greater video probability are looked for.
-        always_best_class: look for the most probable class even where none exceeds the threshold.
-        source: "product" of class score and relevance, or class score with relevance as a "gate".
-        relevance_scale: "maximum" divides relevance by its largest value (relevance that sums to 1 over the segments is
-            small); "as-is" does not.
-        gate_threshold: with source "gate", the class score of a segment of smaller (scaled) relevance is 0.
-        cells_per_segment: of the finer grid, on which the curve is interpolated linearly.
-        thresholds: where the curve is cut; each gives candidates.
-        threshold_scale: "range" measures thresholds from the curve's least (0) to its greatest value (1), "maximum"
-            from 0 to its greatest value, "absolute" in the curve's own units.
-        merge_gap_seconds: candidates of one threshold that lie closer than this are joined.
-        outer_margin: length of the surroundings on either side, as a part of the candidate's length.
-        video_score_weight: of the class's video probability in a detection's score.
-        min_length_seconds, max_length_seconds: other candidates are dropped; None = any length.
-        nms: non-maximum suppression within a class: "hard" drops what overlaps a better detection by more than
-            ``nms_tiou``, "soft" multiplies its score by 1 - tIoU, "none" does neither.
-        nms_tiou: see ``nms``.
-        min_score: detections of this score or less are dropped.
-        max_detections: of a video, the best ones.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    class_threshold: float = Field(0.1, ge=0, le=1)
-    always_best_class: bool = False
-    source: Literal["product", "gate"] = "product"
-    relevance_scale: Literal["maximum", "as-is"] = "maximum"
-    gate_threshold: float = Field(0.5, ge=0, le=1)
-    cells_per_segment: int = Field(8, ge=1, le=1000)
-    thresholds: tuple[float, ...] = Field((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), min_length=1, max_length=100)
-    threshold_scale: Literal["range", "maximum", "absolute"] = "range"
-    merge_gap_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
-    outer_margin: float = Field(0.25, ge=0, le=10)
-    video_score_weight: float = Field(1.0, ge=0, le=100)
-    min_length_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
-    max_length_seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
-    nms: Literal["hard", "soft", "none"] = "hard"
-    nms_tiou: float = Field(0.5, ge=0, le=1)
-    min_score: float = Field(0.0, ge=0, allow_inf_nan=False)
-    max_detections: int = Field(200, ge=1)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> LocalizeSettings:
-        if not all(0 <= threshold <= 1 for threshold in self.thresholds):
-            raise ValueError(f"thresholds {self.thresholds} are not all in [0, 1]")
-        if self.max_length_seconds is not None and self.max_length_seconds < self.min_length_seconds:
-            raise ValueError(
-                f"max_length_seconds {self.max_length_seconds} is below min_length_seconds {self.min_length_seconds}"
-            )
-        return self
-
-
 class SamplingConfig(Strict):
-    """Which frames a video gives: N segments of M clips of T frames."""
+    """Which frames are read of a video: N segments of M clips of T frames."""
 
-    frames_per_clip: int = Field(16, ge=1)
-    frame_stride: int = Field(4, ge=1)
-    clips_per_segment: int = Field(1, ge=1)
-    train_segments: int = Field(1, ge=1)
-    val_segments: int = Field(3, ge=1, description="N while training validates: cheaper than the test")
-    test_segments: int = Field(10, ge=1)
-    test_crops: Literal[1, 3, 5, 10] = 1
-    test_sampler: Literal["uniform", "multi-view"] = "multi-view"
+    frames_per_clip: int = Field(16, ge=1, description="T, frames in a clip.")
+    frame_stride: int = Field(4, ge=1, description="Distance between a clip's frames; 1 reads consecutive frames.")
+    clips_per_segment: int = Field(1, ge=1, description="M, clips in a segment.")
+    train_segments: int = Field(1, ge=1, description="N in training.")
+    val_segments: int = Field(3, ge=1, description="N in validation during training, which is cheaper than the test.")
+    test_segments: int = Field(10, ge=1, description="N in evaluation and prediction.")
+    test_crops: Literal[1, 3, 5, 10] = Field(1, description="Crops of each segment in evaluation and prediction.")
+    test_sampler: Literal["uniform", "multi-view"] = Field(
+        "multi-view",
+        description="Places of the test segments: in the middle of equal parts (uniform), or from the first to the "
+        "last possible clip (multi-view).",
+    )
     edge: Literal["stretch", "loop", "hold", "error"] = Field(
-        "stretch", description="what a clip longer than its video does"
+        "stretch",
+        description="What a clip does that is longer than its video: spread its frames over the video (stretch), start "
+        "over (loop), repeat the last frame (hold), or fail (error).",
     )
 
 
 class FeatureRowsConfig(Strict):
-    """Which rows of a feature file a video gives; without effect where videos are decoded."""
+    """Which rows of a feature file are read; without effect on decoded video."""
 
     train: Literal["window", "perturbed", "uniform", "all"] = Field(
         "window",
-        description="window: all, or a random stretch where there are more; perturbed: one at random in each of equal "
-        "parts; uniform: evenly spaced",
+        description="Rows in training: all of them or a random stretch of train_segments (window), a random one in "
+        "each of train_segments equal parts (perturbed), evenly spaced ones (uniform), or all.",
     )
-    train_segments: int = Field(750, ge=1, description="N, for window the most that a video gives")
-    test: Literal["all", "uniform"] = "all"
-    test_segments: int = Field(750, ge=1, description="N for uniform")
+    train_segments: int = Field(750, ge=1, description="N in training; for window the largest N.")
+    test: Literal["all", "uniform"] = Field("all", description="Rows in evaluation and prediction.")
+    test_segments: int = Field(750, ge=1, description="N in evaluation and prediction where test is uniform.")
     recipe: FeatureRecipe | None = Field(
-        None, description="how the features were computed, as they say it; predict computes those of a new video so"
+        None, description="How the features were computed; new videos get theirs the same way."
     )
-    network: str | None = Field(None, description="where the weights of their network were: a file, a name, a run")
+    network: str | None = Field(
+        None, description="Origin of the weights that computed the features: a file, a name or a run."
+    )
 
 
 class TransformConfig(Strict):
-    """From decoded frames to network input. Lengths in pixels. What is left out is what the backbone was made for."""
+    """From decoded frames to network input. Lengths are in pixels; what is not set is taken from the backbone."""
 
     resize: tuple[int, int] | None = Field(
-        (0, 0), description="(height, width) while decoding; none: as it is; (0, 0): the backbone's own"
+        (0, 0),
+        description="(height, width) to resize frames to; none keeps their size, (0, 0) is the backbone's.",
     )
-    short_side: int | None = Field(None, ge=8, description="instead of resize: keeps the aspect ratio")
-    crop: int = Field(0, ge=0, description="0: the backbone's own")
-    scale_jitter: tuple[float, ...] = Field((), description="training crops of these fractions, corner or centre (TSN)")
-    flip: bool = True
-    mean: tuple[float, ...] = Field((), description="of each channel, of values in [0, 1]; empty: the backbone's own")
-    std: tuple[float, ...] = Field((), description="likewise")
-
-
-class TrainConfig(Strict):
-    """How the weights are found."""
-
-    epochs: int = Field(50, ge=1)
-    batch_size: int | Literal["auto"] = Field("auto", description="auto: an eighth of the videos, 4 to 32")
-    accumulate: int = Field(1, ge=1, description="batches whose gradients are added before a step")
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: float = Field(1e-4, gt=0)
-    backbone_learning_rate_factor: float = Field(1.0, gt=0, description="of the backbone, its gates excepted")
-    bias_learning_rate_factor: float = Field(1.0, gt=0, description="of biases and norms (TSN: 2)")
-    decay_biases: bool = Field(True, description="weight decay on biases and norms too (TSN: off)")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
-    schedule: Literal["step", "cosine", "constant"] = "step"
-    step_epochs: int = Field(4, ge=1)
-    step_factor: float = Field(0.95, gt=0, le=1)
-    warmup_epochs: float = Field(0.0, ge=0)
-    gradient_clip: float = Field(1.0, ge=0, description="largest global norm; 0 switches clipping off")
-    freeze: str | None = Field(
-        None, min_length=1, description="'all' of the backbone, a stage, or a range: stem..stage3, ..stage3, stage2.."
+    short_side: int | None = Field(
+        None, ge=8, description="Shorter side to resize to, keeping the aspect ratio; replaces resize."
     )
-    freeze_bn: Literal["none", "all", "all-but-first"] = Field(
-        "none", description="batch norms of the backbone that keep averages, weights and biases"
+    crop: int = Field(0, ge=0, description="Side of the square crop; 0 is the backbone's.")
+    scale_jitter: tuple[float, ...] = Field(
+        (), description="Sizes of training crops as fractions of the shorter side, at corners or the centre (TSN)."
     )
-    allow_pickle_weights: bool = Field(False, description="read .pt and .pth files, with torch's restricted reader")
-    sampler: Literal["shuffle", "class-balanced"] = Field(
-        "shuffle",
-        description="shuffle: every video once an epoch; class-balanced: as many draws, each class equally often, so "
-        "that videos of rare classes come more than once",
+    flip: bool = Field(True, description="Mirror training videos at random.")
+    mean: tuple[float, ...] = Field(
+        (), description="Mean of each channel, of values in [0, 1]; empty is the backbone's."
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    early_stopping_epochs: int = Field(0, ge=0, description="epochs without a better validation score; 0 = never")
-    seed: int = Field(0, ge=0)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    num_devices: int = Field(1, ge=1, description="devices of one machine; above 1 trains with DDP")
-    num_nodes: int = Field(1, ge=1)
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    num_workers: int | Literal["auto"] = "auto"
-    checkpoint_seconds: float = Field(
-        60.0, ge=0, description="least time between resumable checkpoints; 0 = each epoch"
+    std: tuple[float, ...] = Field(
+        (), description="Standard deviation of each channel, of values in [0, 1]; empty is the backbone's."
     )
 
 
 class LossConfig(Strict):
-    """What training asks for beside the labels, over any aggregation; 0 switches a term off."""
+    """Terms of the loss besides that of the labels, for any aggregation; 0 switches a term off."""
 
     sparsity: float = Field(
-        0.0, ge=0, description="weight of the mean relevance (few segments matter); needs a relevance by sigmoid"
+        0.0, ge=0, description="Weight of the mean relevance (few segments matter); needs relevance by sigmoid."
     )
     co_activity: float = Field(
-        0.0, ge=0, description="weight of W-TALC's loss on pairs of videos that share a class; wants larger batches"
+        0.0, ge=0, description="Weight of W-TALC's loss on pairs of videos that share a class; wants large batches."
     )
-    co_activity_margin: float = Field(0.5, ge=0, le=2, description="of the cosine distances")
-    auxiliary: float = Field(1.0, ge=0, description="weight of the aggregation's own losses (bas-net)")
+    co_activity_margin: float = Field(0.5, ge=0, le=2, description="Margin of its cosine distances.")
+    auxiliary: float = Field(1.0, ge=0, description="Weight of the aggregation's own loss (bas-net).")
+
+
+class TrainConfig(Strict):
+    """How the network is trained."""
+
+    epochs: int = Field(50, ge=1, description="Passes over the training videos.")
+    batch_size: int | Literal["auto"] = Field(
+        "auto", description="Videos per batch; auto is an eighth of the training videos, 4 to 32."
+    )
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients are added before each step.")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimizer.")
+    learning_rate: float = Field(1e-4, gt=0, description="Base learning rate.")
+    backbone_learning_rate_factor: float = Field(
+        1.0, gt=0, description="Factor on the learning rate of the backbone, except for its gates."
+    )
+    bias_learning_rate_factor: float = Field(
+        1.0, gt=0, description="Factor on the learning rate of biases and norms (TSN: 2)."
+    )
+    decay_biases: bool = Field(True, description="Apply weight decay to biases and norms too (TSN does not).")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    weight_decay: float = Field(1e-4, ge=0, description="Weight decay.")
+    schedule: Literal["step", "cosine", "constant"] = Field("step", description="Course of the learning rate.")
+    step_epochs: int = Field(4, ge=1, description="Epochs between the steps of schedule step.")
+    step_factor: float = Field(0.95, gt=0, le=1, description="Factor on the learning rate at each step.")
+    warmup_epochs: float = Field(0.0, ge=0, description="Epochs in which the learning rate rises from 0.")
+    gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0 does not clip.")
+    freeze: str | None = Field(
+        None,
+        min_length=1,
+        description="Backbone parts to hold fixed: 'all', a stage, or a range (stem..stage3, ..stage3, stage2..).",
+    )
+    freeze_bn: Literal["none", "all", "all-but-first"] = Field(
+        "none", description="Backbone batch norms whose averages, weights and biases are held fixed."
+    )
+    allow_pickle_weights: bool = Field(
+        False, description="Accept .pt and .pth files, read with torch's restricted reader."
+    )
+    sampler: Literal["shuffle", "class-balanced"] = Field(
+        "shuffle",
+        description="shuffle: every video once per epoch; class-balanced: as many draws, with every class equally "
+        "likely, so that videos of rare classes repeat.",
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of the target that is spread over all classes; single-label only."
+    )
+    early_stopping_epochs: int = Field(
+        0, ge=0, description="Epochs without a better validation score before training stops; 0 never stops early."
+    )
+    seed: int = Field(0, ge=0, description="Random seed.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device to train on.")
+    num_devices: int = Field(1, ge=1, description="Devices per machine; more than 1 trains with DDP.")
+    num_nodes: int = Field(1, ge=1, description="Machines.")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="Numeric precision; auto is bf16 where it is fast."
+    )
+    num_workers: int | Literal["auto"] = Field(
+        "auto", description="Decoding processes; 0 decodes in the main process, auto depends on the machine."
+    )
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="Least time between resumable checkpoints; 0 writes one after every epoch."
+    )
 
 
 class FlowConfig(Strict):
-    """Optical flow in the place of RGB: which fields a network reads, and how they were computed."""
+    """Optical flow in place of RGB: which fields the network reads, and how they are computed."""
 
-    path: str = Field("", description="folder that 'actionpool flow' wrote; empty: computed while videos are read")
+    path: str = Field(
+        "", description="Folder that 'actionpool flow' wrote; if empty, flow is computed while videos are read."
+    )
     stack: int | None = Field(
         None,
         ge=1,
         le=64,
-        description="consecutive fields that make one frame, of two channels each; none: 5 for single frames (TSN), "
-        "1 for clips (I3D)",
+        description="Consecutive fields in one frame, two channels each; none is 5 for single frames (TSN) and 1 for "
+        "clips (I3D).",
     )
-    recipe: FlowRecipe | None = Field(None, description="of the fields; none: as the folder has it")
+    recipe: FlowRecipe | None = Field(None, description="How the fields are computed; none takes it from the folder.")
 
 
 def _flow_folder(value: object) -> object:
@@ -203,41 +184,117 @@ class LimitsConfig(Strict):
 
 
 class DataConfig(Strict):
-    """Which examples train, and which are kept for the score."""
+    """What is learnt from, and which examples are kept for validation and test."""
 
-    path: str = ""
-    format: str = "auto"
-    videos: str | None = Field(None, description="where the videos of a list lie, if not beside it")
+    path: str = Field("", description="Folder or file of the data.")
+    format: str = Field("auto", description="Format of the data; auto detects it.")
+    videos: str | None = Field(None, description="Folder of the videos of a list, if they do not lie beside it.")
     kind: Literal["auto", "trimmed", "untrimmed"] = Field(
-        "auto", description="trimmed: a label holds for all of an example; untrimmed: somewhere inside; auto: inferred"
+        "auto",
+        description="Labels hold for all of an example (trimmed) or somewhere inside it (untrimmed); auto infers it.",
     )
     feature_timing: str | None = Field(
-        None, description="FPS/STRIDE[/WINDOW] in frames of a feature pack's rows, as in 25/16; none: inferred"
+        None,
+        description="FPS/STRIDE or FPS/STRIDE/WINDOW, in frames, of a feature pack's rows (25/16); none infers it.",
     )
     flow: Annotated[FlowConfig | None, BeforeValidator(_flow_folder)] = Field(
-        None, description="read optical flow instead of RGB"
+        None, description="Optical flow to read in place of RGB."
     )
-    split_column: str | None = None
-    folds: int | None = Field(None, ge=2)
-    fold: int | None = Field(None, ge=0)
-    group: str | None = None
-    val_fraction: float = Field(0.15, ge=0, lt=1)
-    test_fraction: float = Field(0.15, ge=0, lt=1)
-    split_seed: int = Field(0, ge=0)
-    limits: LimitsConfig = LimitsConfig()
+    split_column: str | None = Field(
+        None, description="Column of train, val or test; for official lists split1, split2 or split3."
+    )
+    folds: int | None = Field(None, ge=2, description="Number of cross-validation folds.")
+    fold: int | None = Field(None, ge=0, description="Fold that is the test part, counted from 0.")
+    group: str | None = Field(None, description="Column whose values stay on one side of every split.")
+    val_fraction: float = Field(0.15, ge=0, lt=1, description="Share of the examples for validation.")
+    test_fraction: float = Field(0.15, ge=0, lt=1, description="Share of the examples for the test.")
+    split_seed: int = Field(0, ge=0, description="Random seed of the split.")
+    limits: LimitsConfig = Field(LimitsConfig(), description="Limits on what reading a single video may cost.")
+
+
+class LocalizeSettings(Strict):
+    """From scores over time to intervals (docs/protocols.md)."""
+
+    class_threshold: float = Field(
+        0.1, ge=0, le=1, description="Video probability above which intervals of a class are searched."
+    )
+    always_best_class: bool = Field(
+        False, description="Search intervals of the most probable class even if no class exceeds the threshold."
+    )
+    source: Literal["product", "gate"] = Field(
+        "product",
+        description="Curve that is searched: class score times relevance (product), or class score where relevance "
+        "reaches gate_threshold and 0 elsewhere (gate).",
+    )
+    relevance_scale: Literal["maximum", "as-is"] = Field(
+        "maximum",
+        description="Divide relevance by its largest value (maximum), or leave it (as-is). Relevance that sums to 1 "
+        "over the segments is small.",
+    )
+    gate_threshold: float = Field(0.5, ge=0, le=1, description="Least scaled relevance of source gate.")
+    cells_per_segment: int = Field(
+        8, ge=1, le=1000, description="Cells per segment of the finer grid on which the curve is interpolated linearly."
+    )
+    thresholds: tuple[float, ...] = Field(
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        min_length=1,
+        max_length=100,
+        description="Heights at which the curve is cut; each cut gives candidates.",
+    )
+    threshold_scale: Literal["range", "maximum", "absolute"] = Field(
+        "range",
+        description="Scale of thresholds: from the curve's least (0) to its greatest value (1) (range), from 0 to its "
+        "greatest value (maximum), or the curve's units (absolute).",
+    )
+    merge_gap_seconds: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Candidates of one threshold that lie closer than this are joined."
+    )
+    outer_margin: float = Field(
+        0.25,
+        ge=0,
+        le=10,
+        description="Length of the surroundings on each side, as a share of the candidate's length.",
+    )
+    video_score_weight: float = Field(
+        1.0, ge=0, le=100, description="Weight of the class's video probability in a detection's score."
+    )
+    min_length_seconds: float = Field(0.0, ge=0, allow_inf_nan=False, description="Shorter candidates are dropped.")
+    max_length_seconds: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Longer candidates are dropped; none keeps any length."
+    )
+    nms: Literal["hard", "soft", "none"] = Field(
+        "hard",
+        description="Non-maximum suppression within a class: drop a detection that overlaps a better one by more than "
+        "nms_tiou (hard), multiply its score by 1 - tIoU (soft), or do neither (none).",
+    )
+    nms_tiou: float = Field(0.5, ge=0, le=1, description="Temporal intersection over union above which nms acts.")
+    min_score: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Detections with this score or less are dropped."
+    )
+    max_detections: int = Field(200, ge=1, description="Largest number of detections per video; the best are kept.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LocalizeSettings:
+        if not all(0 <= threshold <= 1 for threshold in self.thresholds):
+            raise ValueError(f"thresholds {self.thresholds} are not all in [0, 1]")
+        if self.max_length_seconds is not None and self.max_length_seconds < self.min_length_seconds:
+            raise ValueError(
+                f"max_length_seconds {self.max_length_seconds} is below min_length_seconds {self.min_length_seconds}"
+            )
+        return self
 
 
 class Config(Strict):
-    """A whole run; travels inside every checkpoint."""
+    """Everything about a run; stored in its folder and in every checkpoint."""
 
-    model: ModelConfig = ModelConfig()
-    sampling: SamplingConfig = SamplingConfig()
-    features: FeatureRowsConfig = FeatureRowsConfig()
-    transform: TransformConfig = TransformConfig()
-    loss: LossConfig = LossConfig()
-    train: TrainConfig = TrainConfig()
-    data: DataConfig = DataConfig()
-    localize: LocalizeSettings = LocalizeSettings()
+    model: ModelConfig = Field(ModelConfig(), description="The network.")
+    sampling: SamplingConfig = Field(SamplingConfig(), description="Which frames are read of a video.")
+    features: FeatureRowsConfig = Field(FeatureRowsConfig(), description="Which rows of a feature file are read.")
+    transform: TransformConfig = Field(TransformConfig(), description="From decoded frames to network input.")
+    loss: LossConfig = Field(LossConfig(), description="Terms of the loss besides that of the labels.")
+    train: TrainConfig = Field(TrainConfig(), description="How the network is trained.")
+    data: DataConfig = Field(DataConfig(), description="What is learnt from, and how it is split.")
+    localize: LocalizeSettings = Field(LocalizeSettings(), description="From scores over time to intervals.")
 
     @property
     def reads_features(self) -> bool:
