@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -68,9 +69,8 @@ def main() -> None:
             str(file.path): file for file in make_damaged(Path(folder), arguments.files, arguments.seed)
         }
         begin = time.perf_counter()
-        results = list(
-            probe_videos([file.path for file in files.values()], timeout_seconds=arguments.timeout, limits=LIMITS)
-        )
+        limits = replace(LIMITS, probe_seconds=arguments.timeout)
+        results = list(probe_videos([file.path for file in files.values()], limits=limits))
         seconds = time.perf_counter() - begin
         for result in results:
             file = files[result.path]

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 import actionpool.video.probe as probe_module
+from actionpool.config.limits import DecodeLimits
 from actionpool.data.catalog import Catalog, user_cache
 from actionpool.errors import ActionPoolError
+from actionpool.values import VideoInfo
 from actionpool.video.probe import ProbeResult
-from actionpool.video.reader import DecodeLimits, VideoInfo
 
 INFO = VideoInfo(64, 48, 30000 / 1001, 7, 0.1 + 0.2, 1.5, 90, "h264", "mov,mp4")
 
@@ -94,7 +95,8 @@ def test_what_changed_is_probed_again(tmp_path: Path, fake: FakeProbe) -> None:
 def test_another_way_of_probing_is_another_result(tmp_path: Path, fake: FakeProbe) -> None:
     paths = files(tmp_path, 1)
     with Catalog(tmp_path / "c.sqlite") as catalog:
-        for options in ({}, {"mode": "sampled"}, {"limits": DecodeLimits(max_frames=5)}, {"timeout_seconds": 1.0}):
+        limits = DecodeLimits(max_frames=5), DecodeLimits(probe_seconds=1.0)
+        for options in ({}, {"mode": "sampled"}, {"limits": limits[0]}, {"limits": limits[1]}):
             catalog.probe(paths, **options)  # type: ignore[arg-type]
             catalog.probe(paths, num_workers=7, **options)  # type: ignore[arg-type]
     assert len(fake.opened) == 4

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 from actionpool.commands.check import check
+from actionpool.config.limits import DecodeLimits
 from actionpool.config.loading import override, preset
-from actionpool.config.sections import LimitsConfig
-from actionpool.data.check import decode_limits, probe_options
 from actionpool.errors import ConfigError, VideoError
-from actionpool.video.limits import DecodeLimits
 from actionpool.video.probe import probe_videos
 from actionpool.video.reader import VideoReader
 from support.clips import encode
@@ -87,12 +85,14 @@ def test_pictures_that_grow_on_the_way(tmp_path: Path) -> None:
 
 def test_limits_are_settings(tmp_path: Path) -> None:
     config = override(preset("gated-c3d"), ["data.limits.max_pixels=100", "data.limits.max_expansion=null"])
-    limits = decode_limits(config.data.limits)
+    limits = config.data.limits
     assert (limits.max_pixels, limits.max_expansion) == (100, None)
-    assert decode_limits(LimitsConfig()) == DecodeLimits()
-    assert probe_options(config.data.limits)["timeout_seconds"] == 60.0
+    assert preset("gated-c3d").data.limits == DecodeLimits()
+    assert limits.probe_seconds == 60.0
     with pytest.raises(ConfigError, match=r"data\.limits\.max_pixels' got 0"):
         override(config, ["data.limits.max_pixels=0"])
+    with pytest.raises(ConfigError, match=r"'data\.limits\.max_frame' is no setting\. Did you mean 'max_frames'\?"):
+        override(config, ["data.limits.max_frame=3"])
     for name in "ab":
         (tmp_path / "clips" / name).mkdir(parents=True)
         encode(tmp_path / "clips" / name / "1.mp4", "libx264", num_frames=4)

@@ -21,7 +21,7 @@ NUM_FILES = 260
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Damaged, ProbeResult]]:
     files = make_damaged(tmp_path_factory.mktemp("damage"), NUM_FILES, seed=5)
-    found = {r.path: r for r in probe_videos([f.path for f in files], timeout_seconds=60, limits=LIMITS)}
+    found = {r.path: r for r in probe_videos([f.path for f in files], limits=LIMITS)}
     return [(file, found[str(file.path)]) for file in files]
 
 

@@ -14,9 +14,9 @@ import av
 import numpy as np
 import pytest
 
+from actionpool.config.limits import DecodeLimits
 from actionpool.errors import UsageError, VideoError
 from actionpool.video import probe as probe_module
-from actionpool.video.limits import DecodeLimits
 from actionpool.video.probe import ProbeResult, near_duplicates, probe_videos
 from actionpool.video.reader import VideoReader
 from support.clips import encode, encode_sound, remux
@@ -113,7 +113,7 @@ def test_a_file_that_hangs_is_given_up_and_the_rest_goes_on(tmp_path: Path, monk
     _misbehaving(tmp_path, monkeypatch, "time.sleep(60)")
     good, bad = (encode(tmp_path / f"{name}.mp4", "libx264", num_frames=3) for name in ("good", "bad"))
     start = time.monotonic()
-    results = list(probe_videos([good, bad, good], num_workers=1, timeout_seconds=1.5))
+    results = list(probe_videos([good, bad, good], num_workers=1, limits=DecodeLimits(probe_seconds=1.5)))
     assert time.monotonic() - start < 30
     assert [result.reason is None for result in results] == [True, False, True]
     assert results[1].reason is not None and results[1].reason.startswith("took longer than 1.5 seconds to probe")
@@ -137,9 +137,9 @@ def test_a_file_that_crashes_the_child(tmp_path: Path, monkeypatch: pytest.Monke
 def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _misbehaving(tmp_path, monkeypatch, "import numpy; numpy.empty(3 << 30, numpy.uint8)")
     bad = encode(tmp_path / "bad.mp4", "libx264", num_frames=3)
-    result = _one(bad, max_memory_bytes=2 << 30)
-    assert result.reason == "needs more memory than the probe allows; raise max_memory_bytes if the file is trusted"
-    assert _one(bad, max_memory_bytes=12 << 30).reason is None
+    result = _one(bad, limits=DecodeLimits(probe_memory_bytes=2 << 30))
+    assert result.reason == "needs more memory than the probe allows; raise probe_memory_bytes if the file is trusted"
+    assert _one(bad, limits=DecodeLimits(probe_memory_bytes=12 << 30)).reason is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds a process's address space")
@@ -154,8 +154,10 @@ def test_pictures_too_large_for_the_memory_are_not_called_damaged(tmp_path: Path
             container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="yuv420p")))
         container.mux(stream.encode(None))
     small = encode(tmp_path / "small.mp4", "libx264", num_frames=3)
-    results = list(probe_videos([large, small, tmp_path / "gone.mp4"], num_workers=1, max_memory_bytes=300 << 20))
-    assert results[0].reason == "needs more memory than the probe allows; raise max_memory_bytes if the file is trusted"
+    limits = DecodeLimits(probe_memory_bytes=300 << 20)
+    results = list(probe_videos([large, small, tmp_path / "gone.mp4"], num_workers=1, limits=limits))
+    needs_more = "needs more memory than the probe allows; raise probe_memory_bytes if the file is trusted"
+    assert results[0].reason == needs_more
     assert results[1].reason is None
     assert results[2].reason == "no such file; check the path"
 
@@ -205,7 +207,7 @@ def test_the_child_is_light_and_reads_nothing_from_the_working_folder(tmp_path: 
     (tmp_path / "av.py").write_text("raise RuntimeError('not the decoder')")
     code = (
         "import sys; import actionpool.video._probe_child; "
-        "print([m for m in ('torch', 'lightning', 'matplotlib', 'pandas') if m in sys.modules])"
+        "print([m for m in ('torch', 'lightning', 'matplotlib', 'pandas', 'pydantic') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

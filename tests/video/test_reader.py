@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
+from actionpool.config.limits import DecodeLimits
 from actionpool.errors import UsageError, VideoError
 from actionpool.video import reader as reader_module
 from actionpool.video.decoder import Decoder, Scaler
 from actionpool.video.opening import Known, KnownFiles, look_through
-from actionpool.video.reader import DecodeLimits, VideoReader, ffmpeg_versions
+from actionpool.video.reader import VideoReader, ffmpeg_versions
 from support.clips import decode_all, encode, encode_sound, number_in, remux, times_of
 
 X264_OPEN = {"x264-params": "open-gop=1:bframes=3:b-adapt=0:keyint=8:min-keyint=8:scenecut=0"}

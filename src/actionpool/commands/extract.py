@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from actionpool.config.limits import DecodeLimits
 from actionpool.config.loading import override
 from actionpool.config.model import AveragePoolingConfig, ModelConfig
 from actionpool.config.recipes import FeatureRecipe, FeatureType
@@ -230,7 +231,7 @@ def extract_features(
             probes = catalog.probe(
                 dict.fromkeys(example.path for example in source.examples),
                 mode="sampled",
-                timeout_seconds=_PROBE_SECONDS,
+                limits=DecodeLimits(probe_seconds=_PROBE_SECONDS),
             )
         files, pending = _plan(source, probes, output)
         broken = {path: result.reason for path, result in probes.items() if result.reason is not None}

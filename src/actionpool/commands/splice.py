@@ -18,7 +18,7 @@ from actionpool.data.sources.base import is_video_name
 from actionpool.data.splicing import Clip, SplicedVideo, SpliceSettings, clip_of, plan_splices, truth, write_spliced
 from actionpool.errors import DataError, UsageError, VideoError, did_you_mean
 from actionpool.files import write_json
-from actionpool.video.limits import VideoInfo
+from actionpool.values import VideoInfo
 from actionpool.video.probe import probe_videos
 
 ANNOTATIONS = "annotations.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -170,7 +171,7 @@ def _sentence(item: dict[str, Any], root: type[BaseModel], place: tuple[str, ...
     """One pydantic error as a sentence with the dotted key and, for an unknown key, the nearest known one."""
     location = [str(part) for part in item["loc"]]
     key = ".".join([*place, *location])
-    if item["type"] == "extra_forbidden":
+    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"'{key}' is no setting. {did_you_mean(location[-1], _known_keys(root, location[:-1]))}"
     if item["type"] == "value_error":  # raised by a section's validator, in words that name the values
         return f"'{key}': {item['ctx']['error']}"
@@ -181,26 +182,29 @@ def _sentence(item: dict[str, Any], root: type[BaseModel], place: tuple[str, ...
     return f"'{key}' got {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
 
 
-def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+def _known_keys(model: type, path: list[str]) -> list[str]:
     for position, part in enumerate(path):
-        if part not in model.model_fields:
+        if part not in _keys(model):
             break
-        candidates = _models_in(model.model_fields[part].annotation)
+        candidates = _models_in(_keys(model)[part])
         tag = path[position + 1] if position + 1 < len(path) else None
-        tagged = [c for c in candidates if tag in get_args(_name_annotation(c))]
+        tagged = [c for c in candidates if tag in get_args(_keys(c).get("name"))]
         chosen = tagged or candidates
         if not chosen:
             break
         model = chosen[0]
-    return list(model.model_fields)
+    return list(_keys(model))
 
 
-def _name_annotation(model: type[BaseModel]) -> Any:
-    field = model.model_fields.get("name")
-    return field.annotation if field is not None else None
+def _keys(model: type) -> dict[str, Any]:
+    """Name and annotation of each key of a section."""
+    if is_dataclass(model):
+        return {field.name: field.type for field in fields(model)}
+    known = model.model_fields if issubclass(model, BaseModel) else {}
+    return {name: field.annotation for name, field in known.items()}
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _models_in(annotation: Any) -> list[type]:
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models_in(part)]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from actionpool.config.limits import DecodeLimits
 from actionpool.config.model import FeaturesBackbone, ModelConfig, Strict
 from actionpool.config.recipes import FeatureRecipe, FlowRecipe
 
@@ -170,19 +171,6 @@ def _flow_folder(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
-class LimitsConfig(Strict):
-    """What a single video may cost before it is left out; none: no limit."""
-
-    max_pixels: int | None = Field(8192 * 8192, ge=1, description="width times height of a stored frame")
-    max_frames: int | None = Field(10_000_000, ge=1)
-    max_duration_seconds: float | None = Field(7 * 24 * 3600.0, gt=0)
-    max_decoded_bytes: int | None = Field(16 * 2**30, ge=1, description="of the frames that are held at once")
-    max_total_bytes: int | None = Field(2**46, ge=1, description="of all frames as RGB pictures")
-    max_expansion: int | None = Field(30_000, ge=1, description="of those for each stored byte, above 1 GiB")
-    probe_seconds: float = Field(60.0, gt=0, description="to look at a file; the process that does is killed then")
-    probe_memory_bytes: int = Field(2 << 30, ge=1 << 28, description="address space of that process (Linux)")
-
-
 class DataConfig(Strict):
     """What is learnt from, and which examples are kept for validation and test."""
 
@@ -209,7 +197,7 @@ class DataConfig(Strict):
     val_fraction: float = Field(0.15, ge=0, lt=1, description="Share of the examples for validation.")
     test_fraction: float = Field(0.15, ge=0, lt=1, description="Share of the examples for the test.")
     split_seed: int = Field(0, ge=0, description="Random seed of the split.")
-    limits: LimitsConfig = Field(LimitsConfig(), description="Limits on what reading a single video may cost.")
+    limits: DecodeLimits = Field(DecodeLimits(), description="Limits on what reading a single video may cost.")
 
 
 class LocalizeSettings(Strict):

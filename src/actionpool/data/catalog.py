@@ -15,11 +15,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from actionpool.config.limits import DecodeLimits
 from actionpool.errors import ActionPoolError
 
 if TYPE_CHECKING:
     from actionpool.video.probe import ProbeResult
-    from actionpool.video.reader import DecodeLimits
 
 ProbeMode = Literal["full", "sampled"]
 FOLDER = ".actionpool"
@@ -89,10 +89,8 @@ class Catalog:
         paths: Iterable[Path],
         *,
         num_workers: int = 2,
-        timeout_seconds: float = 60.0,
-        max_memory_bytes: int = 2 << 30,
         mode: ProbeMode = "full",
-        limits: DecodeLimits | None = None,
+        limits: DecodeLimits = DecodeLimits(),  # noqa: B008 - frozen
         on_progress: Callable[[int, int], None] | None = None,
     ) -> dict[Path, ProbeResult]:
         """What each file is; only what is unknown or changed is opened, in child processes.
@@ -100,20 +98,16 @@ class Catalog:
         Args:
             paths: the files, existing or not; told twice, probed once.
             num_workers: child processes.
-            timeout_seconds: for one file.
-            max_memory_bytes: of one child.
             mode: decode all of a video, or samples of it.
-            limits: what is refused; None = the defaults.
+            limits: what a file may cost, including the time and memory of probing it.
             on_progress: is told (done, total) after every file, those already known first.
 
         Returns:
             A result for each path; ``reason`` is None where the video can be used.
         """
-        from actionpool.video.probe import probe_videos
-        from actionpool.video.reader import DecodeLimits  # brings NumPy: not before it is needed
+        from actionpool.video.probe import probe_videos  # brings NumPy: not before it is needed
 
-        wanted = limits if limits is not None else DecodeLimits()
-        recipe = _recipe(mode, timeout_seconds, max_memory_bytes, wanted)
+        recipe = _recipe(mode, limits)
         by_name = {str(path): path for path in paths}
         stamps = {name: _stamp(path) for name, path in by_name.items()}
         found = self._known(stamps, recipe)
@@ -123,9 +117,7 @@ class Catalog:
         probing = probe_videos(
             [by_name[name] for name in unknown],
             num_workers=max(1, min(num_workers, len(unknown))),
-            timeout_seconds=timeout_seconds,
-            max_memory_bytes=max_memory_bytes,
-            limits=wanted,
+            limits=limits,
             mode=mode,
         )
         try:
@@ -271,11 +263,12 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _recipe(mode: ProbeMode, timeout_seconds: float, max_memory_bytes: int, limits: DecodeLimits) -> str:
+def _recipe(mode: ProbeMode, limits: DecodeLimits) -> str:
     """Everything that a result depends on beside the file: how it was probed, and by which decoder."""
     from importlib.metadata import version  # 20 ms, which `--help` need not wait for
 
-    values = [mode, timeout_seconds, max_memory_bytes, asdict(limits), version("av")]
+    costs = asdict(limits)
+    values = [mode, costs.pop("probe_seconds"), costs.pop("probe_memory_bytes"), costs, version("av")]
     return json.dumps(values, sort_keys=True)
 
 
@@ -287,8 +280,8 @@ def _to_json(result: ProbeResult) -> str:
 
 def _from_json(name: str, text: str) -> ProbeResult | None:
     """The result, or None where it was written by another version: it is probed again then."""
+    from actionpool.values import VideoInfo
     from actionpool.video.probe import ProbeResult
-    from actionpool.video.reader import VideoInfo
 
     try:
         values = json.loads(text)

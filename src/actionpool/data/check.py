@@ -8,9 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
-from actionpool.config.sections import DataConfig, LimitsConfig
+from actionpool.config.limits import DecodeLimits
+from actionpool.config.sections import DataConfig
 from actionpool.data.catalog import Catalog
 from actionpool.data.example import Source, SplitName
 from actionpool.data.grouping import Union
@@ -19,7 +20,7 @@ from actionpool.data.sources.base import first_few, natural_key
 from actionpool.data.splits import SplitPlan, plan_splits, read_splits, split_warnings
 from actionpool.errors import DataError
 from actionpool.files import printable
-from actionpool.video.limits import DecodeLimits, VideoInfo
+from actionpool.values import VideoInfo
 from actionpool.video.probe import ProbeResult
 
 if TYPE_CHECKING:
@@ -390,28 +391,6 @@ class FeatureProbes:
         return ProbeResult(str(path), info, len(found.segments_seconds), None, content, "")
 
 
-class ProbeOptions(TypedDict):
-    """What ``Catalog.probe`` takes of limits."""
-
-    limits: DecodeLimits
-    timeout_seconds: float
-    max_memory_bytes: int
-
-
-def decode_limits(config: LimitsConfig) -> DecodeLimits:
-    """The limits of a reader, as configured."""
-    return DecodeLimits(**config.model_dump(exclude={"probe_seconds", "probe_memory_bytes"}))
-
-
-def probe_options(config: LimitsConfig) -> ProbeOptions:
-    """The limits of a probe, as configured."""
-    return {
-        "limits": decode_limits(config),
-        "timeout_seconds": config.probe_seconds,
-        "max_memory_bytes": config.probe_memory_bytes,
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Survey:
     """A source with everything that is known about it.
@@ -453,7 +432,7 @@ def survey(
     with Catalog.beside(source.root) if source.features is None else FeatureProbes(source) as prober:
         paths = dict.fromkeys(example.path for example in source.examples)
         if isinstance(prober, Catalog):
-            probes = prober.probe(paths, on_progress=progress, **probe_options(config.limits))
+            probes = prober.probe(paths, on_progress=progress, limits=config.limits)
         else:
             probes = prober.probe(paths, on_progress=progress)
         plan: SplitPlan | None
@@ -481,7 +460,7 @@ def _plan(source: Source, config: DataConfig, probes: Mapping[Path, ProbeResult]
         )
     except DataError:
         asked = config.model_copy(
-            update={"kind": "auto", "flow": None, "feature_timing": None, "limits": LimitsConfig()}
+            update={"kind": "auto", "flow": None, "feature_timing": None, "limits": DecodeLimits()}
         )
         if asked != DataConfig(path=config.path, format=config.format, videos=config.videos):
             raise  # a split that was asked for

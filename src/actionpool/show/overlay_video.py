@@ -17,8 +17,7 @@ from actionpool.show.moments import Floats, Moments, moments
 from actionpool.show.saliency import HeatPainter, SaliencyTrack
 from actionpool.show.sheet import font_path
 from actionpool.values import VideoInfo
-from actionpool.video.limits import Frame
-from actionpool.video.reader import VideoReader
+from actionpool.video.reader import Frame, VideoReader
 from actionpool.video.writer import VideoWriter
 
 Pixels = NDArray[np.uint8]

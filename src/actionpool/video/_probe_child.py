@@ -16,31 +16,31 @@ from typing import Any
 
 import numpy as np
 
+from actionpool.config.limits import DecodeLimits
 from actionpool.errors import VideoError
 from actionpool.video.decoder import Shrinker
 from actionpool.video.fingerprint import GRID, fingerprint, picture_indices
-from actionpool.video.limits import DecodeLimits
 from actionpool.video.reader import VideoReader
 
-_SHORT = "needs more memory than the probe allows; raise max_memory_bytes if the file is trusted"
+_SHORT = "needs more memory than the probe allows; raise probe_memory_bytes if the file is trusted"
 
 
 def main() -> None:
     """Serve until standard input ends. The one argument is a JSON object: limits, mode, num_threads, memory, time."""
     settings = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _limit_memory(settings["max_memory_bytes"])
     limits = DecodeLimits(**settings["limits"])
+    _limit_memory(limits.probe_memory_bytes)
     # Answers go to a private copy of standard output: whatever a library prints must not get between them.
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         # The parent is quicker, but it may have been killed: a file that hangs must not keep a process for ever.
-        _end_after(2 * settings["timeout_seconds"])
+        _end_after(2 * limits.probe_seconds)
         answer = _probe(Path(json.loads(line)), limits, settings["mode"], settings["num_threads"])
         # Once memory was nearly used up this process ends, so that the next file has all of it.
-        answer["is_last"] = _is_memory_short(settings["max_memory_bytes"])
+        answer["is_last"] = _is_memory_short(limits.probe_memory_bytes)
         if answer["is_last"] and str(answer["reason"]).startswith(("is damaged", "cannot be read")):
             answer["reason"] = _SHORT  # FFmpeg takes a failed allocation for damaged data
         _end_after(0)

@@ -12,12 +12,15 @@ import av
 import numpy as np
 from av.stream import Discard, Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
 
+from actionpool.config.limits import DecodeLimits
 from actionpool.errors import VideoError
 from actionpool.system import num_cores
 from actionpool.video.containers import Structure, read_structure
 from actionpool.video.index import NO_TIME, FrameIndex, Run
-from actionpool.video.limits import DecodeLimits, UInt8Array
+
+UInt8Array = NDArray[np.uint8]
 
 # Formats FFmpeg may recognise: self-contained files only. Playlists, concatenation scripts, image patterns and
 # anything that names other files stay out; sound-only formats are here to be refused by their right name.

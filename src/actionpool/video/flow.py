@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from actionpool.config.recipes import FlowRecipe
 from actionpool.errors import VideoError
-from actionpool.video.limits import UInt8Array, VideoInfo
+from actionpool.values import VideoInfo
+from actionpool.video.decoder import UInt8Array
 from actionpool.video.reader import VideoReader
 
 NO_MOTION = 128

@@ -25,8 +25,9 @@ from safetensors import SafetensorError, safe_open
 from actionpool.config.recipes import FlowRecipe
 from actionpool.errors import DataError, UsageError, VideoError, first_problem
 from actionpool.files import atomic_path, file_hash, is_leftover, write_text
+from actionpool.values import VideoInfo
+from actionpool.video.decoder import UInt8Array
 from actionpool.video.flow import ComputedFlow
-from actionpool.video.limits import UInt8Array, VideoInfo
 
 _MAX_NAME_BYTES = 200  # file systems allow 255, and the suffix and temporary names need some
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actionpool.config.limits import DecodeLimits
 from actionpool.errors import VideoError
+from actionpool.values import VideoInfo
 from actionpool.video.containers import Structure, follow_parts, read_structure
 from actionpool.video.containers.mp4 import header_contradiction
 from actionpool.video.decoder import Decoder, Turn, turn_of
 from actionpool.video.index import NO_TIME, FrameIndex, PacketTable, can_order_by_pts, index_by_output, index_by_pts
-from actionpool.video.limits import DecodeLimits, VideoInfo
 from actionpool.video.mpeg4 import is_empty_picture, time_bits
 
 # AVI stores no presentation times; with reordering codecs FFmpeg's guess at them is wrong (H.264) or partial.

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from actionpool.config.limits import DecodeLimits
 from actionpool.errors import UsageError, VideoError
 from actionpool.system import death_in_words
+from actionpool.values import VideoInfo
 from actionpool.video.fingerprint import near_duplicate_pairs, near_duplicates
-from actionpool.video.limits import DecodeLimits, VideoInfo
 
 __all__ = ["ProbeResult", "near_duplicate_pairs", "near_duplicates", "probe_videos"]
 
@@ -49,8 +50,6 @@ def probe_videos(
     paths: Iterable[str | os.PathLike[str]],
     *,
     num_workers: int = 2,
-    timeout_seconds: float = 60.0,
-    max_memory_bytes: int = 2 << 30,
     limits: DecodeLimits = DecodeLimits(),  # noqa: B008 - frozen
     mode: Literal["full", "sampled"] = "full",
 ) -> Iterator[ProbeResult]:
@@ -61,9 +60,7 @@ def probe_videos(
     Args:
         paths: files; read as they are needed.
         num_workers: child processes at a time.
-        timeout_seconds: for one file; the child is killed after that.
-        max_memory_bytes: address space of a child, where the platform can bound it (Linux).
-        limits: what a file may cost.
+        limits: what a file may cost, including the time and memory of probing it.
         mode: "full" decodes every frame and compares the count with what the file declares; "sampled" lists the
             packets and decodes 8 evenly spaced frames, for long files.
 
@@ -74,19 +71,14 @@ def probe_videos(
         UsageError: an argument is out of range.
         VideoError: the child process does not start at all (a broken installation).
     """
-    if num_workers < 1 or not timeout_seconds > 0 or max_memory_bytes < 1 or mode not in ("full", "sampled"):
-        raise UsageError(
-            "probing needs num_workers >= 1, timeout_seconds > 0, max_memory_bytes > 0 and mode 'full' or 'sampled', "
-            f"got {num_workers}, {timeout_seconds}, {max_memory_bytes}, {mode!r}"
-        )
+    if num_workers < 1 or mode not in ("full", "sampled"):
+        raise UsageError(f"probing needs num_workers >= 1 and mode 'full' or 'sampled', got {num_workers} and {mode!r}")
     settings = {
         "limits": asdict(limits),
         "mode": mode,
-        "max_memory_bytes": max_memory_bytes,
-        "timeout_seconds": timeout_seconds,
         "num_threads": max(1, (os.cpu_count() or 1) // num_workers),
     }
-    return _Pool(paths, json.dumps(settings), num_workers, timeout_seconds).results()
+    return _Pool(paths, json.dumps(settings), num_workers, limits.probe_seconds).results()
 
 
 class _Pool:

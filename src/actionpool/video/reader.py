@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,15 +15,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actionpool.config.limits import DecodeLimits
 from actionpool.errors import UsageError, VideoError
-from actionpool.video.decoder import Decoder, Scaler, cannot_be_read, ffmpeg_versions, num_decoder_threads
+from actionpool.values import VideoInfo
+from actionpool.video.decoder import (
+    Decoder,
+    Scaler,
+    UInt8Array,
+    cannot_be_read,
+    ffmpeg_versions,
+    num_decoder_threads,
+)
 from actionpool.video.index import FrameIndex, plan_runs
-from actionpool.video.limits import DecodeLimits, Frame, UInt8Array, VideoInfo
 from actionpool.video.opening import Known, KnownFiles, file_key, look_through
 
-__all__ = ["DecodeLimits", "Frame", "VideoInfo", "VideoReader", "ffmpeg_versions"]
+__all__ = ["Frame", "VideoReader", "ffmpeg_versions"]
 
 _MOST_WAITING = 4  # decoded frames that wait to be resized
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded frame.
+
+    Attributes:
+        frame_index: position in presentation order, from 0.
+        seconds: presentation time on the container's clock.
+        pixels: ``(H, W, 3)`` uint8 RGB.
+    """
+
+    frame_index: int
+    seconds: float
+    pixels: UInt8Array
 
 
 class VideoReader:

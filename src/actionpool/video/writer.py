@@ -17,8 +17,7 @@ import numpy as np
 
 from actionpool.errors import UsageError, VideoError
 from actionpool.files import atomic_path
-from actionpool.video.decoder import open_container
-from actionpool.video.limits import UInt8Array
+from actionpool.video.decoder import UInt8Array, open_container
 
 
 @dataclass(frozen=True, slots=True)

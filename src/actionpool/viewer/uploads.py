@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from actionpool.config.limits import DecodeLimits
 from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.errors import ActionPoolError
 from actionpool.files import printable
-from actionpool.video.limits import DecodeLimits
 from actionpool.viewer.library import Library
 
 Recognise = Callable[[Path, Path], Path]
@@ -175,8 +175,10 @@ class UploadQueue:
         from actionpool.video.probe import probe_videos
 
         upload.state = "probing"
-        limits = DecodeLimits(max_pixels=self.limits.max_pixels, max_duration_seconds=self.limits.max_seconds)
-        (result,) = probe_videos([path], num_workers=1, timeout_seconds=300, limits=limits)
+        limits = DecodeLimits(
+            max_pixels=self.limits.max_pixels, max_duration_seconds=self.limits.max_seconds, probe_seconds=300
+        )
+        (result,) = probe_videos([path], num_workers=1, limits=limits)
         if result.reason is not None:
             raise ActionPoolError(f"The video {result.reason}".replace(str(path), upload.name))
 

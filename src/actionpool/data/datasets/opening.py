@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from actionpool.config.model import AveragePoolingConfig, BackboneConfig, FeaturesBackbone, GridMLPConfig, ModelConfig
 from actionpool.config.sections import Config, SamplingConfig
-from actionpool.data.check import decode_limits
 from actionpool.data.datasets.features import FeatureDataset
 from actionpool.data.datasets.flow import FlowDataset
 from actionpool.data.datasets.video import VideoDataset
@@ -62,7 +61,7 @@ def open_dataset(
         training=training,
         seed=seed,
         num_threads=num_threads,
-        limits=decode_limits(config.data.limits),
+        limits=config.data.limits,
     )
 
 

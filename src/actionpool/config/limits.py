@@ -1,66 +1,55 @@
-"""The values of the video part: what a file is, what one may cost, one decoded frame. No decoder here."""
+"""The limits on what one video may cost. Without pydantic, because the processes that probe videos load this file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Annotated, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
+from annotated_types import Ge, Gt
 
 from actionpool.errors import UsageError, VideoError
-from actionpool.values import VideoInfo as VideoInfo
 
-_FREE_BYTES = 2**30
-UInt8Array = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One decoded frame.
-
-    Attributes:
-        frame_index: position in presentation order, from 0.
-        seconds: presentation time on the container's clock.
-        pixels: ``(H, W, 3)`` uint8 RGB.
-    """
-
-    frame_index: int
-    seconds: float
-    pixels: UInt8Array
+_FREE_BYTES = 2**30  # videos whose frames take less are never refused for their expansion
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What a single video may cost before it is refused; None = no limit.
+    """What one video may cost before it is refused: the section ``data.limits``. None = no limit.
 
     Attributes:
-        max_pixels: width × height of one stored frame.
+        max_pixels: width × height of a stored frame.
         max_frames: frames in the video.
         max_duration_seconds: length of the video.
         max_decoded_bytes: size of the array that one ``frames_at`` call returns.
-        max_total_bytes: size of all its frames as RGB pictures.
-        max_expansion: those bytes for each stored one, where they are above 1 GiB: what is made to look small and to
-            fill a disk or a night is far above, a still picture of hours may be too.
+        max_total_bytes: size of all frames of the video as RGB pictures.
+        max_expansion: bytes of all RGB frames per stored byte, checked if those frames exceed 1 GiB. Files made to
+            exhaust a disk are far above the default; so may be a still picture that lasts for hours.
+        probe_seconds: time to probe a file; after that the probing process is killed.
+        probe_memory_bytes: address space of a probing process, where the platform can bound it (Linux).
 
     Raises:
         UsageError: a limit is not positive.
     """
 
-    max_pixels: int | None = 8192 * 8192
-    max_frames: int | None = 10_000_000
-    max_duration_seconds: float | None = 7 * 24 * 3600.0
-    max_decoded_bytes: int | None = 16 * 2**30
-    max_total_bytes: int | None = 2**46
-    max_expansion: int | None = 30_000
+    max_pixels: Annotated[int | None, Ge(1)] = 8192 * 8192
+    max_frames: Annotated[int | None, Ge(1)] = 10_000_000
+    max_duration_seconds: Annotated[float | None, Gt(0)] = 7 * 24 * 3600.0
+    max_decoded_bytes: Annotated[int | None, Ge(1)] = 16 * 2**30
+    max_total_bytes: Annotated[int | None, Ge(1)] = 2**46
+    max_expansion: Annotated[int | None, Ge(1)] = 30_000
+    probe_seconds: Annotated[float, Gt(0)] = 60.0
+    probe_memory_bytes: Annotated[int, Ge(1 << 28)] = 2 << 30
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if not (value is None and name.startswith("max_")) and not value > 0:
                 raise UsageError(f"{name} must be positive or None for no limit, got {value}")
 
     def check_picture(self, path: str, width: int, height: int) -> None:
-        """Raise VideoError where one frame has more than ``max_pixels`` pixels."""
+        """Raise VideoError if a frame has more than ``max_pixels`` pixels."""
         if self.max_pixels is not None and width * height > self.max_pixels:
             raise VideoError(
                 f"{path}: too large: {width}x{height} is {width * height} pixels a frame, the limit is "
@@ -68,7 +57,7 @@ class DecodeLimits:
             )
 
     def check_frames(self, path: str, num_frames: int) -> None:
-        """Raise VideoError where the video has more than ``max_frames`` frames."""
+        """Raise VideoError if the video has more than ``max_frames`` frames."""
         if self.max_frames is not None and num_frames > self.max_frames:
             raise VideoError(
                 f"{path}: too large: at least {num_frames} frames, the limit is {self.max_frames}; "
@@ -76,7 +65,7 @@ class DecodeLimits:
             )
 
     def check_duration(self, path: str, duration_seconds: float) -> None:
-        """Raise VideoError where the video is longer than ``max_duration_seconds``."""
+        """Raise VideoError if the video is longer than ``max_duration_seconds``."""
         if self.max_duration_seconds is not None and duration_seconds > self.max_duration_seconds:
             raise VideoError(
                 f"{path}: too large: {duration_seconds:.1f} seconds long, the limit is "
@@ -84,7 +73,7 @@ class DecodeLimits:
             )
 
     def check_total(self, path: str, width: int, height: int, num_frames: int, stored_bytes: int) -> None:
-        """Raise VideoError where all frames together are more than ``max_total_bytes`` or ``max_expansion`` allow."""
+        """Raise VideoError if all frames together exceed ``max_total_bytes`` or ``max_expansion``."""
         total = 3 * width * height * num_frames
         if self.max_total_bytes is not None and total > self.max_total_bytes:
             raise VideoError(
@@ -98,7 +87,7 @@ class DecodeLimits:
             )
 
     def check_decoded(self, path: str, num_bytes: int) -> None:
-        """Raise VideoError where one request would return more than ``max_decoded_bytes``."""
+        """Raise VideoError if one request would return more than ``max_decoded_bytes``."""
         if self.max_decoded_bytes is not None and num_bytes > self.max_decoded_bytes:
             raise VideoError(
                 f"{path}: too large: this request would hold {num_bytes} bytes of pixels, the limit is "
