@@ -1,8 +1,4 @@
-"""From segment scores to intervals: pure arithmetic in double precision, step by step as in docs/protocols.md.
-
-The viewer does the same in JavaScript and must get the same numbers to the last digit: every sum here has a stated
-order, and there is no exponential, root or library routine whose last digit is left open.
-"""
+"""From segment scores to intervals: pure arithmetic in double precision, step by step as in docs/protocols.md."""
 
 from __future__ import annotations
 

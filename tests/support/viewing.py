@@ -1,13 +1,11 @@
-"""Folders of predictions made up for the tests of the viewer, a server that runs, and JavaScript that is run."""
+"""Folders of predictions made up for the tests of the viewer, and a server that runs."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import socket
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -146,13 +144,3 @@ def running(out, **options):
         thread.join()
         library.stop()
         listener.close()
-
-
-def run_node(code, data):
-    """What a module prints as JSON; ``data`` is JSON on its standard input, ``STATIC`` its folder."""
-    done = subprocess.run(
-        ["node", "--input-type=module", "-e", code.replace("STATIC", STATIC.as_uri())],
-        input=json.dumps(data), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)

@@ -100,6 +100,7 @@ def slide(page, id, value):
     page.locator(f"#{id}").evaluate(
         "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})); }", value
     )
+    page.wait_for_function("() => document.getElementById('settings').ariaBusy === 'false'")
 
 
 def test_the_address_loses_its_token(page):
@@ -112,14 +113,14 @@ def test_the_page_shows_what_was_predicted(page, out):
     label, probability = prediction.top(1)[0]
     assert page.inner_text("#answer") == f"{label} · {round(100 * probability)}%"
     same(table(page), [(d.label, d.start_seconds, d.end_seconds) for d in prediction.detections])
-    assert page.locator("#knobs-note").inner_text().startswith("As predicted")
+    assert page.locator("#settings-note").inner_text().startswith("As predicted")
 
 
-def test_computing_again_gives_what_the_prediction_holds(page, out):
+def test_finding_again_gives_what_the_prediction_holds(page, out):
     prediction = read_prediction(out / "clip_0.mp4.json")
     before = table(page)
-    slide(page, "min-length", "0")  # the same value: computed in the browser with the same settings
-    assert page.locator("#knobs-note").inner_text().startswith("Computed here")
+    slide(page, "min-length", "0")  # the same value
+    assert page.locator("#settings-note").inner_text().startswith("Found again")
     assert table(page) == before and len(before) == len(prediction.detections)
 
 
@@ -277,7 +278,7 @@ def test_intervals_are_edited_and_saved(page, tmp_path):
     box.fill("0.5")
     box.press("Tab")
     assert table(page)[0][1] == 0.5
-    assert page.locator("#knobs-note").inner_text().startswith("Edited by hand")
+    assert page.locator("#settings-note").inner_text().startswith("Edited by hand")
     assert page.locator("#threshold").is_disabled()
     page.locator("#intervals tr").nth(1).locator("button", has_text="✕").click()
     page.click("#add")
@@ -292,13 +293,43 @@ def test_intervals_are_edited_and_saved(page, tmp_path):
     same(rows, [(one["label"], *one["segment"]) for one in found])
     assert found[-1]["label"] == "pulse"
     read_predictions(tmp_path / "a.json")
-    for format, suffix in (("csv", "csv"), ("srt", "srt")):
+    for format, suffix in (("csv", "csv"), ("srt", "srt"), ("vtt", "vtt")):
         page.select_option("#format", format)
         with page.expect_download() as saving:
             page.click("#export")
         assert saving.value.suggested_filename == f"clip_0.mp4.{suffix}"
     page.click("#reset")
     assert not page.locator("#threshold").is_disabled()
+
+
+def test_what_the_server_refuses_is_shown(page):
+    before = table(page)
+    page.route("**/localize", lambda route: route.fulfill(status=422, json={"detail": "no intervals today"}))
+    slide(page, "min-length", "1.5")
+    assert page.inner_text("#settings-note") == "no intervals today" and table(page) == before
+    page.unroute("**/localize")
+    slide(page, "min-length", "1.4")
+    assert page.inner_text("#settings-note").startswith("Found again") and table(page) != before
+    page.route("**/export*", lambda route: route.abort())
+    page.click("#export")
+    page.wait_for_selector("#complaint:visible")
+    assert "The viewer does not answer" in page.inner_text("#complaint")
+    page.click("#complaint")
+    assert page.locator("#complaint").is_hidden()
+    page.unroute("**/export*")
+
+
+def test_a_slider_that_moves_on_is_followed_with_few_requests(page):
+    asked = []
+    page.on("request", lambda request: "/localize" in request.url and asked.append(request.post_data_json))
+    page.evaluate("""() => { const slider = document.getElementById("min-length");
+        for (let step = 0; step <= 40; step++) {
+            slider.value = step / 20;
+            slider.dispatchEvent(new Event("input", { bubbles: true }));
+        } }""")
+    page.wait_for_function("() => document.getElementById('settings').ariaBusy === 'false'")
+    assert asked[-1] == {"min_length_seconds": 2} and len(asked) == 2
+    assert all(end - start >= 1.99 for _, start, end in table(page))
 
 
 def test_ends_are_dragged_on_the_timeline(page):

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import UsageError
+from actionpool.evaluation.files import write_detections
+from actionpool.localization import localize
 from actionpool.results.prediction import class_scores, read_curves, read_prediction, write_prediction
 from actionpool.show.colors import heat_table
+from actionpool.values import Detection, Interval
 from actionpool.viewer.library import find_predictions
 from support.viewing import STATIC, TOKEN, made_up, make_app, write_clip
 
@@ -67,6 +71,95 @@ def test_a_video_is_described_and_its_curves_are_the_doubles_of_localize(client,
     np.testing.assert_array_equal(scores.reshape(12, 4), class_scores(prediction, curves).numpy().astype(np.float64))
     np.testing.assert_array_equal(relevance, curves.relevance.numpy().astype(np.float64))
     assert segments[2] == prediction.segments[1].start_seconds
+
+
+CHANGES = [
+    {},
+    {"thresholds": [0.5]},
+    {"min_length_seconds": 1.5, "class_threshold": 0.0},
+    {"min_score": 0.9, "nms": "soft", "max_detections": 3},
+    {"source": "gate", "max_length_seconds": 2.0, "always_best_class": True},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_intervals_are_found_again_as_localize_finds_them(client, rows, out, changes):
+    path = out / "clip_1.mp4.json"
+    prediction = read_prediction(path)
+    curves = read_curves(path, prediction)
+    expected = localize(
+        class_scores(prediction, curves).double().numpy(), curves.relevance.double().numpy(), prediction.probabilities,
+        [(s.start_seconds, s.end_seconds) for s in prediction.segments], prediction.classes,
+        LocalizeSettings(**changes),
+    )  # fmt: skip
+    answer = client.post(f"/api/videos/{rows['clip_1.mp4']['id']}/localize", json=changes)
+    found = [
+        (one["label"], one["start_seconds"], one["end_seconds"], one["score"]) for one in answer.json()["detections"]
+    ]
+    assert found == [(d.label, d.interval.start_seconds, d.interval.end_seconds, d.score) for d in expected]
+    assert found or changes.get("min_score")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "sentence"),
+    [
+        ("clip_1.mp4", {"min_scores": 0.5}, "min_score"),
+        ("clip_1.mp4", {"class_threshold": 2}, "class_threshold"),
+        ("clip_1.mp4", {"class_threshold": "high"}, "class_threshold"),
+        ("clip_1.mp4", [0.5], "valid dictionary"),
+        ("lost_curves.mp4", {}, "cannot be read as curves"),
+        ("cut_off.mp4", {}, "is no prediction"),
+    ],
+)
+def test_a_search_that_cannot_be_made_says_why(client, rows, name, body, sentence):
+    answer = client.post(f"/api/videos/{rows[name]['id']}/localize", json=body)
+    assert answer.status_code == 422
+    assert sentence in answer.json()["detail"]
+
+
+EDITED = [
+    Detection(Interval(0.0, 1.25), "plain", 1.5),
+    Detection(Interval(3599.9996, 3601.5), 'with, comma; "quotes" \\ and é', 0.000012345678),
+    Detection(Interval(0.1, 0.1 + 2e-4), "short  label", 0.25),
+]
+
+
+@pytest.mark.parametrize(
+    ("format", "video"), [("activitynet", "clip_1"), ("csv", "clip_1.mp4"), ("srt", "v"), ("vtt", "v")]
+)
+def test_edited_intervals_are_exported_as_predict_writes_them(client, rows, tmp_path, format, video):
+    intervals = [
+        {
+            "label": d.label, "score": d.score,
+            "start_seconds": d.interval.start_seconds, "end_seconds": d.interval.end_seconds,
+        }
+        for d in EDITED
+    ]  # fmt: skip
+    answer = client.post(f"/api/videos/{rows['clip_1.mp4']['id']}/export?format={format}", json=intervals)
+    write_detections(tmp_path / "expected", {video: EDITED}, format=format)
+    assert answer.content == (tmp_path / "expected").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("format", "intervals", "sentence"),
+    [
+        ("srt", [{"label": "x", "score": 1, "start_seconds": 2, "end_seconds": 1}], "0: "),
+        ("csv", [{"label": "x", "score": 1, "start_seconds": 2}], "end_seconds"),
+        ("csv", {}, "valid list"),
+        ("xml", [], "format"),
+    ],
+)
+def test_an_export_that_cannot_be_made_says_why(client, rows, format, intervals, sentence):
+    answer = client.post(f"/api/videos/{rows['clip_1.mp4']['id']}/export?format={format}", json=intervals)
+    assert answer.status_code == 422
+    assert sentence in answer.json()["detail"]
+
+
+def test_bodies_are_of_a_known_and_modest_length(client, rows):
+    address = f"/api/videos/{rows['clip_1.mp4']['id']}/localize"
+    assert client.post(address, content=iter([b"{}"])).status_code == 411
+    assert client.post(address, content=b" " * (17 << 20)).status_code == 413
+    assert client.post(address, content=b"{}", headers={"Content-Length": "9" * 30}).status_code == 413
 
 
 def test_maps_come_in_multiples_of_an_even_share(client, rows):

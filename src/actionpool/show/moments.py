@@ -49,12 +49,15 @@ def read_with_curves(path: Path) -> tuple[VideoPrediction, Curves]:
 
 def moments(prediction: VideoPrediction, curves: Curves) -> Moments:
     """Put the curves on the time axis."""
-    stretches = np.array([(s.start_seconds, s.end_seconds) for s in prediction.segments], np.float64)
-    return place(
-        stretches,
-        class_scores(prediction, curves).numpy().astype(np.float64),
-        curves.relevance.float().numpy().astype(np.float64),
-    )
+    when = segments_of(prediction, curves)
+    return place(when.bounds, when.scores, when.relevance)
+
+
+def segments_of(prediction: VideoPrediction, curves: Curves) -> Moments:
+    """The curves as the network gave them: segments may overlap, and lie in any order."""
+    bounds = np.array([(s.start_seconds, s.end_seconds) for s in prediction.segments], np.float64).reshape(-1, 2)
+    scores = class_scores(prediction, curves).numpy().astype(np.float64)
+    return Moments(bounds.mean(axis=1), bounds, scores, curves.relevance.float().numpy().astype(np.float64))
 
 
 def place(stretches: Floats, scores: Floats, relevance: Floats) -> Moments:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import Body, FastAPI, HTTPException, Query, Request
 from fastapi import Path as FromPath
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -19,9 +20,10 @@ from actionpool.viewer.library import Entry, Library
 from actionpool.viewer.playable import PlayableCopies
 
 if TYPE_CHECKING:
-    from actionpool.results.prediction import VideoPrediction
+    from actionpool.viewer.reading import Reading
     from actionpool.viewer.uploads import UploadQueue
 
+Format = Literal["activitynet", "csv", "srt", "vtt"]
 Id = Annotated[str, FromPath(pattern=r"^[0-9a-f]{16}$")]
 
 _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
@@ -41,16 +43,21 @@ def create_app(
     """The viewer as an ASGI application.
 
     Args:
-        library: what there is to see.
+        library: the predictions.
         token: see ``Guard``.
         port: see ``Guard``.
-        copies: of videos that browsers do not play.
-        uploads: None = not allowed.
+        copies: makes copies of videos that browsers do not play.
+        uploads: takes videos in; None = uploads are not allowed.
     """
     app = FastAPI(title="actionpool viewer", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, token=token, port=port)
     app.add_exception_handler(ActionPoolError, _refusal)
+    app.add_exception_handler(RequestValidationError, _refusal)
     _add_pages(app)
+    _add_predictions(app, library)
+    _add_media(app, library, copies)
+    if uploads is not None:
+        _add_uploads(app, uploads)
 
     @app.get("/api/about")
     def about() -> dict[str, Any]:
@@ -60,6 +67,12 @@ def create_app(
             "upload": {"max_bytes": limits.max_bytes, "max_seconds": limits.max_seconds} if limits else None,
         }
 
+    return app
+
+
+def _add_predictions(app: FastAPI, library: Library) -> None:
+    """What the predictions say, and their intervals found again or written as a file."""
+
     @app.get("/api/videos")
     def videos(start: Annotated[int, Query(ge=0, le=1 << 31)] = 0) -> dict[str, Any]:
         """The list from a position on; it grows until ``next`` is ``total``."""
@@ -67,23 +80,14 @@ def create_app(
 
     @app.get("/api/videos/{id}")
     def video(id: Id) -> dict[str, Any]:
-        from actionpool.viewer.reading import describe
-
-        entry, prediction = _read(library, id)
-        found, problem = library.video_of(prediction, entry.path)
-        facts = describe(prediction, entry.path)
-        return facts | {
-            "id": id,
-            "name": entry.name,
-            "has_media": found is not None,
-            "media_problem": printable(problem),
-        }
+        entry, reading = _read(library, id)
+        found, problem = library.video_of(reading.prediction, entry.path)
+        media = {"has_media": found is not None, "media_problem": printable(problem)}
+        return {**reading.facts(), "id": id, "name": entry.name, **media}
 
     @app.get("/api/videos/{id}/curves")
     def curves(id: Id) -> Response:
-        from actionpool.viewer.reading import curve_bytes
-
-        return Response(curve_bytes(_entry(library, id).path), media_type="application/octet-stream")
+        return Response(_read(library, id)[1].curve_bytes(), media_type="application/octet-stream")
 
     @app.get("/api/videos/{id}/maps")
     def maps(id: Id) -> Response:
@@ -91,6 +95,23 @@ def create_app(
 
         content, headers = map_bytes(_entry(library, id).path)
         return Response(content, headers=headers, media_type="application/octet-stream")
+
+    @app.post("/api/videos/{id}/localize")
+    def localize(id: Id, changes: dict[str, Any]) -> dict[str, Any]:
+        """The detections with some settings of the prediction changed."""
+        return {"detections": _read(library, id)[1].find(changes)}
+
+    @app.post("/api/videos/{id}/export")
+    def export(id: Id, format: Format, intervals: Annotated[list[dict[str, Any]], Body()]) -> Response:
+        """A file of intervals, which the user may have edited."""
+        from actionpool.viewer.reading import exported
+
+        content = exported(_entry(library, id).name, intervals, format)
+        return Response(content, media_type="application/octet-stream")
+
+
+def _add_media(app: FastAPI, library: Library, copies: PlayableCopies) -> None:
+    """The videos, in parts as browsers ask for them."""
 
     @app.head("/api/videos/{id}/media", include_in_schema=False)
     @app.get("/api/videos/{id}/media")
@@ -101,10 +122,6 @@ def create_app(
     @app.get("/api/videos/{id}/playable")
     def playable(id: Id) -> FileResponse:
         return _serve(copies.get(id, _media(library, id)))
-
-    if uploads is not None:
-        _add_uploads(app, uploads)
-    return app
 
 
 def _add_pages(app: FastAPI) -> None:
@@ -147,7 +164,13 @@ def _add_uploads(app: FastAPI, uploads: UploadQueue) -> None:
 
 
 async def _refusal(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": printable(str(error))}, getattr(error, "status", 422))
+    """Why a request is not answered, as one sentence that the page shows."""
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        sentence = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    else:
+        sentence = str(error)
+    return JSONResponse({"detail": printable(sentence)}, getattr(error, "status", 422))
 
 
 def _entry(library: Library, id: str) -> Entry:
@@ -157,7 +180,7 @@ def _entry(library: Library, id: str) -> Entry:
     return entry
 
 
-def _read(library: Library, id: str) -> tuple[Entry, VideoPrediction]:
+def _read(library: Library, id: str) -> tuple[Entry, Reading]:
     from actionpool.viewer.reading import read
 
     entry = _entry(library, id)
@@ -165,8 +188,8 @@ def _read(library: Library, id: str) -> tuple[Entry, VideoPrediction]:
 
 
 def _media(library: Library, id: str) -> Path:
-    entry, prediction = _read(library, id)
-    found, problem = library.video_of(prediction, entry.path)
+    entry, reading = _read(library, id)
+    found, problem = library.video_of(reading.prediction, entry.path)
     if found is None:
         raise HTTPException(404, printable(problem))
     return found

@@ -10,7 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-HEADERS = {
+_MAX_BODY_BYTES = 16 * 2**20  # of a request; uploads are counted by their queue
+_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -54,7 +55,7 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -77,7 +78,7 @@ class Guard:
                 redirect.set_cookie(self.cookie, self._token, httponly=True, samesite="strict", path="/")
                 return redirect
         elif self._is_token(self._from_cookie(headers)):
-            return None
+            return None if scope["path"] == "/api/uploads" else _check_body(headers)
         return PlainTextResponse(
             "The viewer did not recognise this browser. Open the address that 'actionpool view' printed, with its "
             "token; each start of the viewer has a new one.\n",
@@ -93,3 +94,13 @@ class Guard:
         except CookieError:
             return ""
         return morsel.value if morsel is not None else ""
+
+
+def _check_body(headers: Headers) -> Response | None:
+    """A refusal of a body that is too large or of unknown length; None = it is neither."""
+    length = headers.get("content-length", "0")
+    if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
+        return PlainTextResponse("The request does not say how long it is.\n", 411)
+    if len(length) > 15 or int(length) > _MAX_BODY_BYTES:
+        return PlainTextResponse(f"The request is larger than {_MAX_BODY_BYTES >> 20} MiB.\n", 413)
+    return None

@@ -1,47 +1,168 @@
-"""From prediction files to what the page draws. Numbers go out as the doubles that ``localize`` computes with."""
+"""Prediction files as the page asks for them: a row of the list, facts, curves, maps, and intervals found again."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from actionpool.config.loading import parse_localize
 from actionpool.config.sections import LocalizeSettings
-from actionpool.errors import ActionPoolError, DataError, UsageError
+from actionpool.errors import ActionPoolError, DataError, UsageError, first_problem
+from actionpool.evaluation.files import write_detections
 from actionpool.files import printable
 from actionpool.localization import localize
-from actionpool.results.prediction import Curves, VideoPrediction, class_scores, read_curves, read_prediction
-from actionpool.show.moments import moments
+from actionpool.results.prediction import Curves, ScoredInterval, VideoPrediction, read_curves, read_prediction
+from actionpool.show.moments import Moments, moments, segments_of
+from actionpool.values import Detection, Interval
 
-Floats = NDArray[np.float64]
-
-_MAX_JSON_BYTES = 256 * 2**20  # a file beyond it is no prediction; a day of one-second segments has 8 MB
+_MAX_JSON_BYTES = 256 * 2**20  # a larger file is no prediction; a day of one-second segments has 8 MB
+_INTERVALS = TypeAdapter(list[ScoredInterval])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TimeCurves:
-    """What ``localize`` is given in the browser, and what is drawn.
+class Reading:
+    """A prediction and its curves, ready to be searched.
 
     Attributes:
-        segments: ``(N, 2)`` seconds.
-        scores: ``(N, K)``.
-        relevance: ``(N,)``.
-        problem: why detections cannot be computed from them; "" where they can.
+        prediction: the file.
+        when: its curves; None where they cannot be read.
+        has_maps: True if there are spatial maps.
+        problem: why intervals cannot be found again; "" if they can.
+        settings: of the search that made the prediction; the defaults where it does not say.
+        is_localized: True if the prediction says how intervals were found.
     """
 
-    segments: Floats
-    scores: Floats
-    relevance: Floats
+    prediction: VideoPrediction
+    when: Moments | None
+    has_maps: bool
     problem: str
+    settings: LocalizeSettings
+    is_localized: bool
 
-    def to_bytes(self) -> bytes:
-        """Segments, scores, relevance, row by row, as little-endian doubles."""
-        parts = (self.segments, self.scores, self.relevance)
-        return b"".join(np.ascontiguousarray(part, "<f8").tobytes() for part in parts)
+    def facts(self) -> dict[str, Any]:
+        """What the page needs besides curves and maps."""
+        prediction = self.prediction
+        return {
+            **prediction.model_dump(exclude={"format", "segments", "settings", "curves", "spatial"}),
+            "settings": self.settings.model_dump(),
+            "is_localized": self.is_localized,
+            "num_segments": 0 if self.when is None else len(self.when.bounds),
+            "curves_problem": printable(self.problem),
+            "spatial": prediction.spatial.model_dump() if self.has_maps and prediction.spatial else None,
+        }
+
+    def curve_bytes(self) -> bytes:
+        """Segments ``(N, 2)``, class scores ``(N, K)`` and relevance ``(N,)`` as little-endian doubles.
+
+        Raises:
+            DataError: there are no curves.
+        """
+        when = self._curves()
+        return b"".join(
+            np.ascontiguousarray(part, "<f8").tobytes() for part in (when.bounds, when.scores, when.relevance)
+        )
+
+    def find(self, changes: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The detections with some settings of the search changed, best first.
+
+        Raises:
+            ConfigError: a setting is unknown or does not fit.
+            DataError: the curves cannot be searched.
+        """
+        when = self._curves()
+        settings = parse_localize({**self.settings.model_dump(), **changes})
+        found = _localize(self.prediction, when, settings)
+        return [
+            {
+                "label": one.label,
+                "score": one.score,
+                "start_seconds": one.interval.start_seconds,
+                "end_seconds": one.interval.end_seconds,
+            }
+            for one in found
+        ]
+
+    def _curves(self) -> Moments:
+        if self.when is None:
+            raise DataError(self.problem)
+        return self.when
+
+
+def read(path: Path) -> Reading:
+    """Read a prediction and its curves; the last few are kept as long as the file stays the same.
+
+    Raises:
+        DataError: the file is no prediction.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    return _read(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, size: int, modified: int) -> Reading:
+    prediction = _prediction(path)
+    when, has_maps, problem = None, False, "The prediction has no curves; predict again to get them."
+    try:
+        curves = read_curves(path, prediction)
+        if curves is not None:
+            when, problem = _searchable(prediction, curves)
+            has_maps = curves.spatial is not None and prediction.spatial is not None
+    except DataError as error:
+        problem = str(error)
+    recorded = prediction.settings.get("localize")
+    try:
+        settings = parse_localize(recorded if isinstance(recorded, dict) else {})
+    except UsageError:
+        settings, recorded = LocalizeSettings(), None
+    return Reading(prediction, when, has_maps, problem, settings, isinstance(recorded, dict))
+
+
+def _prediction(path: Path) -> VideoPrediction:
+    """``read_prediction`` with a bound on the size of the file."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    if size > _MAX_JSON_BYTES:
+        raise DataError(f"{path} has {size} bytes, more than any prediction; predict again")
+    return read_prediction(path)
+
+
+def _searchable(prediction: VideoPrediction, curves: Curves) -> tuple[Moments, str]:
+    """The curves as ``predict`` searches them, and why they cannot be searched.
+
+    Several views of a short clip overlap or coincide, which ``localize`` refuses: views at one place are averaged, and
+    overlaps are cut in their middle.
+    """
+    when = segments_of(prediction, curves)
+    if not len(when.bounds):
+        return when, "The prediction has no segments."
+    if _why_not(prediction, when):
+        when = moments(prediction, curves)
+    return when, _why_not(prediction, when)
+
+
+def _why_not(prediction: VideoPrediction, when: Moments) -> str:
+    """Why ``localize`` refuses the curves; "" where it does not."""
+    try:
+        _localize(prediction, when, LocalizeSettings(class_threshold=1.0))  # checks the curves, searches no class
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _localize(prediction: VideoPrediction, when: Moments, settings: LocalizeSettings) -> list[Detection]:
+    return localize(when.scores, when.relevance, prediction.probabilities, when.bounds, prediction.classes, settings)
 
 
 def summarize(path: Path) -> dict[str, Any]:
@@ -50,7 +171,7 @@ def summarize(path: Path) -> dict[str, Any]:
         "label": "", "score": None, "disagreement": None, "num_detections": 0, "duration_seconds": None, "problem": "",
     }  # fmt: skip
     try:
-        prediction = read(path)
+        prediction = _prediction(path)
     except ActionPoolError as error:
         return row | {"problem": printable(str(error))}
     label, score = prediction.top(1)[0]
@@ -61,21 +182,6 @@ def summarize(path: Path) -> dict[str, Any]:
         "num_detections": len(prediction.detections),
         "duration_seconds": prediction.duration_seconds,
     }
-
-
-def read(path: Path) -> VideoPrediction:
-    """``read_prediction`` with a bound on the file's size.
-
-    Raises:
-        DataError: no prediction, or too large for one.
-    """
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    if size > _MAX_JSON_BYTES:
-        raise DataError(f"{path} has {size} bytes, more than any prediction; predict again")
-    return read_prediction(path)
 
 
 def disagreement(prediction: VideoPrediction) -> float | None:
@@ -111,76 +217,29 @@ def _covered(intervals: list[tuple[float, float]]) -> float:
     return float(total)
 
 
-def time_curves(prediction: VideoPrediction, curves: Curves) -> TimeCurves:
-    """The curves as ``predict`` localises them; segments that ``localize`` refuses are put in order first.
+def exported(
+    name: str, intervals: Sequence[Mapping[str, Any]], format: Literal["activitynet", "csv", "srt", "vtt"]
+) -> bytes:
+    """Intervals of one video as a file, as ``predict --format`` would write them.
 
-    Several views of a short clip overlap or coincide: those at one place are averaged, and no two overlap.
-    """
-    segments = np.array([(s.start_seconds, s.end_seconds) for s in prediction.segments], np.float64).reshape(-1, 2)
-    scores = class_scores(prediction, curves).numpy().astype(np.float64)
-    relevance = curves.relevance.float().numpy().astype(np.float64)
-    if not len(segments):
-        return TimeCurves(segments, scores, relevance, "The prediction has no segments.")
-    if not _problem(prediction, segments, scores, relevance):
-        return TimeCurves(segments, scores, relevance, "")
-    when = moments(prediction, curves)
-    problem = _problem(prediction, when.bounds, when.scores, when.relevance)
-    return TimeCurves(when.bounds, when.scores, when.relevance, problem)
-
-
-def _problem(prediction: VideoPrediction, segments: Floats, scores: Floats, relevance: Floats) -> str:
-    nothing = LocalizeSettings(class_threshold=1.0)  # looks for no class, but checks its input
-    try:
-        localize(scores, relevance, prediction.probabilities, segments, prediction.classes, nothing)
-    except DataError as error:
-        return str(error)
-    return ""
-
-
-def describe(prediction: VideoPrediction, path: Path) -> dict[str, Any]:
-    """All that the page needs of a prediction besides its curves and maps."""
-    problem, num_segments, has_maps = "", 0, False
-    try:
-        curves = read_curves(path, prediction)
-    except DataError as error:
-        curves, problem = None, str(error)
-    if curves is not None:
-        found = time_curves(prediction, curves)
-        num_segments, problem = len(found.segments), found.problem
-        has_maps = curves.spatial is not None and prediction.spatial is not None
-    elif not problem:
-        problem = "The prediction has no curves; predict again to get them."
-    settings = prediction.settings.get("localize")
-    try:
-        knobs = parse_localize(settings if isinstance(settings, dict) else {})
-    except UsageError:
-        knobs, settings = LocalizeSettings(), None
-    return {
-        **prediction.model_dump(include={"width", "height", "fps", "num_frames", "duration_seconds", "model"}),
-        "video": prediction.video,
-        "classes": prediction.classes,
-        "probabilities": prediction.probabilities,
-        "truth": [one.model_dump() for one in prediction.truth],
-        "detections": [one.model_dump() for one in prediction.detections],
-        "settings": knobs.model_dump(),
-        "is_localized": isinstance(settings, dict),
-        "num_segments": num_segments,
-        "curves_problem": printable(problem),
-        "spatial": prediction.spatial.model_dump() if has_maps and prediction.spatial else None,
-    }
-
-
-def curve_bytes(path: Path) -> bytes:
-    """See ``TimeCurves.to_bytes``.
+    Args:
+        name: of the video.
+        intervals: in the order to write; with the fields of ``ScoredInterval``.
+        format: of the file.
 
     Raises:
-        DataError: the prediction or its curves cannot be read.
+        DataError: an interval is none.
     """
-    prediction = read(path)
-    curves = read_curves(path, prediction)
-    if curves is None:
-        raise DataError(f"{path} has no curves; predict again")
-    return time_curves(prediction, curves).to_bytes()
+    try:
+        rows = _INTERVALS.validate_python(intervals)
+    except ValidationError as error:
+        raise DataError(f"The intervals cannot be exported: {first_problem(error)}") from None
+    detections = [Detection(Interval(row.start_seconds, row.end_seconds), row.label, row.score) for row in rows]
+    video = PurePosixPath(name)
+    with tempfile.TemporaryDirectory(prefix="actionpool-view-") as folder:
+        path = Path(folder) / "export"
+        write_detections(path, {video.stem if format == "activitynet" else video.name: detections}, format=format)
+        return path.read_bytes()
 
 
 def map_bytes(path: Path) -> tuple[bytes, dict[str, str]]:
@@ -195,7 +254,7 @@ def map_bytes(path: Path) -> tuple[bytes, dict[str, str]]:
     """
     from actionpool.show.saliency import SaliencyTrack
 
-    prediction = read(path)
+    prediction = _prediction(path)
     curves = read_curves(path, prediction)
     if curves is None:
         raise DataError(f"{path} has no curves; predict again")

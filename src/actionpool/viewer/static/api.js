@@ -34,6 +34,17 @@ export const playableAddress = (id) => `/api/videos/${id}/playable`;
 /** Has a copy made that browsers play; resolves when it is there. */
 export const prepareCopy = (id) => ask(playableAddress(id), { headers: { Range: "bytes=0-0" } });
 
+const post = (address, body) => ask(address, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+
+/** The detections of a video with some settings of the search changed; `changes` is JSON. */
+export const localize = async (id, changes) => (await post(`/api/videos/${id}/localize`, changes)).json();
+
+/** Intervals as a file of a format. */
+export async function exported(id, format, intervals) {
+  const rows = intervals.map(({ label, score, start, end }) => ({ label, score, start_seconds: start, end_seconds: end }));
+  return (await post(`/api/videos/${id}/export?format=${format}`, JSON.stringify(rows))).blob();
+}
+
 /** Rows of the list as they are read: calls `receive(rows, howManyAreMissing)` until all have come. */
 export async function videos(receive) {
   let start = 0;

@@ -2,8 +2,7 @@
 
 import * as api from "./api.js";
 import { clock, percent } from "./format.js";
-import { toActivityNet, toCsv, toSubRip } from "./intervals.js";
-import { ClassFilter, IntervalTable, Knobs } from "./panel.js";
+import { ClassFilter, IntervalTable, SearchSettings } from "./panel.js";
 import { Player } from "./player.js";
 import { SaliencyLayer } from "./saliency.js";
 import { Search } from "./search.js";
@@ -28,7 +27,7 @@ const classes = new ClassFilter(
   { list: at("classes"), search: at("class-search"), all: at("classes-all"), likely: at("classes-likely"), none: at("classes-none") },
   update,
 );
-const knobs = new Knobs(
+const settings = new SearchSettings(
   {
     sliders: {
       thresholds: at("threshold"), min_length_seconds: at("min-length"), min_score: at("min-score"), class_threshold: at("class-threshold"),
@@ -37,10 +36,14 @@ const knobs = new Knobs(
       thresholds: at("threshold-value"), min_length_seconds: at("min-length-value"), min_score: at("min-score-value"),
       class_threshold: at("class-threshold-value"),
     },
-    fields: at("knob-fields"), reset: at("reset"), note: at("knobs-note"),
+    fields: at("settings-fields"), reset: at("reset"), note: at("settings-note"),
   },
-  (settings) => {
-    search.set(settings);
+  async (changes) => {
+    const current = search;
+    const answer = current.set(changes);
+    update();
+    await answer;
+    if (search !== current) return;
     selected = null;
     update();
   },
@@ -54,6 +57,7 @@ const list = new VideoList({ list: at("list"), search: at("search"), sort: at("s
 async function open(row) {
   facts = search = selected = null;
   player.leave();
+  complain("");
   at("stage").setAttribute("aria-busy", "true");
   at("name").textContent = row.name;
   document.title = `${row.name} – actionpool`;
@@ -117,7 +121,7 @@ async function showSaliency() {
     const track = await api.maps(current.id);
     if (facts === current && at("saliency").checked) saliency.show(track, current.spatial);
   } catch (error) {
-    tell(error.message);
+    complain(error.message);
   }
   onTime(player.seconds);
 }
@@ -129,8 +133,9 @@ function update() {
   const shown = visible();
   timeline.update(classes.shown, shown, selected);
   table.draw(shown, selected, facts?.classes ?? []);
-  if (search) knobs.show(search);
-  at("knobs").inert = !search;
+  if (search) settings.show(search);
+  at("settings").inert = !search;
+  at("settings").setAttribute("aria-busy", String(Boolean(search?.isAsking)));
   for (const id of ["add", "export"]) at(id).disabled = !search;
 }
 
@@ -153,7 +158,7 @@ function select(interval, seek) {
   update();
   if (!interval || !seek) return;
   player.seek(interval.start);
-  tell(`${interval.label}, ${clock(interval.start)} to ${clock(interval.end)}, score ${interval.score.toFixed(2)}`);
+  announce(`${interval.label}, ${clock(interval.start)} to ${clock(interval.end)}, score ${interval.score.toFixed(2)}`);
 }
 
 function change(interval, values) {
@@ -168,7 +173,7 @@ function remove(interval) {
   search.remove(interval);
   selected = null;
   update();
-  tell(`Deleted. ${at("interval-count").textContent} left.`);
+  announce(`Deleted. ${at("interval-count").textContent} left.`);
   // The focus was on what is gone.
   if (!document.activeElement || document.activeElement === document.body) {
     const next = document.querySelector(`[data-key="remove-${place}"]`) ?? document.querySelector(`[data-key="remove-${place - 1}"]`);
@@ -200,25 +205,32 @@ function stepInterval(by) {
   if (order[place]) select(order[place], true);
 }
 
-function save() {
+/** Save the intervals that are listed as a file. */
+async function save() {
   const format = at("format").value;
   const video = facts.name.split("/").at(-1);
-  const shown = visible();
-  const [text, suffix, type] = {
-    activitynet: () => [toActivityNet(video.replace(/\.[^.]+$/, ""), shown), "json", "application/json"],
-    csv: () => [toCsv(video, shown), "csv", "text/csv"],
-    srt: () => [toSubRip(shown), "srt", "application/x-subrip"],
-  }[format]();
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type }));
-  link.download = `${video}.${suffix}`;
+  try {
+    link.href = URL.createObjectURL(await api.exported(facts.id, format, visible()));
+  } catch (error) {
+    complain(error.message);
+    return;
+  }
+  link.download = `${video}.${format === "activitynet" ? "json" : format}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  tell(`Saved ${link.download}`);
+  announce(`Saved ${link.download}`);
 }
 
-function tell(sentence) {
+/** Say something to a screen reader that the page shows by itself. */
+function announce(sentence) {
   at("live").textContent = sentence;
+}
+
+/** Show why something did not work; goes when it is clicked, or with the next video. */
+function complain(reason) {
+  at("complaint").textContent = reason;
+  at("complaint").hidden = !reason;
 }
 
 function setTheme(theme) {
@@ -252,6 +264,7 @@ const clicks = {
   add,
   export: save,
   "help-open": () => at("help").showModal(),
+  complaint: () => complain(""),
 };
 for (const [id, act] of Object.entries(clicks)) at(id).addEventListener("click", act);
 

@@ -76,8 +76,8 @@ export class ClassFilter {
   }
 }
 
-/** The sliders. */
-export class Knobs {
+/** The settings by which intervals are found, as sliders. */
+export class SearchSettings {
   constructor(parts, onChange) {
     Object.assign(this, parts);
     for (const [name, slider] of Object.entries(this.sliders)) {
@@ -110,16 +110,17 @@ export class Knobs {
     }
     this.fields.disabled = !curves || state === "edited";
     this.reset.disabled = state === "predicted";
-    this.note.textContent = this.sentence(search);
+    this.note.textContent = search.problem || this.sentence(search);
+    this.note.classList.toggle("problem", Boolean(search.problem));
   }
 
   sentence({ facts, curves, state }) {
     if (state === "edited") return "Edited by hand. Go back to the prediction to use the sliders again.";
-    if (!curves) return facts.curves_problem || "There are no curves to compute from.";
-    if (state === "computed") return "Computed here, by the steps of localize, with these settings.";
+    if (!curves) return facts.curves_problem || "Intervals cannot be found again: there are no curves.";
+    if (state === "found") return "Found again with these settings.";
     return facts.is_localized
-      ? "As predicted. Move a slider to compute again."
-      : "No intervals were looked for when this was predicted. Move a slider to look now.";
+      ? "As predicted. Move a slider to find intervals again."
+      : "This prediction was made without intervals. Move a slider to find some.";
   }
 }
 

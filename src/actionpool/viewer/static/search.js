@@ -1,31 +1,52 @@
-// The intervals of a video: as predicted, computed again with other settings, or edited by hand.
+// The intervals of a video: as predicted, found again by the server with other settings, or edited by hand.
 
-import { localize } from "./localize.js";
+import * as api from "./api.js";
 
 export class Search {
-  /** @param {object} facts of the video @param {?object} curves null: nothing can be computed */
+  /** @param {object} facts of the video @param {?object} curves null: intervals cannot be found again */
   constructor(facts, curves) {
     this.facts = facts;
     this.curves = facts.curves_problem ? null : curves;
-    this.settings = { ...facts.settings };
+    this.isAsking = false;
     this.reset();
   }
 
-  /** What the prediction says. */
+  /** Back to the intervals of the prediction. */
   reset() {
     this.state = "predicted";
-    this.settings = { ...this.facts.settings };
-    this.intervals = this.facts.detections.map(({ label, score, start_seconds: start, end_seconds: end }) => (
-      { label, score, start, end }
-    ));
+    this.problem = "";
+    this.changes = {};
+    this.intervals = this.facts.detections.map(asInterval);
   }
 
-  /** Other settings: compute anew. */
-  set(settings) {
+  get settings() {
+    return { ...this.facts.settings, ...this.changes };
+  }
+
+  /**
+   * Find the intervals again with some settings changed; resolves when there is nothing left to ask.
+   *
+   * There is one request at a time. A slider that moves meanwhile is read when the answer comes, so that the server
+   * answers as often as it can and never has a queue.
+   */
+  async set(changes) {
     if (!this.curves) return;
-    Object.assign(this.settings, settings);
-    this.state = "computed";
-    this.intervals = localize(this.curves, this.facts.probabilities, this.facts.classes, this.settings);
+    Object.assign(this.changes, changes);
+    this.state = "found";
+    if (this.isAsking) return;
+    this.isAsking = true;
+    try {
+      for (let asked = ""; this.state === "found" && asked !== JSON.stringify(this.changes);) {
+        asked = JSON.stringify(this.changes);
+        const { detections } = await api.localize(this.facts.id, asked);
+        if (this.state === "found") this.intervals = detections.map(asInterval);
+      }
+      this.problem = "";
+    } catch (error) {
+      this.problem = error.message;
+    } finally {
+      this.isAsking = false;
+    }
   }
 
   change(interval, values) {
@@ -44,3 +65,6 @@ export class Search {
   }
 }
 
+function asInterval({ label, score, start_seconds: start, end_seconds: end }) {
+  return { label, score, start, end };
+}
