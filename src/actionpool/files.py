@@ -6,7 +6,9 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
+import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,6 +91,25 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             save_file(dict(tensors), temporary, metadata=None if metadata is None else dict(metadata))
         except SafetensorError as error:  # its word for a full disk
             raise OSError(str(error)) from error
+
+
+def safetensors_head(tensors: Mapping[str, tuple[str, Sequence[int]]], metadata: Mapping[str, str]) -> bytes:
+    """The bytes that a safetensors file begins with; the tensors' bytes follow in the same order.
+
+    It allows files to be written as their tensors are computed, in the memory of a part of them.
+
+    Args:
+        tensors: name to safetensors type (``"U8"``, ``"F16"``, ``"F32"`` or ``"F64"``) and shape.
+        metadata: text entries of the file.
+    """
+    table: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, (kind, shape) in tensors.items():
+        begin, end = end, end + int(kind[1:]) // 8 * math.prod(shape)
+        table[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(table).encode("ascii")
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return struct.pack("<Q", len(text)) + text
 
 
 def file_hash(path: Path) -> str:

@@ -90,6 +90,14 @@ class VideoInfo:
     num_skipped: int = 0
 
 
+def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+    """(height, width) of a picture scaled so that its shorter side has ``short_side`` pixels; None keeps its size."""
+    if short_side is None:
+        return height, width
+    scale = short_side / min(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A video that gave nothing, by its position in the dataset, and why."""

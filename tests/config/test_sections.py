@@ -11,7 +11,7 @@ SECTIONS = {
     value.__name__: value
     for module in (model, recipes, sections)
     for value in vars(module).values()
-    if isinstance(value, type) and issubclass(value, Strict) and value.__name__ != "LimitsConfig"
+    if isinstance(value, type) and issubclass(value, Strict)
 }
 
 

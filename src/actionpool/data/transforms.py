@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from actionpool.config.sections import TransformConfig
+from actionpool.values import scaled_size
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -178,8 +179,7 @@ class Rectangle(NamedTuple):
 def centre_view(transform: TransformConfig, width: int, height: int) -> Rectangle:
     """The rectangle of a ``width`` x ``height`` frame that ``test_transform(transform, 1)`` hands to the network."""
     if transform.short_side is not None:
-        scale = transform.short_side / min(height, width)
-        rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+        rows, columns = scaled_size(height, width, transform.short_side)
     else:
         rows, columns = transform.resize or (height, width)
     top, left = _first(rows, transform.crop), _first(columns, transform.crop)

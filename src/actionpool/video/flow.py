@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from actionpool.config.recipes import FlowRecipe
 from actionpool.errors import VideoError
-from actionpool.values import VideoInfo
+from actionpool.values import VideoInfo, scaled_size
 from actionpool.video.decoder import UInt8Array
 from actionpool.video.reader import VideoReader
 
@@ -134,11 +134,8 @@ class ComputedFlow:
 
 def picture_size(info: VideoInfo, recipe: FlowRecipe) -> tuple[int, int]:
     """(height, width) of the pictures that motion is computed on; never larger than the video's own."""
-    shorter = min(info.height, info.width)
-    if recipe.short_side is None or recipe.short_side >= shorter:
-        return info.height, info.width
-    scale = recipe.short_side / shorter
-    return round(info.height * scale), round(info.width * scale)
+    is_larger = recipe.short_side is not None and min(info.height, info.width) > recipe.short_side
+    return scaled_size(info.height, info.width, recipe.short_side if is_larger else None)
 
 
 def _matcher(recipe: FlowRecipe) -> Any:

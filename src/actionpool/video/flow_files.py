@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from actionpool.config.recipes import FlowRecipe
 from actionpool.errors import DataError, UsageError, VideoError, first_problem
-from actionpool.files import atomic_path, file_hash, is_leftover, write_text
+from actionpool.files import atomic_path, file_hash, is_leftover, safetensors_head, write_text
 from actionpool.values import VideoInfo
 from actionpool.video.decoder import UInt8Array
 from actionpool.video.flow import ComputedFlow
@@ -192,27 +190,15 @@ def write_flow(
             opencv_version=cv2.__version__,
         )
         with atomic_path(target) as temporary, temporary.open("wb") as file:
-            file.write(_head(header, flow.size))
+            count = header.info.num_frames
+            tensors = {"timestamps_seconds": ("F64", [count]), "flow": ("U8", [count, 2, *flow.size])}
+            file.write(safetensors_head(tensors, {"actionpool": header.model_dump_json()}))
             file.write(np.ascontiguousarray(flow.timestamps_seconds, "<f8").tobytes())
             for field in flow.all_fields():
                 file.write(field.tobytes())
                 if on_field is not None:
                     on_field()
             return file.tell()
-
-
-def _head(header: FlowHeader, size: tuple[int, int]) -> bytes:
-    """What a safetensors file begins with: the length of a JSON table of its tensors, and the table."""
-    count, (height, width) = header.info.num_frames, size
-    middle, end = 8 * count, 8 * count + count * 2 * height * width
-    table = {
-        "__metadata__": {"actionpool": header.model_dump_json()},
-        "timestamps_seconds": {"dtype": "F64", "shape": [count], "data_offsets": [0, middle]},
-        "flow": {"dtype": "U8", "shape": [count, 2, height, width], "data_offsets": [middle, end]},
-    }
-    text = json.dumps(table).encode("ascii")
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
-    return struct.pack("<Q", len(text)) + text
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from actionpool.config.limits import DecodeLimits
 from actionpool.errors import UsageError, VideoError
-from actionpool.values import VideoInfo
+from actionpool.values import scaled_size
 from actionpool.video.decoder import (
     Decoder,
     Scaler,
@@ -99,7 +99,7 @@ class VideoReader:
             raise cannot_be_read(self._path, error) from error
         self._known, self.info = known, known.info
         self.timestamps_seconds: NDArray[np.float64] = known.index.timestamps_seconds
-        self._height, self._width = size or _fit(known.info, short_side)
+        self._height, self._width = size or scaled_size(known.info.height, known.info.width, short_side)
 
     def frames_at(self, indices: Sequence[int]) -> UInt8Array:
         """Frames by index, in any order, repeats allowed.
@@ -320,14 +320,6 @@ def _starts(index: FrameIndex, first: int) -> list[int]:
     """
     before = index.key_packets[max(0, index.key_packets.index(first) - 1)]
     return list(dict.fromkeys((first, before, 0)))
-
-
-def _fit(info: VideoInfo, short_side: int | None) -> tuple[int, int]:
-    """(height, width) with the given shorter side; unchanged for None."""
-    if short_side is None:
-        return info.height, info.width
-    scale = short_side / min(info.height, info.width)
-    return max(1, round(info.height * scale)), max(1, round(info.width * scale))
 
 
 _known_files = KnownFiles()

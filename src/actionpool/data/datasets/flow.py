@@ -18,7 +18,7 @@ from actionpool.data.sources import Example
 from actionpool.data.timeline import frame_range
 from actionpool.data.transforms import test_transform, train_transform
 from actionpool.errors import ConfigError, VideoError
-from actionpool.values import VideoInfo
+from actionpool.values import VideoInfo, scaled_size
 from actionpool.video.flow import NO_MOTION, ComputedFlow
 from actionpool.video.flow_files import FlowFolder, StoredFlow, open_flow
 
@@ -190,5 +190,4 @@ def _target_size(transform: TransformConfig, info: VideoInfo) -> tuple[int, int]
     """(height, width) that a decoded frame would have; None = as it is."""
     if transform.short_side is None:
         return transform.resize
-    scale = transform.short_side / min(info.height, info.width)
-    return max(1, round(info.height * scale)), max(1, round(info.width * scale))
+    return scaled_size(info.height, info.width, transform.short_side)

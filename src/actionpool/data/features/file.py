@@ -7,8 +7,6 @@ length of a video nor the number of files costs memory.
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,9 +20,9 @@ from pydantic import Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from actionpool.config.model import Strict
-from actionpool.config.recipes import FeatureRecipe, FeatureType
+from actionpool.config.recipes import FeatureRecipe
 from actionpool.errors import DataError, first_problem
-from actionpool.files import atomic_path
+from actionpool.files import atomic_path, safetensors_head
 from actionpool.values import VideoInfo
 
 FORMAT = "actionpool-features-1"
@@ -212,15 +210,11 @@ class FeatureWriter:
     def _head(self) -> bytes:
         """The safetensors header for the announced number of rows, and the segments."""
         shape = [len(self._seconds), *(self._row_shape or ())]
-        first, last = self._seconds.nbytes, self._seconds.nbytes + _num_bytes(shape, self.header.recipe.dtype)
-        table = {
-            "__metadata__": {"actionpool": self.header.model_dump_json()},
-            "segments_seconds": {"dtype": "F64", "shape": list(self._seconds.shape), "data_offsets": [0, first]},
-            "features": {"dtype": _CODES[self.header.recipe.dtype], "shape": shape, "data_offsets": [first, last]},
+        tensors = {
+            "segments_seconds": ("F64", self._seconds.shape),
+            "features": (_CODES[self.header.recipe.dtype], shape),
         }
-        text = json.dumps(table).encode("ascii")
-        text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
-        return struct.pack("<Q", len(text)) + text + self._seconds.tobytes()
+        return safetensors_head(tensors, {"actionpool": self.header.model_dump_json()}) + self._seconds.tobytes()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -231,11 +225,6 @@ class FeatureWriter:
         with self._stack:
             if self._num_written != len(self._seconds):
                 raise DataError(f"{self.path}: {self._num_written} rows for {len(self._seconds)} segments were written")
-
-
-def _num_bytes(shape: Sequence[int], dtype: FeatureType) -> int:
-    count = int(np.prod(np.asarray(shape, dtype=np.object_)))
-    return count * np.dtype(dtype).itemsize
 
 
 def common_recipe(files: Sequence[FeatureFile]) -> FeatureRecipe:
