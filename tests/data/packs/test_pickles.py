@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actionpool.data.packs import pickles
 from actionpool.data.packs.arrays import load, places
 from actionpool.data.packs.pickles import LARGE_BYTES, PickleReader
 from actionpool.errors import DataError
@@ -251,7 +252,7 @@ def array_of_bytes(shape: bytes, dtype: bytes, data: bytes) -> bytes:
         (array_of_bytes(b"(K\x01t", b"O8", b"U\x04aaaa"), r"type \|O that holds bytes"),
         (array_of_bytes(b"(K\x01t", b"f4", b"]K\x01a"), "type <f4 that holds list"),
         (array_of_bytes(b"(K\x05t", b"O8", b"]K\x01a"), "1 values for an array of shape"),
-        (array_of_bytes(b"(K\x01t", b"zz", b"U\x04aaaa"), "no complete pickle"),
+        (array_of_bytes(b"(K\x01t", b"zz", b"U\x04aaaa"), "an array of the type 'zz'"),
         (array_of_bytes(b"(" + b"J\xff\xff\xff\x7f" * 6 + b"t", b"f4", b"U\x04aaaa"), "an array of shape"),
     ],
 )
@@ -276,6 +277,54 @@ def test_a_list_inside_itself_ends(tmp_path):
         load(raw_pickle(tmp_path, raw))
 
 
+def test_a_long_string_is_counted_as_often_as_it_is_named(tmp_path):
+    """A million references to one string of 4000 bytes: four gigabytes of copies."""
+    text = b"C" + bytes([250]) + b"a" * 250
+    raw = array_of_bytes(
+        b"(J" + struct.pack("<i", 2_000_001) + b"t", b"O8", b"](" + text + b"q\x00" + b"h\x00" * 2_000_000 + b"e"
+    )
+    with pytest.raises(DataError, match="more values than labels or times can have"):
+        load(raw_pickle(tmp_path, raw))
+    one = array_of_bytes(b"(K\x01t", b"S4000", b"B" + struct.pack("<I", 4000) + b"a" * 4000).removesuffix(b".")
+    raw = array_of_bytes(
+        b"(J" + struct.pack("<i", 200_001) + b"t", b"O8", b"](" + one + b"q\x00" + b"h\x00" * 200_000 + b"e"
+    )
+    with pytest.raises(DataError, match="more values than labels or times can have"):
+        load(raw_pickle(tmp_path, raw))
+
+
+def nested_tuples(depth):
+    """Tuples of the one before, twice: 2^depth values if anyone counted them out, in four bytes a level."""
+    return b"N" + b"".join(b"q\x00h\x00\x86" for _ in range(depth))
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        (nested_tuples(60) + nested_tuples(60) + b"\x93.", "asks for something by a name that is no text"),
+        (array_of_bytes(b"(" + nested_tuples(60) + b"t", b"f4", b"U\x04aaaa"), r"an array of the shape \(tuple,\)"),
+        (b"}" + nested_tuples(60) + b"Ns.", "an instruction that plain arrays do not need"),
+        (b"Nr" + struct.pack("<I", 2**32 - 1) + b".", "holds NoneType; expected an array"),
+        (
+            array_of_bytes(b"(" + b"\x8a\xff" + b"\x7f" * 255 + b"t", b"f4", b"U\x04aaaa"),
+            r"an array of the shape \(int,\)",
+        ),
+        (array_of_bytes(b"(" + b"K\x01" * 33 + b"t", b"f4", b"U\x04aaaa"), r"an array of shape \(1, 1"),
+        (array_of_bytes(b"(K\x01t", b"(,)f4,f4", b"U\x04aaaa"), r"an array of the type '\(,\)f4,f4'"),
+        (array_of_bytes(b"(K\x01t", b"V4000", b"U\x04aaaa"), "an array of the type 'V4000'"),
+    ],
+)
+def test_small_programs_that_would_never_end(tmp_path, raw, sentence):
+    with pytest.raises(DataError, match=sentence):
+        load(raw_pickle(tmp_path, raw))
+
+
+def test_long_programs_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickles, "MAX_INSTRUCTIONS", 1000)
+    with pytest.raises(DataError, match="a pickle of more than 1000 instructions; expected plain arrays"):
+        load(raw_pickle(tmp_path, b"N" * 1001 + b"."))
+
+
 VALID = pickletools.optimize(pickle.dumps(objects([np.zeros((2, 3), np.float32), ["a", 1.5]]), protocol=4))
 
 
@@ -292,7 +341,7 @@ def test_damaged_pickles_are_told_and_nothing_else_happens(tmp_path_factory, pos
     path.write_bytes(raw)
     with path.open("rb") as file:
         try:
-            PickleReader(file, path).read()
+            PickleReader(file, path).load()
         except DataError:
             return
 
@@ -304,7 +353,7 @@ def test_any_bytes(tmp_path_factory, raw):
     path.write_bytes(raw)
     with path.open("rb") as file:
         try:
-            PickleReader(file, path).read()
+            PickleReader(file, path).load()
         except DataError:
             return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ from actionpool.errors import DataError
 
 MAX_VALUES = 50_000_000
 """Labels and times of more values than this are no annotations."""
+_DEEPEST = 8  # lists in lists
 
 
 def header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -46,11 +48,11 @@ def load(path: Path) -> list[Any]:
         with path.open("rb") as file:
             shape, _, dtype = header(file, path)
             if dtype.hasobject:
-                return _objects(PickleReader(file, path).read(), path)
-        if int(np.prod(np.asarray(shape, np.object_))) > MAX_VALUES:
+                return _objects(PickleReader(file, path).load(), path)
+        if math.prod(shape) > MAX_VALUES:
             raise DataError(f"{path} has the shape {shape}: too large for labels or times")
         values = np.load(path, allow_pickle=False).tolist()
-        values = _plain(values, path, [MAX_VALUES], 0) if dtype.kind == "S" else values
+        values = _Plain(path)(values) if dtype.kind == "S" else values
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
@@ -71,7 +73,7 @@ def places(path: Path) -> list[StoredArray]:
             shape, is_fortran, dtype = header(file, path)
             if not dtype.hasobject:
                 return _divided(path, file.tell(), shape, is_fortran, dtype)
-            outer = PickleReader(file, path).read()
+            outer = PickleReader(file, path).load()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     if not isinstance(outer, PickledArray) or not isinstance(outer.data, list):
@@ -85,7 +87,7 @@ def _place(value: object, position: int, path: Path) -> StoredArray:
         raise DataError(f"{path}: element {position} is {what}; expected features of shape (N, D)")
     if np.dtype(value.dtype).kind != "f":
         raise DataError(f"{path}: element {position} is of type {value.dtype}; expected floating point features")
-    num_bytes = np.dtype(value.dtype).itemsize * int(np.prod(np.asarray(value.shape, np.object_)))
+    num_bytes = _num_bytes(value.shape, value.dtype)
     if isinstance(value.data, bytes):
         # Small enough to have been read; it lies in memory, and features of so few bytes cost nothing.
         if len(value.data) != num_bytes:
@@ -121,34 +123,49 @@ def _objects(value: object, path: Path) -> list[Any]:
     """A pickled array as nested lists of strings and numbers."""
     if not isinstance(value, PickledArray):
         raise DataError(f"{path} holds {type(value).__name__}; expected an array")
-    budget = [MAX_VALUES]
-    found = _plain(value, path, budget, 0)
+    found = _Plain(path)(value)
     if not isinstance(found, list):
         raise DataError(f"{path} holds a single value; expected an array")
     return found
 
 
-def _plain(value: object, path: Path, budget: list[int], depth: int) -> Any:
-    budget[0] -= 1
-    if budget[0] < 0 or depth > 8:
-        raise DataError(f"{path} holds more values than labels or times can have")
-    match value:
-        case PickledArray():
-            inner = value.values(path)
-            if isinstance(inner, list):
-                return [_plain(element, path, budget, depth + 1) for element in inner]
-            budget[0] -= inner.size
-            return inner.tolist()
-        case list() | tuple():
-            return [_plain(element, path, budget, depth + 1) for element in value]
-        case bytes():
-            return value.decode("utf-8", "backslashreplace")
-        case Span():
-            raise DataError(f"{path} holds a string of {value.num_bytes} bytes; expected labels or times")
-        case str() | int() | float() | None:
-            return value
-        case _:
-            raise DataError(f"{path} holds {type(value).__name__}; expected labels or times")
+class _Plain:
+    """Turns what a pickle describes into lists, strings and numbers, of bounded size.
+
+    A few bytes of a pickle can refer to one value a million times. So values and their bytes are counted as often as
+    they would be copied.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._left = path, MAX_VALUES
+
+    def __call__(self, value: object, depth: int = 0) -> Any:
+        self._count(1 if depth <= _DEEPEST else MAX_VALUES + 1)
+        match value:
+            case PickledArray(data=list() as values) | (list() | tuple() as values):
+                return [self(element, depth + 1) for element in values]
+            case PickledArray():
+                self._count(max(math.prod(value.shape), _num_bytes(value.shape, value.dtype) // 8))
+                found = value.values(self._path).tolist()
+                return self(found, depth + 1) if np.dtype(value.dtype).kind == "S" else found
+            case bytes():
+                self._count(len(value) // 8)
+                return value.decode("utf-8", "backslashreplace")
+            case Span():
+                raise DataError(f"{self._path} holds a string of {value.num_bytes} bytes; expected labels or times")
+            case str() | int() | float() | None:
+                return value
+            case _:
+                raise DataError(f"{self._path} holds {type(value).__name__}; expected labels or times")
+
+    def _count(self, num_values: int) -> None:
+        self._left -= num_values
+        if self._left < 0:
+            raise DataError(f"{self._path} holds more values than labels or times can have")
+
+
+def _num_bytes(shape: tuple[int, ...], dtype: str) -> int:
+    return np.dtype(dtype).itemsize * math.prod(shape)
 
 
 def text(value: object, path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -45,7 +46,7 @@ def place_of(path: Path) -> StoredArray:
             case _:
                 with path.open("rb") as file:
                     shape, _, dtype = header(file, path)
-                    needed = file.tell() + dtype.itemsize * int(np.prod(np.asarray(shape, np.object_)))
+                    needed = file.tell() + dtype.itemsize * math.prod(shape)
                 if not dtype.hasobject and path.stat().st_size < needed:
                     raise DataError(f"{path} is cut: its header promises {needed} bytes; copy it again")
                 found = [StoredArray(path, "npy", shape, dtype.str)]
@@ -91,6 +92,9 @@ def _in_npz(path: Path) -> list[StoredArray]:
             for name in archive.namelist():
                 with archive.open(name) as file:
                     shape, _, dtype = header(file, path)
+                needed, stored = dtype.itemsize * math.prod(shape), archive.getinfo(name).file_size
+                if not dtype.hasobject and stored < needed:
+                    raise DataError(f"{path} is cut: '{name}' promises {needed} bytes and has {stored}; copy it again")
                 found.append(StoredArray(path, "npz", shape, dtype.str, key=name.removesuffix(".npy")))
             return found
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
