@@ -291,17 +291,18 @@ class PickleReader:
             self._refuse(f"a call of {type(called).__name__}")
         match called.kind, arguments:
             case "reconstruct", (_Global(kind="ndarray"), *_):
-                return PickledArray()
+                value: object = PickledArray()
             case "dtype", (str() | bytes() as name, *_):
-                return _Type(self._dtype(name if isinstance(name, str) else name.decode("ascii")))
+                value = _Type(self._dtype(name if isinstance(name, str) else name.decode("ascii")))
             case "scalar", (_Type() as kind, bytes() as raw):
-                return _array_of(raw, kind.name, (1,), is_fortran=False, path=self._path)[0].item()
+                value = _array_of(raw, kind.name, (1,), is_fortran=False, path=self._path)[0].item()
             case "encode", (str() as text, "latin1" | "latin-1"):
-                return text.encode("latin-1")
+                value = text.encode("latin-1")
             case "encode", (Span(is_text=True) as span, "latin1" | "latin-1"):
-                return span
+                value = span
             case _:
                 self._refuse(f"{called.kind} with arguments that plain arrays do not have")
+        return value
 
     def _dtype(self, name: str) -> str:
         if not _DTYPE.fullmatch(name):
