@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,3 +73,9 @@ def first_problem(error: ValidationError, whole: str = "the file") -> str:
     """
     first = error.errors()[0]
     return f"{'.'.join(str(part) for part in first['loc']) or whole}: {first['msg']}"
+
+
+def first_few(names: Sequence[str], count: int = 3) -> str:
+    """``"'a', 'b', 'c' and 4 more"``: enough of a long list to recognise it."""
+    shown = ", ".join(repr(name) for name in names[:count])
+    return f"{shown} and {len(names) - count} more" if len(names) > count else shown

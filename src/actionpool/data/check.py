@@ -16,9 +16,9 @@ from actionpool.data.catalog import Catalog
 from actionpool.data.example import Source, SplitName
 from actionpool.data.grouping import Union
 from actionpool.data.sources import read_source
-from actionpool.data.sources.base import first_few, natural_key
+from actionpool.data.sources.base import natural_key
 from actionpool.data.splits import SplitPlan, plan_splits, read_splits, split_warnings
-from actionpool.errors import DataError
+from actionpool.errors import DataError, first_few
 from actionpool.files import printable
 from actionpool.values import VideoInfo
 from actionpool.video.probe import ProbeResult

@@ -16,8 +16,8 @@ from typing import get_args
 
 from actionpool.data.example import Example, Source, SplitName
 from actionpool.data.grouping import NO_COLUMNS, allocate, group_examples
-from actionpool.data.sources.base import SPLIT_WORDS, first_few, join_labels, natural_key, read_text, split_labels
-from actionpool.errors import AnnotationError, UsageError, did_you_mean
+from actionpool.data.sources.base import SPLIT_WORDS, join_labels, natural_key, read_text, split_labels
+from actionpool.errors import AnnotationError, UsageError, did_you_mean, first_few
 from actionpool.files import write_csv
 from actionpool.values import Interval
 

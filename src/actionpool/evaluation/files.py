@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from actionpool.data.sources.base import first_few, join_labels, nonblank_lines, split_labels, split_word
-from actionpool.errors import AnnotationError, DataError, UsageError, did_you_mean
+from actionpool.data.sources.base import join_labels, nonblank_lines, split_labels, split_word
+from actionpool.errors import AnnotationError, DataError, UsageError, did_you_mean, first_few
 from actionpool.evaluation.tables import GroundTruth, PredictionRows, Predictions, TruthRows
 from actionpool.files import write_csv, write_json, write_text
 from actionpool.values import Detection, Interval

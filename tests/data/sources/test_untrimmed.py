@@ -135,7 +135,7 @@ def test_a_label_that_is_not_in_the_class_list(tmp_path):
     ("text", "sentence"),
     [
         ('{"database": ', "not JSON"),
-        ('["database"]', "holds list; expected an object with 'database'"),
+        ('["database"]', "holds a JSON list; expected an object with 'database'"),
         ('{"database": {}}', "holds no videos"),
         ('{"database": {"a": {}, "a": {}}}', "the key 'a' is there twice"),
         ('{"database": {"a": 3}}', "video 'a' holds int"),

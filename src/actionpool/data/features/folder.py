@@ -13,8 +13,8 @@ from actionpool.config.recipes import FeatureRecipe
 from actionpool.data.example import Example, Source
 from actionpool.data.features.file import SUFFIX, common_recipe, open_features
 from actionpool.data.features.store import FeatureSet, VideoFeatures, from_file
-from actionpool.data.sources.base import first_few, read_text
-from actionpool.errors import AnnotationError, DataError, first_problem
+from actionpool.data.sources.base import read_text
+from actionpool.errors import AnnotationError, DataError, first_few, first_problem
 from actionpool.files import printable, write_json
 from actionpool.values import Instance, Interval
 

@@ -14,8 +14,8 @@ from actionpool.data.features.store import FeatureSet, StoredArray, VideoFeature
 from actionpool.data.packs.files import by_video_in_h5, feature_files, place_of, rows_second, untimed
 from actionpool.data.packs.timing import timed
 from actionpool.data.sources import activitynet
-from actionpool.data.sources.base import first_few, has_video, nonblank_lines, read_text, stem_of
-from actionpool.errors import AnnotationError, DataError
+from actionpool.data.sources.base import has_video, nonblank_lines, read_text, stem_of
+from actionpool.errors import AnnotationError, DataError, first_few
 
 MODALITIES = ("rgb", "flow")
 PARTS = ("train", "test")

@@ -13,8 +13,8 @@ import numpy as np
 
 from actionpool.data.features.store import StoredArray, VideoFeatures, require_h5py
 from actionpool.data.packs.arrays import header
-from actionpool.data.sources.base import first_few, is_hidden
-from actionpool.errors import DataError
+from actionpool.data.sources.base import is_hidden
+from actionpool.errors import DataError, first_few
 from actionpool.values import VideoInfo
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")

@@ -9,7 +9,7 @@ from actionpool.data.features.store import FeatureSet, VideoFeatures
 from actionpool.data.packs.files import is_feature_name, place_of, rows_second, untimed
 from actionpool.data.packs.timing import duration_of, timed
 from actionpool.data.sources import table
-from actionpool.data.sources.base import SPLIT_WORDS, has_video, is_hidden, natural_key
+from actionpool.data.sources.base import SPLIT_WORDS, has_video, natural_key, subfolders
 from actionpool.errors import AnnotationError, DataError
 
 
@@ -29,9 +29,9 @@ def is_table_of_features(source: Source) -> bool:
 def _listed(data: Path) -> list[tuple[Path, str, str]]:
     """File, class and split of ``root/<class>/*`` and ``root/{train,val,test}/<class>/*``."""
     found: list[tuple[Path, str, str]] = []
-    for folder in sorted(path for path in data.iterdir() if path.is_dir() and not is_hidden(path.name)):
+    for folder in subfolders(data):
         split = SPLIT_WORDS.get(folder.name.lower())
-        classes = [p for p in sorted(folder.iterdir()) if p.is_dir() and not is_hidden(p.name)] if split else [folder]
+        classes = subfolders(folder) if split else [folder]
         found += [
             (path, part.name, split or "")
             for part in classes

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionpool.data.features.store import FeatureSet, VideoFeatures
-from actionpool.data.sources.base import first_few
-from actionpool.errors import UsageError
+from actionpool.errors import UsageError, first_few
 from actionpool.values import VideoInfo
 
 FULL = 0.9

@@ -16,8 +16,8 @@ from actionpool.data.features.store import FeatureSet, VideoFeatures
 from actionpool.data.packs.arrays import load, places, text
 from actionpool.data.packs.files import checked, untimed
 from actionpool.data.packs.timing import timed
-from actionpool.data.sources.base import SPLIT_WORDS, first_few
-from actionpool.errors import AnnotationError, DataError, did_you_mean
+from actionpool.data.sources.base import SPLIT_WORDS
+from actionpool.errors import AnnotationError, DataError, did_you_mean, first_few
 from actionpool.values import Instance, Interval
 
 _FEATURES = re.compile(r"(.+)-([A-Za-z0-9]+)-JOINTFeatures\.npy")

@@ -26,13 +26,12 @@ from actionpool.data.sources.base import (
     SPLIT_WORDS,
     absolute,
     exists,
-    first_few,
     is_hidden,
     is_link,
     is_video_name,
     of_kind,
 )
-from actionpool.errors import AnnotationError, UsageError, did_you_mean
+from actionpool.errors import AnnotationError, UsageError, did_you_mean, first_few
 
 __all__ = ["FORMATS", "Example", "Source", "read_source"]
 

@@ -7,24 +7,21 @@ the duration out, write segments as strings, or add "fps" and "label_id". A file
 
 from __future__ import annotations
 
-import json
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from actionpool.data.example import Example, Source
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
     VideoIndex,
-    first_few,
     is_hidden,
     is_video_name,
-    read_text,
+    read_json,
     resolve_inside,
 )
-from actionpool.errors import AnnotationError, did_you_mean
+from actionpool.errors import AnnotationError, did_you_mean, first_few
 from actionpool.values import Instance, Interval
 
 GRACE_SECONDS = 0.5
@@ -142,7 +139,7 @@ class Database:
         Raises:
             AnnotationError: it is no JSON of this form, or contradicts itself.
         """
-        document = _load(path)
+        document = read_json(path, "an object with 'database'")
         database = document.get("database")
         if not isinstance(database, dict) or not database:
             raise AnnotationError(f"{path}: 'database' holds no videos; expected an object of them by their ids")
@@ -156,28 +153,6 @@ class Database:
         if "train" not in splits.values():
             splits = {subset: "train" if split == "val" else split for subset, split in splits.items()}
         return cls(entries, tuple(classes), splits, tuple(notes))
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(read_text(path), parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice)
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{path}: not JSON ({error}); expected an object with 'database'") from None
-    if not isinstance(document, dict):
-        raise AnnotationError(f"{path} holds {type(document).__name__}; expected an object with 'database'")
-    return document
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number")
-
-
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
-    return values
 
 
 def _entry(file: str, video: str, value: object, numbers: dict[str, int]) -> Entry:

@@ -5,21 +5,19 @@ Nothing here opens a video or imports torch; a source is known from file names a
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from actionpool.data.example import Example, Kind, Source, SplitName
-from actionpool.errors import AnnotationError
+from actionpool.errors import AnnotationError, DataError, first_few
 from actionpool.values import Instance
-
-if TYPE_CHECKING:
-    pass
-
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif"),
@@ -73,12 +71,6 @@ def split_word(text: str) -> str:
     return SPLIT_WORDS.get(word, word if word == "unused" else text)
 
 
-def first_few(names: Sequence[str], count: int = 3) -> str:
-    """``"'a', 'b', 'c' and 4 more"``: enough of a long list to recognise it."""
-    shown = ", ".join(repr(name) for name in names[:count])
-    return f"{shown} and {len(names) - count} more" if len(names) > count else shown
-
-
 def is_video_name(name: str) -> bool:
     """Whether the suffix is one of a video."""
     return name.lower().endswith(VIDEO_SUFFIXES)
@@ -116,31 +108,66 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def read_text(path: Path, *, strict: bool = True) -> str:
+def read_text(path: Path, *, strict: bool = True, error: type[DataError] = AnnotationError) -> str:
     """The text of a label file, UTF-8 with or without a byte order mark.
 
     Args:
         path: the file.
         strict: False keeps bytes that are not UTF-8 as they are (they may be part of a file name).
+        error: the class of errors to raise.
 
     Raises:
-        AnnotationError: the file cannot be read or is not UTF-8.
+        DataError: of the given class: the file cannot be read or is not UTF-8.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > MAX_LABEL_BYTES:
-            raise AnnotationError(f"{path} is no regular file below {MAX_LABEL_BYTES >> 20} MiB; expected a label file")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_LABEL_BYTES:
+            raise error(f"{path} is no regular file below {MAX_LABEL_BYTES >> 20} MiB; name a file")
         data = path.read_bytes()
-    except OSError as error:
-        raise AnnotationError(
-            f"cannot read {path}: {error.strerror or error}; check the path and its permissions"
-        ) from error
+    except (OSError, ValueError) as problem:
+        what = problem.strerror if isinstance(problem, OSError) else None
+        raise error(f"cannot read {path}: {what or problem}; check the path and its permissions") from problem
     try:
         return data.decode("utf-8-sig", errors="strict" if strict else "surrogateescape")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise AnnotationError(
-            f"{path} is not UTF-8 text (first wrong byte in line {line}); save it as UTF-8"
-        ) from error
+    except UnicodeDecodeError as problem:
+        line = data.count(b"\n", 0, problem.start) + 1
+        raise error(f"{path} is not UTF-8 text (first wrong byte in line {line}); save it as UTF-8") from problem
+
+
+def read_json(path: Path, expected: str, *, finite: bool = True, error: type[DataError] = AnnotationError) -> Any:
+    """The object in a JSON file.
+
+    Args:
+        path: the file.
+        expected: what it should hold, for messages.
+        finite: refuse NaN and infinity, which are no JSON.
+        error: the class of errors to raise.
+
+    Raises:
+        DataError: of the given class: the file cannot be read, is not JSON, has a key twice, or holds no object.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+            raise error(
+                f"{path}: the key {twice!r} is there twice in one object; join the two, since one would be lost"
+            )
+        return value
+
+    text = read_text(path, error=error)
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant if finite else None, object_pairs_hook=once)
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path} is not JSON ({problem}); expected {expected}") from None
+    if not isinstance(value, dict):
+        raise error(f"{path} holds a JSON {type(value).__name__}; expected {expected}")
+    return value
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def nonblank_lines(text: str) -> list[tuple[int, str]]:
@@ -200,6 +227,30 @@ class Listing:
         if self.unreadable:
             found.append(f"{len(self.unreadable)} folders could not be listed: {first_few(self.unreadable)}")
         return found
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders directly in a folder, hidden ones apart, sorted."""
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not is_hidden(path.name)]
+
+
+def find_lists(data: Path, is_list: Callable[[Path], bool], *, levels: int = 1) -> list[Path]:
+    """The label files of an official set.
+
+    Args:
+        data: a folder; anything else holds none.
+        is_list: tells whether a file is one.
+        levels: how many levels below ``data`` are searched.
+
+    Returns:
+        Folder by folder, sorted by name in each.
+    """
+    if not data.is_dir():
+        return []
+    folders = [data]
+    for _ in range(levels):
+        folders += [inner for folder in list(folders) for inner in subfolders(folder) if inner not in folders]
+    return [path for folder in folders for path in sorted(folder.glob("*")) if is_list(path)]
 
 
 def list_videos(folder: Path, root: Path) -> Listing:
@@ -270,11 +321,15 @@ class VideoIndex:
 
     A file is found by its name, else by its name without suffix (people re-encode ``.avi`` to ``.mp4``).
     Of several, the one whose folder is named like the class is taken.
+
+    Args:
+        folder: where to look, at any depth.
+        search: False looks nowhere and finds nothing: for labels that are read without their videos.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, search: bool = True) -> None:
         self.folder = folder
-        self.listing = list_videos(folder, folder)
+        self.listing = list_videos(folder, folder) if search else Listing()
         self.paths = frozenset(self.listing.videos)
         self.used: set[str] = set()
         self._by_name: dict[str, list[str]] = {}

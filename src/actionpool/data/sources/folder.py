@@ -14,14 +14,13 @@ from actionpool.data.sources import table
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
     Listing,
-    first_few,
     has_video,
     is_hidden,
     is_video_name,
     list_videos,
     natural_key,
 )
-from actionpool.errors import AnnotationError, UsageError
+from actionpool.errors import AnnotationError, UsageError, first_few
 
 
 def detect_plain(data: Path) -> str | None:

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from actionpool.data.example import Example, Source
-from actionpool.data.sources.base import VideoIndex, is_hidden, nonblank_lines, read_text, resolve_inside
+from actionpool.data.sources.base import VideoIndex, find_lists, nonblank_lines, read_text, resolve_inside
 from actionpool.errors import AnnotationError
 
 _LIST = re.compile(r"(.+)_test_split([0-9])\.txt")
@@ -21,19 +21,12 @@ _TAIL = re.compile(r"_[a-z]_[a-z]+_np[0-9]+_[a-z]+_[a-z]+_[0-9]+$")
 
 def detect(data: Path) -> str | None:
     """Why ``data`` holds HMDB51's lists, or None."""
-    folder = find_lists(data)
-    return f"files <class>_test_split<N>.txt in {folder}" if folder else None
+    found = find_lists(data, _is_list)
+    return f"files <class>_test_split<N>.txt in {found[0].parent}" if found else None
 
 
-def find_lists(data: Path) -> Path | None:
-    """The folder of the lists: ``data`` or one level below (``testTrainMulti_7030_splits``)."""
-    if not data.is_dir():
-        return None
-    inner = [path for path in sorted(data.iterdir()) if path.is_dir() and not is_hidden(path.name)]
-    for folder in [data, *inner]:
-        if any(_LIST.fullmatch(path.name) for path in folder.glob("*_test_split*.txt")):
-            return folder
-    return None
+def _is_list(path: Path) -> bool:
+    return _LIST.fullmatch(path.name) is not None
 
 
 def read(data: Path, videos: Path | None = None) -> Source:
@@ -46,9 +39,10 @@ def read(data: Path, videos: Path | None = None) -> Source:
     Raises:
         AnnotationError: a line that is not ``name {0,1,2}``, or a clip on two sides; with file and line.
     """
-    lists = find_lists(data)
-    if lists is None:
+    found = find_lists(data, _is_list)  # in ``data``, or below it in ``testTrainMulti_7030_splits``
+    if not found:
         raise AnnotationError(f"no <class>_test_split<N>.txt in {data} or one level below")
+    lists = found[0].parent
     folder = videos if videos is not None else data
     index = VideoIndex(folder)
     sides: dict[tuple[str, str], dict[str, str]] = {}

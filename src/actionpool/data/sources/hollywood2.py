@@ -12,7 +12,7 @@ from pathlib import Path
 
 from actionpool.data.example import Example, Source
 from actionpool.data.sources.activitynet import find_video
-from actionpool.data.sources.base import VideoIndex, is_hidden, nonblank_lines, read_text
+from actionpool.data.sources.base import VideoIndex, find_lists, nonblank_lines, read_text
 from actionpool.errors import AnnotationError
 
 _LIST = re.compile(r"(.+)_(train|test)\.txt")
@@ -27,18 +27,10 @@ CLASSES = (
 
 def detect(data: Path) -> str | None:
     """Why ``data`` holds Hollywood2's lists, or None."""
-    lists = find_lists(data)
+    lists = find_lists(data, _is_list)
     if lists:
         return f"{len(lists)} files <class>_{{train,test}}.txt with lines 'name 1' and 'name -1'"
     return f"its {MAT_FILE}" if _mat_file(data) else None
-
-
-def find_lists(data: Path) -> list[Path]:
-    """The lists in ``data`` or one level below (``ClipSets``)."""
-    if not data.is_dir():
-        return []
-    inner = [path for path in sorted(data.iterdir()) if path.is_dir() and not is_hidden(path.name)]
-    return [path for folder in [data, *inner] for path in sorted(folder.glob("*_*.txt")) if _is_list(path)]
 
 
 def _is_list(path: Path) -> bool:
@@ -68,7 +60,7 @@ def read(data: Path, videos: Path | None = None) -> Source:
     Raises:
         AnnotationError: a line that is not ``name ±1``, a clip in both parts, or a MATLAB file without SciPy.
     """
-    lists, matlab = find_lists(data), _mat_file(data)
+    lists, matlab = find_lists(data, _is_list), _mat_file(data)
     labels: dict[str, list[str]] = defaultdict(list)
     parts: dict[str, str] = {}
     if lists:
@@ -119,7 +111,9 @@ def _read_mat(path: Path) -> Iterator[tuple[str, str, list[str]]]:
     try:
         values = loadmat(path, squeeze_me=True)
         names, labels = values["fnames"], values["labels2"]
-        train = {int(number) - 1 for number in values["cur_train_indx"].item()}
+        listed = values["cur_train_indx"]
+        # A cell that holds the numbers; newer versions of SciPy unpack it.
+        train = {int(number) - 1 for number in (listed.item() if listed.dtype == object else listed)}
         rows = list(zip(names.tolist(), labels.tolist(), strict=True))
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise AnnotationError(f"{path} is not Hollywood2's split ({error}); get it again") from None

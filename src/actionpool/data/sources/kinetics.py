@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from actionpool.data.example import Example, Source, SplitName
-from actionpool.data.sources.base import VideoIndex, is_hidden, read_text, split_word
+from actionpool.data.sources.base import VideoIndex, find_lists, read_text, split_word
 from actionpool.errors import AnnotationError
 
 NEEDED = ("youtube_id", "time_start", "time_end")
@@ -57,12 +57,8 @@ def read(data: Path, videos: Path | None = None) -> Source:
 def _files(data: Path) -> list[Path]:
     if not data.is_dir():
         return [data] if _has_columns(data) else []
-    inner = [path for path in sorted(data.iterdir()) if path.is_dir() and not is_hidden(path.name)]
-    for folder in [data, *inner]:
-        found = [path for path in sorted(folder.glob("*.csv")) if _has_columns(path)]
-        if found:
-            return found
-    return []
+    found = find_lists(data, _has_columns)
+    return [path for path in found if path.parent == found[0].parent]
 
 
 def _has_columns(path: Path) -> bool:

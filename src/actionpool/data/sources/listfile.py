@@ -16,13 +16,12 @@ from actionpool.data.sources import table
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
     exists,
-    first_few,
     is_video_name,
     nonblank_lines,
     read_text,
     resolve_inside,
 )
-from actionpool.errors import AnnotationError
+from actionpool.errors import AnnotationError, first_few
 
 CLASS_FILES = ("classes.txt", "classInd.txt", "labels.txt", "label_map.txt")
 _LABELS_REVERSED = re.compile(r"\s*((?:[0-9]{1,9}[\s,]+)+)")

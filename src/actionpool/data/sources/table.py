@@ -17,14 +17,13 @@ from pathlib import Path
 from actionpool.data.example import Example, Source
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
-    first_few,
     is_hidden,
     read_text,
     resolve_inside,
     split_labels,
     split_word,
 )
-from actionpool.errors import AnnotationError
+from actionpool.errors import AnnotationError, first_few
 from actionpool.values import Interval
 
 KNOWN = ("video", "label", "start", "end")

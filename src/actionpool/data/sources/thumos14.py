@@ -14,7 +14,7 @@ from pathlib import Path
 
 from actionpool.data.example import Example, Source
 from actionpool.data.sources.activitynet import find_video
-from actionpool.data.sources.base import VideoIndex, is_hidden, natural_key, nonblank_lines, read_text
+from actionpool.data.sources.base import VideoIndex, find_lists, natural_key, nonblank_lines, read_text
 from actionpool.errors import AnnotationError, did_you_mean
 from actionpool.values import Instance, Interval
 
@@ -27,22 +27,8 @@ CLASS_LIST = "detclasslist.txt"
 
 def detect(data: Path) -> str | None:
     """Why ``data`` holds THUMOS14's lists, or None."""
-    found = find_lists(data)
+    found = find_lists(data, _is_list, levels=2)
     return f"{len(found)} files <Class>_{{val,test}}.txt with lines 'video_test_0000179 7.8 9.0'" if found else None
-
-
-def find_lists(data: Path) -> list[Path]:
-    """The lists in ``data`` or up to two levels below (``TH14_Temporal_annotations_test/annotation``)."""
-    if not data.is_dir():
-        return []
-    folders = [data]
-    for _ in range(2):
-        folders += [p for folder in list(folders) for p in _folders(folder) if p not in folders]
-    return [path for folder in folders for path in sorted(folder.glob("*_*.txt")) if _is_list(path)]
-
-
-def _folders(folder: Path) -> Iterable[Path]:
-    return (path for path in sorted(folder.iterdir()) if path.is_dir() and not is_hidden(path.name))
 
 
 def _is_list(path: Path) -> bool:
@@ -65,7 +51,7 @@ def read(data: Path, videos: Path | None = None) -> Source:
     Raises:
         AnnotationError: a line that cannot be understood, or a class that is not in the set's class list.
     """
-    lists = find_lists(data)
+    lists = find_lists(data, _is_list, levels=2)  # as in ``TH14_Temporal_annotations_test/annotation``
     if not lists:
         raise AnnotationError(f"no <Class>_val.txt or <Class>_test.txt of THUMOS14 in {data} or two levels below")
     instances: dict[str, list[Instance]] = defaultdict(list)

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from actionpool.data.example import Example, Source
-from actionpool.data.sources.base import VideoIndex, is_hidden, nonblank_lines, read_text, resolve_inside
+from actionpool.data.sources.base import VideoIndex, find_lists, nonblank_lines, read_text, resolve_inside
 from actionpool.data.sources.listfile import read_class_file
 from actionpool.errors import AnnotationError, did_you_mean
 
@@ -20,21 +20,13 @@ _GROUP = re.compile(r"_(g[0-9]+)_c[0-9]+$")
 
 def detect(data: Path) -> str | None:
     """Why ``data`` holds UCF101's lists, or None."""
-    folder = find_lists(data)
-    return f"classInd.txt and trainlist01.txt in {folder}" if folder else None
+    found = find_lists(data, _is_list)
+    return f"classInd.txt and trainlist01.txt in {found[0].parent}" if found else None
 
 
-def find_lists(data: Path) -> Path | None:
-    """The folder of the lists: ``data`` or one level below (``ucfTrainTestlist``)."""
-    if not data.is_dir():
-        return None
-    inner = [path for path in sorted(data.iterdir()) if path.is_dir() and not is_hidden(path.name)]
-    for folder in [data, *inner]:
-        if (folder / "classInd.txt").is_file() and any(
-            _LIST.fullmatch(path.name) for path in folder.glob("trainlist0*.txt")
-        ):
-            return folder
-    return None
+def _is_list(path: Path) -> bool:
+    is_named_so = path.name.startswith("trainlist0") and _LIST.fullmatch(path.name) is not None
+    return is_named_so and (path.parent / "classInd.txt").is_file()
 
 
 def read(data: Path, videos: Path | None = None) -> Source:
@@ -48,9 +40,10 @@ def read(data: Path, videos: Path | None = None) -> Source:
         AnnotationError: a class that ``classInd.txt`` does not know, a label that contradicts it, a clip on both
             sides of a split; with file and line.
     """
-    lists = find_lists(data)
-    if lists is None:
+    found = find_lists(data, _is_list)  # in ``data``, or below it in ``ucfTrainTestlist``
+    if not found:
         raise AnnotationError(f"no classInd.txt with trainlist01.txt in {data} or one level below")
+    lists = found[0].parent
     classes = read_class_file(lists / "classInd.txt")
     folder = videos if videos is not None else data
     index = VideoIndex(folder)
