@@ -21,7 +21,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, NoReturn
+from typing import IO, Any, Literal, NoReturn, cast
 
 import numpy as np
 
@@ -59,6 +59,7 @@ _COUNTED: Mapping[str, tuple[str, bool]] = {
     "BINUNICODE8": ("<Q", True),
 }
 """Instructions that push a string after its length: the form of the length, and whether the string is text."""
+_INSTRUCTIONS = {instruction.code.encode("latin-1"): instruction for instruction in pickletools.opcodes}
 _KNOWN = frozenset(
     (
         *_COUNTED,
@@ -159,7 +160,7 @@ class PickleReader:
         try:
             for _ in range(MAX_INSTRUCTIONS):
                 code = self.read(1)
-                instruction = pickletools.code2op.get(code.decode("latin-1"))
+                instruction = _INSTRUCTIONS.get(code)
                 if instruction is None or instruction.name not in _KNOWN:
                     self._refuse(f"an instruction that plain arrays do not need ({code!r})")
                 if instruction.name == "STOP":
@@ -199,7 +200,7 @@ class PickleReader:
         name, argument = instruction.name, instruction.arg
         if name in _COUNTED:
             return self._string(*_COUNTED[name])
-        operand: Any = None if argument is None or name == "STRING" else argument.reader(self)
+        operand: Any = None if argument is None or name == "STRING" else argument.reader(cast("IO[bytes]", self))
         match name:
             case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "FLOAT" | "BINFLOAT":
                 return operand
