@@ -28,7 +28,8 @@ from actionpool.config.sections import LocalizeSettings
 from actionpool.evaluation.bootstrap import compare
 from actionpool.evaluation.breakdown import break_down
 from actionpool.evaluation.detection import score_detections
-from actionpool.evaluation.files import read_ground_truth, read_predictions
+from actionpool.evaluation.files import read_predictions
+from actionpool.evaluation.ground_truth import read_ground_truth
 from actionpool.evaluation.protocols import Protocol, find_protocol
 from actionpool.evaluation.tables import GroundTruth, PredictionRows, Predictions, TruthRows
 from actionpool.localization import localize

@@ -35,7 +35,7 @@ from actionpool.data.datasets.opening import adapt_to_features, open_dataset
 from actionpool.data.features.store import hold
 from actionpool.evaluation.classification import video_map
 from actionpool.evaluation.detection import score_detections
-from actionpool.evaluation.files import read_ground_truth
+from actionpool.evaluation.ground_truth import read_ground_truth
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.evaluation.tables import GroundTruth, Predictions
 from actionpool.evaluation.tuning import VideoScores, tune

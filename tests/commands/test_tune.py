@@ -12,12 +12,14 @@ from actionpool.commands.predict import predict
 from actionpool.commands.tune import tune_run
 from actionpool.errors import AnnotationError, UsageError
 from actionpool.evaluation.detection import score_detections
-from actionpool.evaluation.files import read_ground_truth, read_predictions, read_subtitles
+from actionpool.evaluation.files import read_predictions
+from actionpool.evaluation.ground_truth import read_ground_truth
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.inference.checkpoint import load
 from actionpool.inference.localizer import make_localizer
 from actionpool.results.exports import for_subtitles, parse_formats
 from actionpool.values import Detection, Interval
+from support.subtitles import read_subtitles
 
 KNOBS = ["localize.class_threshold=0"]
 

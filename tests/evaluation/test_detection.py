@@ -12,7 +12,8 @@ import pytest
 from actionpool.errors import AnnotationError
 from actionpool.evaluation import detection
 from actionpool.evaluation.detection import average_precision, score_detections, temporal_iou
-from actionpool.evaluation.files import read_ground_truth, read_predictions
+from actionpool.evaluation.files import read_predictions
+from actionpool.evaluation.ground_truth import read_ground_truth
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.values import Detection, Instance, Interval
 from support.detection_cases import predictions_of, random_case, truth_of

@@ -42,7 +42,8 @@ def score_file(
     from actionpool.evaluation.bootstrap import compare
     from actionpool.evaluation.breakdown import break_down
     from actionpool.evaluation.detection import score_detections
-    from actionpool.evaluation.files import read_ground_truth, read_predictions
+    from actionpool.evaluation.files import read_predictions
+    from actionpool.evaluation.ground_truth import read_ground_truth
     from actionpool.evaluation.protocols import PROTOCOLS, find_protocol, with_exclusions
 
     if ground_truth is None or protocol is None:

@@ -18,7 +18,8 @@ from actionpool.evaluation.breakdown import Breakdown, break_down
 from actionpool.evaluation.classification import ClassificationReport, VideoMapReport, classification_report, video_map
 from actionpool.evaluation.curve_file import VideoCurves, write_curves
 from actionpool.evaluation.detection import DetectionReport, score_detections
-from actionpool.evaluation.files import write_detections, write_ground_truth
+from actionpool.evaluation.files import write_detections
+from actionpool.evaluation.ground_truth import write_ground_truth
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.evaluation.tables import Predictions
 from actionpool.files import file_hash, printable, write_csv, write_json

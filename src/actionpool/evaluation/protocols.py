@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from actionpool.data.sources.base import read_text
 from actionpool.errors import DataError, UsageError, did_you_mean
-from actionpool.evaluation.files import read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ def with_exclusions(protocol: Protocol, path: Path) -> Protocol:
             "use 'own-thumos', or the variant of the protocol that leaves out what you want"
         )
     try:
-        listed = json.loads(read_text(path, DataError))
+        listed = json.loads(read_text(path, error=DataError))
     except (ValueError, RecursionError) as problem:
         raise DataError(f"{path} is not JSON: {problem}; expected a list of video names") from None
     if isinstance(listed, list):

@@ -182,6 +182,11 @@ class TruthRows:
     def add_video(self, video: str) -> None:
         self._videos.setdefault(video, len(self._videos))
 
+    def add_labels(self, labels: Iterable[str]) -> None:
+        """Fix the order of classes; further ones follow as they come."""
+        for label in labels:
+            self._labels.setdefault(label, len(self._labels))
+
     def add(self, video: str, label: str, start: float, end: float) -> None:
         index = self._videos.setdefault(video, len(self._videos))
         self._rows.append((index, self._labels.setdefault(label, len(self._labels))))

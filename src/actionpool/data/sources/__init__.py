@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,6 @@ from actionpool.data.sources import (
     thumos14,
     ucf101,
 )
-from actionpool.data.sources import features as packs
 from actionpool.data.sources.base import (
     SPLIT_WORDS,
     absolute,
@@ -37,23 +37,37 @@ __all__ = ["FORMATS", "Example", "Source", "read_source"]
 
 
 class Reader(NamedTuple):
-    """A format: its shape in a few words, why a path is of it (or None), and how to read it."""
+    """A format.
+
+    Attributes:
+        shape: what the files look like, in a few words.
+        detect: why a path is of the format, or None.
+        read: reads the path, with the videos in another folder or None.
+        read_labels: reads the path without looking for its videos; None = ``read`` does not look for them.
+    """
 
     shape: str
     detect: Callable[[Path], str | None]
     read: Callable[[Path, Path | None], Source]
+    read_labels: Callable[[Path], Source] | None = None
 
 
 READERS: dict[str, Reader] = {
     "ucf101": Reader("classInd.txt, trainlist0N.txt, testlist0N.txt", ucf101.detect, ucf101.read),
     "hmdb51": Reader("<class>_test_split<N>.txt", hmdb51.detect, hmdb51.read),
     "kinetics-csv": Reader("CSV label,youtube_id,time_start,time_end,split", kinetics.detect, kinetics.read),
-    "thumos14": Reader("<Class>_{val,test}.txt with lines 'video start end'", thumos14.detect, thumos14.read),
+    "thumos14": Reader(
+        "<Class>_{val,test}.txt with lines 'video start end'",
+        thumos14.detect,
+        thumos14.read,
+        partial(thumos14.read, search=False),
+    ),
     "hollywood2": Reader("<class>_{train,test}.txt with lines 'name 1'", hollywood2.detect, hollywood2.read),
     "activitynet-json": Reader(
         'JSON {"database": {id: {"subset", "annotations": [{"segment", "label"}]}}}',
         activitynet.detect,
         activitynet.read,
+        partial(activitynet.read, search=False),
     ),
     "list": Reader(
         "lines 'path label' (integers from 0), or train.csv/val.csv/test.csv of such lines",
@@ -66,10 +80,14 @@ READERS: dict[str, Reader] = {
     "table-jsonl": Reader('JSON Lines {"video": ..., "label": ...}', table.detect_jsonl, table.read_jsonl),
     "folder-with-splits": Reader("root/{train,val,test}/<class>/*", folder.detect_with_splits, folder.read_with_splits),
     "folder": Reader("root/<class>/*", folder.detect_plain, folder.read_plain),
-    "pack-wtalc": Reader("<DS>-I3D-JOINTFeatures.npy and <DS>-Annotations", packs.detect_wtalc, packs.read_wtalc),
-    "pack-basnet": Reader("gt.json, split_*.txt and features/*/{rgb,flow}", packs.detect_basnet, packs.read_basnet),
-    "pack-json": Reader("ActivityNet JSON and .npy, .npz or .h5 files by its ids", packs.detect_json, packs.read_json),
-    "pack-folder": Reader("root/<class>/*.{npy,npz,h5}", packs.detect_folder, packs.read_folder),
+    "pack-wtalc": Reader("<DS>-I3D-JOINTFeatures.npy and <DS>-Annotations", features.detect_wtalc, features.read_wtalc),
+    "pack-basnet": Reader(
+        "gt.json, split_*.txt and features/*/{rgb,flow}", features.detect_basnet, features.read_basnet
+    ),
+    "pack-json": Reader(
+        "ActivityNet JSON and .npy, .npz or .h5 files by its ids", features.detect_json, features.read_json
+    ),
+    "pack-folder": Reader("root/<class>/*.{npy,npz,h5}", features.detect_folder, features.read_folder),
     "features": Reader("a folder that 'actionpool extract' made", features.detect, features.read),
 }
 FORMATS = tuple(READERS)
@@ -83,6 +101,7 @@ def read_source(
     videos: Path | None = None,
     kind: Kind | None = None,
     feature_timing: str | None = None,
+    labels_only: bool = False,
 ) -> Source:
     """Reads the labels of a set of videos, in whatever format they come.
 
@@ -92,6 +111,7 @@ def read_source(
         videos: where the files of a list or table lie, if not beside it.
         kind: "trimmed" or "untrimmed"; None = inferred from the labels, and said with the reason.
         feature_timing: ``FPS/STRIDE[/WINDOW]`` of a feature pack's rows; None = inferred likewise.
+        labels_only: do not look for the videos, which may all be missing.
 
     Returns:
         The source. Files may be missing (the probe quarantines them); a note counts them.
@@ -118,12 +138,16 @@ def read_source(
         raise UsageError(f"unknown format {format!r}. {did_you_mean(format, ['auto', *FORMATS])}")
     try:
         name, reason = _detect(path) if format == "auto" else (format, "as told")
-        source = READERS[name].read(path, videos)
-        source = packs.settle(source, feature_timing)
+        reader = READERS[name]
+        source = reader.read_labels(path) if labels_only and reader.read_labels else reader.read(path, videos)
+        source = features.settle(source, feature_timing)
     except OSError as error:
         raise AnnotationError(f"cannot read {error.filename or path}: {error.strerror}; check permissions") from error
     # Features need no videos: what is missing of them is a problem of each video, told by the check.
-    notes = source.features.notes if source.features is not None else (*_missing_note(source), *_outside_note(source))
+    if source.features is not None:
+        notes = source.features.notes
+    else:
+        notes = () if labels_only else (*_missing_note(source), *_outside_note(source))
     source = replace(source, notes=(f"read as {name}: {reason}", *source.notes, *notes))
     return source if name == "features" and kind is None else of_kind(source, kind)
 

@@ -51,12 +51,13 @@ def _has_database(path: Path) -> bool:
         return False
 
 
-def read(data: Path, videos: Path | None = None) -> Source:
+def read(data: Path, videos: Path | None = None, *, search: bool = True) -> Source:
     """Reads an annotation file.
 
     Args:
         data: the file, or a folder with one.
         videos: where the videos are, at any depth; None = the folder of the file.
+        search: False does not look for the videos.
 
     Raises:
         AnnotationError: no or several files, or one that contradicts itself; with the video's id.
@@ -68,7 +69,7 @@ def read(data: Path, videos: Path | None = None) -> Source:
     path = found[0]
     database = Database.parse(path)
     root = videos if videos is not None else path.parent
-    index = VideoIndex(root)
+    index = VideoIndex(root, search=search)
     examples = []
     for entry in database.entries:
         columns = {"split": database.splits[entry.subset], **entry.columns}

@@ -1,11 +1,10 @@
-"""Stored features in the place of videos: folders of ``actionpool extract``, and packs of others.
+"""Stored features in the place of videos: folders of ``actionpool extract``, and feature packs of others.
 
-What reads them is imported only when there is one.
+These formats are known by a file's name; the modules that read them are imported only then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,39 +12,31 @@ from actionpool.data.example import Source
 from actionpool.data.sources import table
 from actionpool.errors import UsageError
 
+INDEX = "features.json"
+
 
 def detect(data: Path) -> str | None:
     """Why ``data`` is a folder of features, or None."""
-    from actionpool.data.features.folder import INDEX, is_index
-
     index = data / INDEX if data.is_dir() else data
-    return f"{INDEX} says so" if index.name == INDEX and is_index(index) else None
+    if index.name != INDEX:
+        return None
+    from actionpool.data.features.folder import is_index
+
+    return f"{INDEX} says so" if is_index(index) else None
 
 
 def read(data: Path, videos: Path | None = None) -> Source:
-    """Reads a folder of features.
-
-    Args:
-        data: the folder, or its ``features.json``.
-        videos: not used; features need no videos.
-
-    Raises:
-        AnnotationError: the index is damaged.
-        DataError: the files were computed by different recipes.
-        UsageError: ``videos`` was given.
-    """
+    """Reads a folder of features: the folder, or its ``features.json``. As ``features.folder.read_folder``."""
     from actionpool.data.features.folder import read_folder
 
-    if videos is not None:
-        raise UsageError(f"{data} holds features; they need no videos, so leave out --videos")
+    _refuse(videos, data)
     return read_folder(data if data.is_dir() else data.parent)
 
 
 def detect_wtalc(data: Path) -> str | None:
     """Why ``data`` is a pack of the W-TALC family, or None."""
-    if data.is_dir() and not any(data.glob("*-JOINTFeatures.npy")):
-        return None
-    if data.is_file() and not data.name.endswith("-JOINTFeatures.npy"):
+    is_named_so = any(data.glob("*-JOINTFeatures.npy")) if data.is_dir() else data.name.endswith("-JOINTFeatures.npy")
+    if not is_named_so:
         return None
     from actionpool.data.packs import wtalc
 
@@ -53,15 +44,16 @@ def detect_wtalc(data: Path) -> str | None:
 
 
 def read_wtalc(data: Path, videos: Path | None = None) -> Source:
-    """See ``packs.wtalc.read``."""
+    """As ``packs.wtalc.read``."""
     from actionpool.data.packs import wtalc
 
-    return _without_videos(wtalc.read, data, videos)
+    _refuse(videos, data)
+    return wtalc.read(data)
 
 
 def detect_basnet(data: Path) -> str | None:
     """Why ``data`` is a pack of the BaS-Net family, or None."""
-    if not data.is_dir() or not (data / "gt.json").is_file():
+    if not (data / "gt.json").is_file():
         return None
     from actionpool.data.packs import annotated
 
@@ -69,10 +61,11 @@ def detect_basnet(data: Path) -> str | None:
 
 
 def read_basnet(data: Path, videos: Path | None = None) -> Source:
-    """See ``packs.annotated.read_basnet``."""
+    """As ``packs.annotated.read_basnet``."""
     from actionpool.data.packs import annotated
 
-    return _without_videos(annotated.read_basnet, data, videos)
+    _refuse(videos, data)
+    return annotated.read_basnet(data)
 
 
 def detect_json(data: Path) -> str | None:
@@ -85,10 +78,11 @@ def detect_json(data: Path) -> str | None:
 
 
 def read_json(data: Path, videos: Path | None = None) -> Source:
-    """See ``packs.annotated.read``."""
+    """As ``packs.annotated.read``."""
     from actionpool.data.packs import annotated
 
-    return _without_videos(annotated.read, data, videos)
+    _refuse(videos, data)
+    return annotated.read(data)
 
 
 def detect_folder(data: Path) -> str | None:
@@ -99,14 +93,15 @@ def detect_folder(data: Path) -> str | None:
 
 
 def read_folder(data: Path, videos: Path | None = None) -> Source:
-    """See ``packs.plain.read_folder``."""
+    """As ``packs.plain.read_folder``."""
     from actionpool.data.packs import plain
 
-    return _without_videos(plain.read_folder, data, videos)
+    _refuse(videos, data)
+    return plain.read_folder(data)
 
 
 def settle(source: Source, feature_timing: str | None) -> Source:
-    """The source with its features, where a table names feature files, and with the timing that was told.
+    """The source with its features, where a table names feature files, and with the timing that the user gave.
 
     Raises:
         UsageError: a timing for videos, or for features that say their own.
@@ -127,7 +122,6 @@ def settle(source: Source, feature_timing: str | None) -> Source:
     return replace(source, features=timed(source.features, durations, parse_timing(feature_timing)))
 
 
-def _without_videos(read: Callable[[Path], Source], data: Path, videos: Path | None) -> Source:
+def _refuse(videos: Path | None, data: Path) -> None:
     if videos is not None:
         raise UsageError(f"{data} holds features; they need no videos, so leave out --videos")
-    return read(data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from actionpool.data.example import Example, Source
@@ -19,8 +19,10 @@ from actionpool.errors import AnnotationError, did_you_mean
 from actionpool.values import Instance, Interval
 
 _LIST = re.compile(r"(.+)_(val|test)\.txt")
-_LINE = re.compile(r"(video_(?:validation|test)_[0-9]+)\s+(\S+)\s+(\S+)")
+_LINE = re.compile(r"(\S+)\s+(\S+)\s+(\S+)")
+_VIDEO = re.compile(r"video_(validation|test)_[0-9]+")
 _SPLITS = {"val": "train", "test": "test"}
+_SUBSETS = {"train": "validation", "test": "test"}
 AMBIGUOUS = "Ambiguous"
 CLASS_LIST = "detclasslist.txt"
 
@@ -36,17 +38,19 @@ def _is_list(path: Path) -> bool:
         return False
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            return bool(_LINE.fullmatch(file.readline(1000).strip()))
+            words = file.readline(1000).split()
+            return bool(words) and _VIDEO.fullmatch(words[0]) is not None
     except OSError:
         return False
 
 
-def read(data: Path, videos: Path | None = None) -> Source:
+def read(data: Path, videos: Path | None = None, *, search: bool = True) -> Source:
     """Reads THUMOS14.
 
     Args:
         data: the folder of the lists, or one or two above.
         videos: where the videos are, at any depth; None = ``data``.
+        search: False does not look for the videos.
 
     Raises:
         AnnotationError: a line that cannot be understood, or a class that is not in the set's class list.
@@ -64,7 +68,7 @@ def read(data: Path, videos: Path | None = None) -> Source:
         if class_name != AMBIGUOUS:
             _check_class(class_name, path)
             classes.add(class_name)
-        for video, interval in _rows(path):
+        for video, interval in read_intervals(path, _VIDEO):
             if splits.setdefault(video, _SPLITS[part]) != _SPLITS[part]:
                 raise AnnotationError(f"{path.name}: {video} is in lists of both parts; a video belongs to one")
             if class_name == AMBIGUOUS:
@@ -72,12 +76,12 @@ def read(data: Path, videos: Path | None = None) -> Source:
             else:
                 instances[video].append(Instance(interval, class_name))
     root = videos if videos is not None else data
-    index = VideoIndex(root)
+    index = VideoIndex(root, search=search)
     examples = []
     for video in sorted(splits, key=natural_key):
         found = tuple(sorted(instances[video], key=lambda i: (i.interval.start_seconds, i.label)))
         labels = tuple(sorted({instance.label for instance in found}))
-        columns = {"split": splits[video]}
+        columns = {"split": splits[video], "subset": _SUBSETS[splits[video]]}
         if ambiguous[video]:
             columns["ambiguous"] = write_spans(ambiguous[video])
         examples.append(Example(video, find_video(video, root, index, "THUMOS14"), labels, None, columns, found))
@@ -103,12 +107,21 @@ def read_spans(text: str) -> tuple[Interval, ...]:
         raise AnnotationError(f"'ambiguous' holds {text[:60]!r}; expected spans such as 155.2-160.6") from None
 
 
-def _rows(path: Path) -> Iterable[tuple[str, Interval]]:
+def read_intervals(path: Path, name: re.Pattern[str] | None = None) -> Iterator[tuple[str, Interval]]:
+    """The lines of one list, ``video start end`` in seconds.
+
+    Args:
+        path: a list such as ``Diving_test.txt`` or ``Ambiguous_test.txt``.
+        name: the form of the videos' names; None = any.
+
+    Raises:
+        AnnotationError: the file cannot be read, or a line is of another form; with file and line.
+    """
     for number, line in nonblank_lines(read_text(path)):
         where = f"{path.name}, line {number}"
         match = _LINE.fullmatch(line.strip())
         try:
-            if match is None:
+            if match is None or (name is not None and name.fullmatch(match[1]) is None):
                 raise ValueError
             yield match[1], Interval(float(match[2]), float(match[3]))
         except ValueError:
