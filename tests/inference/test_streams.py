@@ -207,7 +207,7 @@ def test_flow_from_elsewhere(runs, clips, flow, tmp_path):
     with pytest.raises(DataError, match="holds no optical flow; make it with 'actionpool flow"):
         evaluate(runs[1], clips, flow=tmp_path / "none")
     compute_flow(clips, tmp_path / "small", short_side=32)
-    with pytest.raises(UsageError, match=r"another recipe than is configured \(short_side: 32, not 256\)"):
+    with pytest.raises(UsageError, match=r"another recipe than the configured one \(short_side: 32, not 256\)"):
         evaluate(runs[1], clips, flow=tmp_path / "small")
 
 

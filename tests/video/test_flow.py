@@ -255,7 +255,7 @@ def test_another_recipe_is_refused_and_changes_nothing(data, tmp_path):
     compute_flow(data, tmp_path / "flow")
     before = stamps(tmp_path / "flow")
     differences = "preset: fast, not medium.*short_side: 256, not 32"
-    with pytest.raises(UsageError, match=f"another recipe than is asked for .*{differences}.*never mixed"):
+    with pytest.raises(UsageError, match=f"another recipe than the requested one .*{differences}.*never mixed"):
         compute_flow(data, tmp_path / "flow", preset="medium", short_side=32)
     assert stamps(tmp_path / "flow") == before
 
@@ -299,7 +299,7 @@ def test_a_video_that_breaks_after_its_probe_is_quarantined(data, tmp_path, monk
 
 
 def test_nothing_is_written_into_other_folders(data, tmp_path):
-    with pytest.raises(UsageError, match="holds no flow; nothing is written into it"):
+    with pytest.raises(UsageError, match="holds no flow, so nothing is written into it"):
         compute_flow(data, data)
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="cannot be a folder"):
@@ -402,7 +402,7 @@ def test_files_that_are_no_flow(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(VideoError, match="cannot be read as flow"):
             open_flow(path)
-    refused({k: v for k, v in head.items() if k != "__metadata__"}, "no flow that 'actionpool flow' wrote")
+    refused({k: v for k, v in head.items() if k != "__metadata__"}, "not flow that 'actionpool flow' wrote")
     other = {**head, "flow": {**head["flow"], "shape": [10, 1, 64, 96]}}
     refused(other, r"expected \(F, 2, h, w\)")
     other = {**head, "flow": {**head["flow"], "shape": [5, 4, 32, 96]}}
@@ -451,5 +451,5 @@ def test_folders_without_a_recipe(tmp_path):
     with pytest.raises(DataError, match=r"holds no optical flow; make it with 'actionpool flow DATA -o"):
         FlowFolder(tmp_path).recipe()
     (tmp_path / "recipe.json").write_text('{"format": "other"}')
-    with pytest.raises(DataError, match="no recipe of this version: format"):
+    with pytest.raises(DataError, match="not a recipe of this version: format"):
         FlowFolder(tmp_path).recipe()

@@ -216,7 +216,7 @@ def test_frames_shown_at_an_instant(tmp_path: Path) -> None:
         np.testing.assert_allclose(video.timestamps_seconds, VFR)
         asked = {-1.0: 0, 0.0: 0, 0.0399: 0, 0.04: 1, 0.19: 2, 0.2: 3, 0.89: 5, 0.9: 6, 99.0: 11}
         assert [number_in(pixels) for pixels in video.frames_at_seconds(list(asked))] == list(asked.values())
-        with pytest.raises(VideoError, match="an instant must be finite, got nan seconds"):
+        with pytest.raises(VideoError, match="a time must be finite, got nan seconds"):
             video.frames_at_seconds([0.0, float("nan")])
     even = encode(tmp_path / "b.mp4", "libx264", num_frames=60, fps=30)
     with VideoReader(even) as video:  # k / 30 and k * (1 / 30) differ in the last bit; both mean frame k
@@ -546,7 +546,7 @@ def test_indices_and_sizes_out_of_range(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", "libx264", num_frames=5)
     with VideoReader(path) as video:
         for bad in (5, -1):
-            with pytest.raises(VideoError, match=rf"frame {bad} was asked for, it has 5 frames \(0 to 4\)"):
+            with pytest.raises(VideoError, match=rf"frame {bad} was requested, it has 5 frames \(0 to 4\)"):
                 video.frames_at([0, bad])
         with pytest.raises(UsageError, match="start must be at least 0 and step at least 1, got start=0, step=0"):
             video.iter_frames(step=0)

@@ -178,7 +178,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         ):
             writer.write(picture(0))
             raise failure
-    with pytest.raises(VideoError, match="no frame was written, so there is no video"):
+    with pytest.raises(VideoError, match="no frame was written; write at least one"):
         _write(path, 0)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.mp4"]

@@ -1,1 +1,13 @@
-"""Video files in and out: reading, probing, writing. Nothing heavy is imported before it is asked for."""
+"""Video files: reading, probing, writing, and optical flow. The only room that imports PyAV and, for flow, OpenCV.
+
+- ``reader``: ``VideoReader`` returns exact frames by index or time, as RGB arrays; ``Frame``.
+- ``probe``: ``probe_videos`` checks files in child processes; ``near_duplicate_pairs`` finds copies.
+- ``writer``: ``VideoWriter``.
+- ``flow``: dense optical flow between frames, stored in 8 bits. ``flow_files``: the folders that ``actionpool flow``
+  writes.
+
+Inside the room: ``opening`` inspects a file when it is first opened, ``index`` maps frames to packets, ``decoder``
+wraps FFmpeg, ``containers`` reads the outer structure of files, ``mpeg4`` the heads of MPEG-4 pictures, and
+``fingerprint`` compares pictures. ``_probe_child`` is the program of the probing processes. The limits on what a video
+may cost are in ``actionpool.config.limits``.
+"""

@@ -1,6 +1,7 @@
-"""The process in which videos are probed: a damaged file may crash, hang or fill it, and nothing else.
+"""The program of the child processes that probe videos: a damaged file may crash or hang it and nothing else.
 
-Reads one JSON line a file on standard input, answers with one JSON line. Imports no torch.
+For each JSON line on standard input, the path of a file, it writes one JSON line. To start quickly and to leave memory
+for decoding it imports neither torch nor pydantic.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ _SHORT = "needs more memory than the probe allows; raise probe_memory_bytes if t
 
 
 def main() -> None:
-    """Serve until standard input ends. The one argument is a JSON object: limits, mode, num_threads, memory, time."""
+    """Answer until standard input ends. The only argument is a JSON object: limits, mode and num_threads."""
     settings = json.loads(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     limits = DecodeLimits(**settings["limits"])
     _limit_memory(limits.probe_memory_bytes)
-    # Answers go to a private copy of standard output: whatever a library prints must not get between them.
+    # Answers go to a private copy of standard output, so that libraries cannot print between them.
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
-        # The parent is quicker, but it may have been killed: a file that hangs must not keep a process for ever.
+        # The parent enforces the limit itself, unless it was killed: then a file that hangs must not keep this process.
         _end_after(2 * limits.probe_seconds)
         answer = _probe(Path(json.loads(line)), limits, settings["mode"], settings["num_threads"])
-        # Once memory was nearly used up this process ends, so that the next file has all of it.
+        # A process that has nearly used up its memory ends, so that the next file has all of it.
         answer["is_last"] = _is_memory_short(limits.probe_memory_bytes)
         if answer["is_last"] and str(answer["reason"]).startswith(("is damaged", "cannot be read")):
             answer["reason"] = _SHORT  # FFmpeg takes a failed allocation for damaged data
@@ -50,13 +51,13 @@ def main() -> None:
 
 
 def _end_after(seconds: float) -> None:
-    """Have the system end this process then, whatever it does; 0 = no more."""
+    """Let the system end this process after some seconds, whatever it does; 0 cancels that."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, min(seconds, 1e8))
 
 
 def _limit_memory(max_memory_bytes: int) -> None:
-    """Bound the address space where the platform can."""
+    """Bound the address space, on platforms that can."""
     try:
         import resource
     except ImportError:
@@ -65,12 +66,12 @@ def _limit_memory(max_memory_bytes: int) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         bound = max_memory_bytes if hard == resource.RLIM_INFINITY else min(max_memory_bytes, hard)
         resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
-    except (OSError, ValueError):  # macOS knows the constant but refuses
+    except (OSError, ValueError):  # macOS defines the limit but refuses to set it
         return
 
 
 def _is_memory_short(max_memory_bytes: int) -> bool:
-    """Whether the address space has ever come near its bound (Linux tells)."""
+    """True if the address space has ever come near its bound; known on Linux only."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -80,7 +81,7 @@ def _is_memory_short(max_memory_bytes: int) -> bool:
 
 
 def _probe(path: Path, limits: DecodeLimits, mode: str, num_threads: int) -> dict[str, Any]:
-    """Everything about one file, as JSON values; ``reason`` says why it cannot be used."""
+    """The fields of a ``ProbeResult`` other than ``path``, as JSON values."""
     answer: dict[str, Any] = {"info": None, "num_decoded": 0, "reason": None, "content_hash": "", "frame_hash": ""}
     try:
         with VideoReader(path, num_threads=num_threads, limits=limits) as video:
@@ -98,15 +99,15 @@ def _probe(path: Path, limits: DecodeLimits, mode: str, num_threads: int) -> dic
         answer["reason"] = str(error).removeprefix(f"{path}: ")
     except MemoryError:
         answer["reason"] = _SHORT
-    except Exception as error:  # noqa: BLE001 - the boundary: whatever a file does is its reason
+    except Exception as error:  # noqa: BLE001 - the boundary: any failure becomes the file's reason
         answer["reason"] = f"cannot be read: {type(error).__name__}: {error}"
     try:
         if not path.is_file():
-            return answer  # opening a pipe would wait for who writes to it
+            return answer  # opening a pipe would wait for a writer
         with path.open("rb") as file:
             answer["content_hash"] = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, MemoryError):
-        pass  # the reason is recorded already
+        pass  # the reason is already recorded
     return answer
 
 

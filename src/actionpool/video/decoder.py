@@ -1,4 +1,4 @@
-"""One open video file: its packets, its decoder, its pictures as RGB arrays. What reads through PyAV is here."""
+"""One open video file through PyAV: its packets, its decoder, and its pictures as RGB arrays."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from actionpool.video.index import NO_TIME, FrameIndex, Run
 
 UInt8Array = NDArray[np.uint8]
 
-# Formats FFmpeg may recognise: self-contained files only. Playlists, concatenation scripts, image patterns and
-# anything that names other files stay out; sound-only formats are here to be refused by their right name.
+# Formats that FFmpeg may recognise: self-contained files only, no playlists, concatenation scripts, image patterns or
+# others that name further files. Audio formats are listed so that the error for them says what they are.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,flv,asf,ogg,ivf,mp3,wav,flac,aac"
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
-# Matroska's seek table holds presentation times, the others' decoding times.
+# Matroska's seek table holds presentation times, those of other formats decoding times.
 _SEEK_BY_PTS = frozenset({"matroska,webm"})
-_SMALL_PICTURE = 320 * 240  # measured: one thread is faster up to here, many are beyond
-_MOST_THREADS = 16  # as FFmpeg itself limits them
-# A GIF frame is painted over the ones before it, whatever its packets call a key frame.
+_SMALL_PICTURE = 320 * 240  # measured: a single thread is faster up to this size
+_MOST_THREADS = 16  # FFmpeg's own limit
+# Each frame is painted over the ones before it, even if its packet is marked as a key frame.
 _NO_SEEK_CODECS = frozenset({"gif", "apng", "webp"})
 _UNSPECIFIED_SPACE, _UNSPECIFIED_RANGE = 2, 0
-_READ_ON_PACKETS = 48  # nearer than this, reading on is cheaper than seeking
+_READ_ON_PACKETS = 48  # up to this distance reading on is cheaper than seeking
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """How a stored picture becomes the shown one: transposed first, then mirrored.
+    """The way from a stored picture to the shown one: transposition, then mirroring.
 
-    ``rotation`` is the clockwise turn in degrees that this amounts to, mirroring left aside.
+    ``rotation`` is the equivalent clockwise rotation in degrees, apart from mirroring.
     """
 
     transpose: bool = False
@@ -49,16 +49,16 @@ class Turn:
     rotation: int = 0
 
     def apply(self, pixels: UInt8Array) -> UInt8Array:
-        """A turned view of ``(H, W, 3)`` pixels."""
+        """The shown view of ``(H, W, 3)`` stored pixels; nothing is copied."""
         if self.transpose:
             pixels = pixels.transpose(1, 0, 2)
         return pixels[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
 
 class Scaler:
-    """Turns decoded frames into RGB arrays of one size; keeps FFmpeg's scalers from frame to frame.
+    """Converts decoded frames to RGB arrays of one size, with FFmpeg scalers that are reused from frame to frame.
 
-    ``write`` raises VideoError where a frame cannot be converted.
+    ``write`` raises VideoError if a frame cannot be converted.
     """
 
     def __init__(self, path: Path, height: int, width: int, turn: Turn) -> None:
@@ -69,7 +69,7 @@ class Scaler:
     def write(self, frame: Any, out: UInt8Array) -> None:
         """Write one frame into ``out``, ``(height, width, 3)`` uint8."""
         if (frame.height, frame.width) != (self._height, self._width):
-            # Planar first: FFmpeg's packed RGB output halves the colour resolution of what it scales, and is slower.
+            # Planar first: scaling to packed RGB halves the colour resolution, and is slower.
             frame = _convert(self._path, self._resize, frame, self._height, self._width, "gbrp")
         frame = _convert(self._path, self._pack, frame, self._height, self._width, "rgb24")
         plane = frame.planes[0]
@@ -78,28 +78,29 @@ class Scaler:
 
 
 class Shrinker:
-    """Turns decoded frames into tiny square grey pictures; VideoError where that fails."""
+    """Converts decoded frames to tiny square grey pictures; VideoError if that fails."""
 
     def __init__(self, path: Path, side: int) -> None:
         self._path, self._side, self._resize = path, side, VideoReformatter()
 
     def grey(self, frame: Any) -> UInt8Array:
-        """``(side, side)`` uint8: each value the average of its part of the picture."""
+        """``(side, side)`` uint8: each value is the average of its part of the picture."""
         small = _convert(self._path, self._resize, frame, self._side, self._side, "gray")
         rows: UInt8Array = np.frombuffer(small.planes[0], np.uint8).reshape(-1, small.planes[0].line_size)
         return rows[: self._side, : self._side].copy()
 
 
 def _convert(path: Path, scaler: VideoReformatter, frame: Any, height: int, width: int, pixel_format: str) -> Any:
-    """Resize by area averaging and convert; a colour space that FFmpeg does not know is taken for the usual one."""
+    """Resize by area averaging and convert; an unknown colour space is replaced by FFmpeg's default."""
     is_same_size = (frame.height, frame.width) == (height, width)
-    how = Interpolation.BILINEAR if is_same_size else Interpolation.AREA  # at the same size it scales the colours only
+    # At the same size the method applies to the colour planes only.
+    method = Interpolation.BILINEAR if is_same_size else Interpolation.AREA
     try:
-        return scaler.reformat(frame, width, height, pixel_format, interpolation=how, threads=1)
+        return scaler.reformat(frame, width, height, pixel_format, interpolation=method, threads=1)
     except av.FFmpegError:
         frame.colorspace, frame.color_range = _UNSPECIFIED_SPACE, _UNSPECIFIED_RANGE
     try:
-        return scaler.reformat(frame, width, height, pixel_format, interpolation=how, threads=1)
+        return scaler.reformat(frame, width, height, pixel_format, interpolation=method, threads=1)
     except av.FFmpegError as error:
         raise VideoError(
             f"{path}: is damaged: a frame of format {frame.format.name} cannot be converted ({error.strerror}); "
@@ -112,8 +113,8 @@ class Decoder:
 
     Args:
         path: a local file.
-        num_threads: of the decoder; 0 = as ``num_decoder_threads`` has it.
-        limits: checked against the header.
+        num_threads: decoder threads; 0 = chosen by ``num_decoder_threads``.
+        limits: checked against the header and each decoded frame.
 
     Raises:
         VideoError: the file cannot be opened, or holds no video.
@@ -121,7 +122,7 @@ class Decoder:
 
     def __init__(self, path: Path, num_threads: int, limits: DecodeLimits) -> None:
         self._path, self._num_threads, self._limits = path, num_threads, limits
-        self.failure = ""  # what FFmpeg said when it last failed
+        self.failure = ""  # FFmpeg's last error message
         self._first: tuple[int | None, int | None, int, int | None] | None = None
         self._open()
 
@@ -137,16 +138,16 @@ class Decoder:
         self.stream.thread_type = "AUTO"
         self.context.thread_count = num_decoder_threads(self._num_threads, self.context.width, self.context.height)
         self._packets: Iterator[Any] = self.container.demux(self.stream)
-        self._waiting: Any = None  # a packet that was read to see where we are
+        self._waiting: Any = None  # a packet that was read ahead to check the position
         self._position = 0  # ordinal of the next packet
-        self._is_clean = True  # no packet has been decoded that the next one would be added to
+        self._is_clean = True  # the decoder holds no state from earlier packets
 
     def close(self) -> None:
         self._packets = iter(())
         self.container.close()
 
     def next_packet(self) -> Any:
-        """The next packet in file order; None at the end, also where reading fails (``failure`` says how)."""
+        """The next packet in file order; None at the end, or if reading fails (``failure`` then has the reason)."""
         packet, self._waiting = self._waiting, None
         try:
             while packet is None or packet.size == 0:  # an empty packet marks the end
@@ -156,7 +157,7 @@ class Decoder:
         except av.FFmpegError as error:
             self._note(error)
             return None
-        except IndexError:  # PyAV at the end of a file in which streams have turned up on the way
+        except IndexError:  # raised by PyAV at the end of a file in which further streams appeared
             return None
         if self._first is None:
             self._first = _name(packet)
@@ -164,7 +165,7 @@ class Decoder:
         return packet
 
     def rewind(self) -> None:
-        """Back to the first packet: by seeking where that leads there, else with a fresh container."""
+        """Return to the first packet, by seeking if that leads there, else by opening the file again."""
         if self._position == 0 and self._is_clean:
             return
         if self._first is not None and self.can_seek:
@@ -179,18 +180,18 @@ class Decoder:
 
     @property
     def can_seek(self) -> bool:
-        """False for codecs whose pictures all build on the ones before, whatever the packets call a key frame."""
+        """False for codecs whose key frames still depend on the frames before them."""
         return self.context.codec.name not in _NO_SEEK_CODECS
 
     def everything(self, max_packets: int | None = None) -> Iterator[tuple[int, Any]]:
-        """Decode from the first packet on; yields (packet ordinal, frame) in output order."""
+        """Decode from the first packet; yields (packet ordinal, frame) in output order."""
         self.rewind()
         yield from self._feed(0, 2**62 if max_packets is None else max_packets, None)
 
     def run(self, run: Run, index: FrameIndex, *, may_skip: bool) -> Iterator[tuple[int, Any]]:
-        """Decode one run; yields (frame index, frame) for the wanted ones, in presentation order.
+        """Decode one run; yields (frame index, frame) for the wanted frames, in presentation order.
 
-        ``may_skip``: pictures that are not wanted and that no other refers to need not be decoded.
+        ``may_skip``: unwanted pictures that no other picture refers to need not be decoded.
         """
         self._go_to(run.start, index)
         for ordinal, frame in self._feed(run.start, run.stop, run.wanted if may_skip else None):
@@ -198,11 +199,11 @@ class Decoder:
                 yield run.wanted[ordinal], frame
 
     def _feed(self, start: int, stop: int, only: dict[int, int] | None) -> Iterator[tuple[int, Any]]:
-        """Decode packets ``start`` to ``stop - 1`` and empty the decoder; ``only``: the ordinals that matter."""
+        """Decode packets ``start`` to ``stop - 1`` and drain the decoder; ``only``: the wanted ordinals."""
         self._is_clean = False
         while (ordinal := self._position) < stop and (packet := self.next_packet()) is not None:
             if ordinal >= start:
-                # A decoder copies a packet's pts to its frame, whatever it is: the ordinal names the frame for sure.
+                # Decoders copy the pts of a packet to its frame unchanged, so that the ordinal identifies the frame.
                 packet.pts = ordinal
                 if only is not None:
                     self.context.skip_frame = "DEFAULT" if ordinal in only else "NONREF"
@@ -214,10 +215,10 @@ class Decoder:
         self._is_clean = True
 
     def _decode(self, packet: Any) -> list[Any]:
-        """Frames that come out for this packet (None: the ones still inside); damage is noted, not raised."""
+        """Frames that the decoder returns for a packet (None drains it); damage is noted, not raised."""
         try:
             frames: list[Any] = self.stream.decode(packet)
-            for frame in frames:  # the size may change on the way
+            for frame in frames:  # the size may change within a file
                 self._limits.check_picture(str(self._path), frame.width, frame.height)
         except av.FFmpegError as error:
             self._note(error)
@@ -225,27 +226,27 @@ class Decoder:
         return frames
 
     def _note(self, error: av.FFmpegError) -> None:
-        """Remember what FFmpeg said; too little memory is no property of the file."""
+        """Keep FFmpeg's message. A lack of memory is raised, since it is no property of the file."""
         if isinstance(error, MemoryError):
             raise error
         self.failure = str(error.strerror)
 
     def _go_to(self, ordinal: int, index: FrameIndex) -> None:
-        """Move to a key packet, or somewhat before it."""
+        """Move to a key packet, or to a position before it."""
         if self._is_clean and 0 <= ordinal - self._position <= _READ_ON_PACKETS:
             return
         if ordinal == 0 or not self._seek_key(index.key_packets.index(ordinal), index):
             self.rewind()
 
     def _seek_key(self, key: int, index: FrameIndex) -> bool:
-        """Move right before a key packet; False where the container does not lead there."""
+        """Move directly before a key packet; False if seeking does not lead there."""
         pts, dts, size = index.key_names[key]
         by_pts = self.container.format.name in _SEEK_BY_PTS or dts == NO_TIME
         if not self._seek_to(pts if by_pts else dts):
             return False
         while (packet := self.next_packet()) is not None:
             is_time = packet.pts == pts if index.anchor == "pts" else packet.dts == dts
-            # The size too: where FFmpeg must guess packet borders or times, it guesses anew after a jump.
+            # The size too: where FFmpeg has to guess packet borders or times, it may guess otherwise after seeking.
             if is_time and packet.size == size and packet.is_keyframe:
                 self._waiting, self._position = packet, index.key_packets[key]
                 return True
@@ -254,7 +255,7 @@ class Decoder:
         return False
 
     def _seek_to(self, time: int) -> bool:
-        """Move somewhere at or before a time; False where the container refuses. The position is unknown then."""
+        """Move to some packet at or before a time, with the position unknown; False if the container cannot seek."""
         self._waiting = None
         try:
             self.container.seek(time, stream=self.stream, backward=True)
@@ -266,28 +267,28 @@ class Decoder:
         return True
 
 
-def num_decoder_threads(asked: int, width: int, height: int) -> int:
-    """As many as asked for; for 0 two for each core, a single one where the pictures are small.
+def num_decoder_threads(num_threads: int, width: int, height: int) -> int:
+    """The number of decoder threads; for 0 a single one for small pictures, else two per core.
 
-    Handing small pictures from thread to thread costs more than decoding them. Measured: with two threads a core
-    instead of one, those that wait for one another leave no core idle.
+    Handing small pictures from thread to thread costs more than decoding them. Measured for larger ones: with two
+    threads per core no core is idle while threads wait for one another.
     """
-    return asked or (1 if width * height <= _SMALL_PICTURE else min(2 * num_cores(), _MOST_THREADS))
+    return num_threads or (1 if width * height <= _SMALL_PICTURE else min(2 * num_cores(), _MOST_THREADS))
 
 
 def _name(packet: Any) -> tuple[int | None, int | None, int, int | None]:
-    """What tells the first packet from all others, also after seeking."""
+    """Identifies the first packet among all others, also after seeking."""
     return packet.pts, packet.dts, packet.size, packet.pos
 
 
 def ffmpeg_versions() -> dict[str, str]:
-    """The FFmpeg that is loaded, and its libraries: name to version."""
+    """Versions of the loaded FFmpeg, of its libraries and of PyAV, by name."""
     versions = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
     return {"ffmpeg": str(av.ffmpeg_version_info), "pyav": str(av.__version__), **versions}
 
 
 def turn_of(frame: Any) -> Turn:
-    """Read the display matrix that came with a frame; a turn that is no multiple of 90 degrees is rounded."""
+    """The turn by a frame's display matrix, rounded to a multiple of 90 degrees."""
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
             a, b, _, c, d = (int(x) for x in np.frombuffer(data, np.int32)[:5])
@@ -299,7 +300,11 @@ def turn_of(frame: Any) -> Turn:
 
 
 def open_container(path: Path) -> Any:
-    """Open a local regular file for reading, or say why it cannot be."""
+    """Open a local regular file for reading.
+
+    Raises:
+        VideoError: it cannot be opened; the message says why.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -318,7 +323,7 @@ def open_container(path: Path) -> Any:
 
 
 def cannot_be_read(path: Path, error: OSError) -> VideoError:
-    """What the operating system says of a file, as our error."""
+    """The VideoError for an error of the operating system."""
     if isinstance(error, FileNotFoundError):
         return VideoError(f"{path}: no such file; check the path")
     if isinstance(error, PermissionError):
@@ -337,7 +342,7 @@ def _why_not_opened(structure: Structure) -> str:
 
 
 def _video_stream(container: Any, path: Path) -> Any:
-    """The stream to read; every other one is told to be passed over."""
+    """The stream to read; packets of all others are discarded."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         if container.streams.audio:

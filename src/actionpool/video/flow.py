@@ -1,11 +1,12 @@
 """Dense optical flow between the frames of a video, by OpenCV's DIS, in 8 bits.
 
-Field i is the motion from frame i to frame i + 1, in pixels of the pictures that it was computed on; the last field
-repeats the one before it, so that there are as many fields as frames. A video of one frame has one field of no motion.
+Field i is the motion from frame i to frame i + 1, in pixels of the scaled pictures that it is computed from. The last
+field repeats the one before it, so that there are as many fields as frames. A video of one frame has one field without
+motion.
 
-Stored bytes. With m = ``max_motion_pixels`` (20) a component v is stored as ``q = round(127 v / m) + 128`` after v was
-clipped to [-m, m], and read as ``v = (q - 128) m / 127``. So no motion is exactly 128, the opposite motion is exactly
-``256 - q``, 0 never occurs, and the error is at most m / 254 (0.079 pixels).
+Stored bytes: with m = ``max_motion_pixels`` (20) a component v is clipped to [-m, m], stored as
+``q = round(127 v / m) + 128``, and read as ``v = (q - 128) m / 127``. No motion is exactly 128, the opposite motion is
+exactly ``256 - q``, 0 never occurs, and the error is at most m / 254 (0.079 pixels).
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ NO_MOTION = 128
 
 
 def quantise(flow: NDArray[np.floating], max_motion_pixels: float) -> UInt8Array:
-    """Motion in pixels to bytes (see the module); components beyond the limit are clipped.
+    """Convert motion in pixels to bytes, as described in the module; components beyond the limit are clipped.
 
     Args:
-        flow: any shape.
-        max_motion_pixels: what 255 stands for.
+        flow: array of any shape.
+        max_motion_pixels: the motion that 255 stands for.
     """
     scaled: NDArray[np.float32] = np.multiply(flow, 127 / max_motion_pixels, dtype=np.float32)
     np.clip(scaled, -127, 127, out=scaled)
@@ -43,20 +44,20 @@ def quantise(flow: NDArray[np.floating], max_motion_pixels: float) -> UInt8Array
 
 
 def dequantise(stored: UInt8Array, max_motion_pixels: float) -> NDArray[np.float32]:
-    """Bytes to motion in pixels, float32 of the same shape; the inverse of ``quantise`` up to its error."""
+    """Convert bytes to motion in pixels, float32 of the same shape: the inverse of ``quantise`` up to its error."""
     motion: NDArray[np.float32] = (stored.astype(np.float32) - NO_MOTION) * np.float32(max_motion_pixels / 127)
     return motion
 
 
 def flow_fields(pictures: Iterable[UInt8Array], recipe: FlowRecipe) -> Iterator[UInt8Array]:
-    """Fields between pictures, as they come: memory holds two pictures, however many there are.
+    """Compute the fields between successive pictures, with only two pictures in memory.
 
     Args:
         pictures: grey ``(h, w)``, all of one size.
-        recipe: of the computation.
+        recipe: how the flow is computed.
 
     Yields:
-        ``(2, h, w)`` uint8, x before y, one for each picture; the last repeats.
+        One field per picture, ``(2, h, w)`` uint8, x before y; the last one is repeated.
 
     Raises:
         VideoError: the pictures are too small.
@@ -74,15 +75,15 @@ def flow_fields(pictures: Iterable[UInt8Array], recipe: FlowRecipe) -> Iterator[
 
 
 class ComputedFlow:
-    """The flow of an open video, computed when it is asked for.
+    """The flow of an open video, computed on request.
 
     Args:
-        path: of the video.
-        recipe: of the computation.
-        num_threads: decoder threads; 0 = all cores.
+        path: the video.
+        recipe: how the flow is computed.
+        num_threads: decoder threads; 0 = as ``VideoReader`` chooses.
 
     Attributes:
-        info, timestamps_seconds: of the video.
+        info, timestamps_seconds: properties and frame times of the video.
         size: (height, width) of a field.
 
     Raises:
@@ -105,7 +106,7 @@ class ComputedFlow:
         """
         last = self.info.num_frames - 1
         if last == 0:
-            self._reader.frames_at(indices)  # refuses what is outside the video
+            self._reader.frames_at(indices)  # refuses indices outside the video
             return np.full((len(indices), 2, *self.size), NO_MOTION, np.uint8)
         wanted = np.asarray(indices, np.int64)
         starts, places = np.unique(np.where(wanted == last, last - 1, wanted), return_inverse=True)
@@ -117,7 +118,7 @@ class ComputedFlow:
         return np.stack(fields)[places]
 
     def all_fields(self) -> Iterator[UInt8Array]:
-        """Every field, one after another, in constant memory; as ``flow_fields``."""
+        """Iterate over all fields in constant memory, as ``flow_fields``."""
         return flow_fields((_grey(frame.pixels) for frame in self._reader.iter_frames()), self.recipe)
 
     def close(self) -> None:
@@ -133,7 +134,7 @@ class ComputedFlow:
 
 
 def picture_size(info: VideoInfo, recipe: FlowRecipe) -> tuple[int, int]:
-    """(height, width) of the pictures that motion is computed on; never larger than the video's own."""
+    """(height, width) of the pictures that motion is computed from; never larger than the video."""
     is_larger = recipe.short_side is not None and min(info.height, info.width) > recipe.short_side
     return scaled_size(info.height, info.width, recipe.short_side if is_larger else None)
 
@@ -144,7 +145,7 @@ def _matcher(recipe: FlowRecipe) -> Any:
         "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
         "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
     }
-    # Videos are worked on side by side; OpenCV's own threads on top of that would only wait for one another.
+    # Several videos are processed in parallel; further threads of OpenCV would only wait for one another.
     cv2.setNumThreads(1)
     return cv2.DISOpticalFlow.create(presets[recipe.preset])
 

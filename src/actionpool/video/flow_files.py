@@ -1,6 +1,6 @@
-"""Flow on the disk: a folder that ``actionpool flow`` wrote, one safetensors file a video.
+"""Flow on disk: a folder written by ``actionpool flow``, with one safetensors file per video.
 
-FLOW/recipe.json                   how the fields were computed, one way for the whole folder
+FLOW/recipe.json                   how the fields were computed, the same for the whole folder
     fields/<video>.safetensors     ``flow`` uint8 (F, 2, h, w) and ``timestamps_seconds`` float64 (F,)
     quarantine.csv                 videos without flow, and why
 """
@@ -27,7 +27,7 @@ from actionpool.values import VideoInfo
 from actionpool.video.decoder import UInt8Array
 from actionpool.video.flow import ComputedFlow
 
-_MAX_NAME_BYTES = 200  # file systems allow 255, and the suffix and temporary names need some
+_MAX_NAME_BYTES = 200  # file systems allow 255, including the suffix and temporary prefix
 
 
 class _RecipeFile(BaseModel):
@@ -37,13 +37,13 @@ class _RecipeFile(BaseModel):
 
 
 class FlowHeader(_RecipeFile):
-    """What a flow file says of itself.
+    """The header of a flow file.
 
     Attributes:
-        recipe: how it was computed.
-        content_hash, size_bytes, mtime_ns: SHA-256, size and modification time of the video that it was computed from.
-        info: of that video.
-        actionpool_version, opencv_version: that computed it; not part of the recipe.
+        recipe: how the flow was computed.
+        content_hash, size_bytes, mtime_ns: SHA-256, size and modification time of the video.
+        info: properties of the video.
+        actionpool_version, opencv_version: versions that computed the flow; not part of the recipe.
     """
 
     content_hash: str
@@ -56,12 +56,12 @@ class FlowHeader(_RecipeFile):
 
 @dataclass(frozen=True, slots=True)
 class StoredFlow:
-    """A flow file whose header was read and checked; the fields stay on the disk.
+    """A flow file with a checked header; fields are read from disk on request.
 
     Attributes:
-        path: of the file.
-        header: what it says of itself.
-        timestamps_seconds: float64 ``(F,)`` of the video's frames.
+        path: the file.
+        header: its header.
+        timestamps_seconds: float64 ``(F,)`` presentation times of the video's frames.
         size: (height, width) of a field.
     """
 
@@ -75,7 +75,7 @@ class StoredFlow:
         return self.header.info
 
     def fields_at(self, indices: Sequence[int]) -> UInt8Array:
-        """Fields by index, repeats allowed: ``(len(indices), 2, h, w)`` uint8; only these are read.
+        """Fields by index, repeats allowed: ``(len(indices), 2, h, w)`` uint8. Only these fields are read.
 
         Raises:
             VideoError: an index is outside the video, or the file was damaged since it was opened.
@@ -83,7 +83,7 @@ class StoredFlow:
         wanted, places = np.unique(np.asarray(indices, np.int64), return_inverse=True)
         count = len(self.timestamps_seconds)
         if len(wanted) and (wanted[0] < 0 or wanted[-1] >= count):
-            raise VideoError(f"{self.path}: field {wanted[0]} to {wanted[-1]} asked for, it has 0 to {count - 1}")
+            raise VideoError(f"{self.path}: fields {wanted[0]} to {wanted[-1]} were requested, it has 0 to {count - 1}")
         fields = np.empty((len(wanted), 2, *self.size), np.uint8)
         try:
             with safe_open(self.path, framework="numpy") as file:
@@ -98,12 +98,12 @@ class StoredFlow:
         return fields[places]
 
     def check_video(self, video: Path) -> None:
-        """Hold that the fields are those of the video as it is now.
+        """Check that the fields belong to the present content of a video.
 
-        A video that was copied has another modification time; its bytes decide.
+        A copied video has another modification time; its bytes decide then.
 
         Raises:
-            VideoError: the video is missing, or another one than the fields were computed from.
+            VideoError: the video is missing, or differs from the one that the fields were computed from.
         """
         status = _status(video)
         if status.st_size == self.header.size_bytes:
@@ -118,13 +118,13 @@ def open_flow(path: Path) -> StoredFlow:
     """Read and check the header of a flow file.
 
     Raises:
-        VideoError: the file is missing, cut, of another kind, or its parts contradict each other.
+        VideoError: the file is missing, truncated, of another kind, or contradicts itself.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("actionpool")
             if text is None or set(file.keys()) != {"flow", "timestamps_seconds"}:
-                raise VideoError(f"{path} is a safetensors file, but no flow that 'actionpool flow' wrote")
+                raise VideoError(f"{path} is a safetensors file, but not flow that 'actionpool flow' wrote")
             flow, times = file.get_slice("flow"), file.get_slice("timestamps_seconds")
             shape, kinds = tuple(flow.get_shape()), (flow.get_dtype(), times.get_dtype())
             if len(shape) != 4 or min(shape) < 1 or kinds != ("U8", "F64") or times.get_shape() != [shape[0]]:
@@ -158,14 +158,14 @@ def write_flow(
     content_hash: str,
     on_field: Callable[[], None] | None = None,
 ) -> int:
-    """Compute the flow of a video into a file that appears when it is complete; memory does not grow with the length.
+    """Compute the flow of a video, in constant memory, into a file that appears when it is complete.
 
     Args:
-        video: to read.
-        target: to write.
-        recipe: of the computation.
+        video: the video.
+        target: the flow file to write.
+        recipe: how the flow is computed.
         content_hash: SHA-256 of the video's bytes.
-        on_field: called after each field; what it raises ends the work.
+        on_field: called after each field; an exception that it raises ends the computation.
 
     Returns:
         The size of the file in bytes.
@@ -203,7 +203,7 @@ def write_flow(
 
 @dataclass(frozen=True, slots=True)
 class FlowFolder:
-    """Paths inside a folder of flow, and its recipe."""
+    """A folder of flow: its paths and its recipe."""
 
     path: Path
 
@@ -220,17 +220,17 @@ class FlowFolder:
         return self.path / "quarantine.csv"
 
     def file_of(self, video: str) -> Path:
-        """The flow file of a video, by its name in the source; a name that leads out of the folder is hashed."""
+        """The flow file of a video, by its name in the source. Names that would lead out of the folder are hashed."""
         *folders, base = video.split("/")
         if {"", ".", ".."} & {base, *folders} or len(os.fsencode(base)) > _MAX_NAME_BYTES:
             folders, base = [], hashlib.sha256(os.fsencode(video)).hexdigest()
         return self.fields.joinpath(*folders, f"{base}.safetensors")
 
     def recipe(self) -> FlowRecipe:
-        """How the fields of this folder were computed.
+        """The recipe by which the fields of this folder were computed.
 
         Raises:
-            DataError: there is none, or its file is damaged.
+            DataError: the folder has no recipe, or the file is damaged.
         """
         try:
             return _RecipeFile.model_validate_json(self.recipe_file.read_bytes()).recipe
@@ -240,38 +240,38 @@ class FlowFolder:
             ) from None
         except ValidationError as error:
             raise DataError(
-                f"{self.recipe_file} is no recipe of this version: {first_problem(error)}; compute the flow again "
+                f"{self.recipe_file} is not a recipe of this version: {first_problem(error)}; compute the flow again "
                 "elsewhere"
             ) from None
 
     def check(self, recipe: FlowRecipe, wanted_by: str) -> None:
-        """Hold that the fields were computed by a recipe.
+        """Check that the fields were computed by a given recipe.
 
         Args:
-            recipe: that is wanted.
-            wanted_by: whose it is, for the message.
+            recipe: the expected recipe.
+            wanted_by: "requested" or "configured", for the message.
 
         Raises:
-            UsageError: they were not.
+            UsageError: the folder has another recipe.
         """
         differing = self.recipe().differences(recipe)
         if differing:
             raise UsageError(
-                f"{self.path} holds flow of another recipe than {wanted_by} ({'; '.join(differing)}); two recipes are "
-                "never mixed: choose another folder, or the same options"
+                f"{self.path} holds flow of another recipe than the {wanted_by} one ({'; '.join(differing)}); two "
+                "recipes are never mixed: choose another folder, or the same options"
             )
 
     def begin(self, recipe: FlowRecipe) -> None:
-        """Give an empty folder its recipe, or hold that it has the same one.
+        """Write the recipe into an empty folder, or check that the folder has the same one.
 
         Raises:
-            UsageError: it holds flow of another recipe, or something else.
+            UsageError: the folder holds flow of another recipe, or other files.
         """
         if self.recipe_file.exists():
-            self.check(recipe, "is asked for")
+            self.check(recipe, "requested")
             return
         if any(not is_leftover(path) for path in self.path.iterdir()):
-            raise UsageError(f"{self.path} exists and holds no flow; nothing is written into it: choose another -o")
+            raise UsageError(f"{self.path} exists and holds no flow, so nothing is written into it; choose another -o")
         write_text(self.recipe_file, _RecipeFile(recipe=recipe).model_dump_json(indent=2) + "\n")
 
 

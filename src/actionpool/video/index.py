@@ -1,7 +1,7 @@
-"""Which packet holds which frame, and the least that must be decoded to get some of them. Pure arithmetic.
+"""The packet of each frame, and the fewest packets that must be decoded for a set of frames. Arrays only.
 
 A packet's *ordinal* is its position in the file (decoding order); a frame's *index* is its position in presentation
-order. The two differ as soon as a codec uses B-frames.
+order. The two differ if a codec uses B-frames.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_TIME = -(2**63)
-"""Stands in a PacketTable for a timestamp that the container does not give."""
+"""Stands for a timestamp that the container does not store."""
 
 
 @dataclass(slots=True)
@@ -44,16 +44,16 @@ class PacketTable:
 
 @dataclass(frozen=True, slots=True)
 class FrameIndex:
-    """Where each frame is.
+    """The position and time of each frame.
 
     Attributes:
         packet_of_frame: ``(num_frames,)`` ordinal of the packet that holds each frame.
         timestamps_seconds: ``(num_frames,)`` presentation times, ascending.
         key_packets: ordinals at which decoding may start, ascending; the first is always 0.
-        key_ranks: for each of them its place in presentation order, on the scale of ``frame_ranks``.
-        frame_ranks: ``(num_frames,)`` each frame's place in presentation order, hidden packets counted.
-        key_names: for each of them ``(pts, dts, size)``: times in ``time_base`` units, NO_TIME where absent.
-        anchor: the timestamp that tells every packet from every other; None where neither does.
+        key_ranks: the place in presentation order of each key packet, on the scale of ``frame_ranks``.
+        frame_ranks: ``(num_frames,)`` place of each frame in presentation order, hidden packets counted.
+        key_names: ``(pts, dts, size)`` of each key packet: times in ``time_base`` units, NO_TIME if absent.
+        anchor: the timestamp that is unique to each packet; None if neither is.
     """
 
     packet_of_frame: NDArray[np.int64]
@@ -77,19 +77,20 @@ class Run:
     wanted: dict[int, int]
 
     def again(self, start: int, pending: Iterable[int], index: FrameIndex) -> Run:
-        """The same from another start, for the frames that are still missing."""
+        """The same run from another start, for the frames that are still missing."""
         return Run(start, self.stop, {int(index.packet_of_frame[i]): i for i in pending})
 
 
 def can_order_by_pts(table: PacketTable, *, reorders: bool) -> bool:
-    """True where the packets' own timestamps settle the presentation order.
+    """True if the packets' timestamps settle the presentation order.
 
-    ``reorders``: the decoder says that frames leave it in another order than they enter. Presentation times that equal
-    the decoding times throughout are then those in disguise, as muxers write them that know no others.
+    They do not if a timestamp is missing or used twice, if the first packet is not a key frame, or if frames that
+    follow the first key frame in the file are shown before it: which of those can be decoded, only decoding shows.
 
-    False also where a timestamp is missing or used twice, where the first packet is no key frame, or where frames are
-    shown before the first key frame although they follow it in the file: what a decoder makes of those, only decoding
-    tells.
+    Args:
+        table: all packets.
+        reorders: True if the decoder returns frames in another order than packets. Presentation times that all equal
+            the decoding times are then wrong: some muxers copy them.
     """
     if len(table) == 0 or not table.is_key[0]:
         return False
@@ -115,17 +116,17 @@ def index_by_pts(table: PacketTable) -> FrameIndex:
 
 
 def index_by_output(table: PacketTable, output: Sequence[int], *, has_pts: bool, fallback_fps: float) -> FrameIndex:
-    """Build the index from what a full decode gave.
+    """Build the index from the result of decoding the whole file.
 
     Args:
         table: all packets.
-        output: the packet ordinal of each decoded frame, in the order in which the decoder gave them.
-        has_pts: False where the container stores no presentation times, so that the packets' are guesses.
-        fallback_fps: used only where the container stores no time at all.
+        output: the packet ordinal of each decoded frame, in output order.
+        has_pts: False if the container stores no presentation times, so that those of the packets are guesses.
+        fallback_fps: used only if the container stores no times at all.
 
     Returns:
-        Frames in output order. Their times are the packets' own where those ascend; else the decoding times of the
-        same packets in ascending order, which is what a container without presentation times (AVI) means.
+        Frames in output order. Their times are the packets' presentation times if those ascend, else the decoding
+        times of the same packets in ascending order, as in containers without presentation times (AVI).
     """
     packet_of_frame = np.asarray(output, np.int64)
     pts, dts = np.frombuffer(table.pts, np.int64), np.frombuffer(table.dts, np.int64)
@@ -166,28 +167,28 @@ def _with_keys(
 
 
 def plan_runs(index: FrameIndex, frame_indices: Iterable[int], *, only_from_start: bool = False) -> list[Run]:
-    """The stretches of packets to decode for some frames: each packet at most once, in file order.
+    """The runs of packets to decode for some frames: each packet at most once, in file order.
 
     A frame can be decoded from a key packet that lies before it both in the file and in presentation order: frames of
     an open group that are shown before their key frame need the group before it.
 
     Args:
-        index: of the video.
+        index: the index of the video.
         frame_indices: distinct, ascending.
-        only_from_start: start at the first packet, whatever key frames there are.
+        only_from_start: start at the first packet and ignore all other key packets.
 
     Returns:
         Disjoint runs in file order.
     """
     frames = np.fromiter(frame_indices, np.int64)
-    # Plain lists: numpy's scalars would take most of the time that planning takes.
+    # Plain lists: NumPy's scalars would take most of the planning time.
     ordinals, ranks = index.packet_of_frame[frames].tolist(), index.frame_ranks[frames].tolist()
     spans: list[tuple[int, int, int]] = []
     for frame_index, ordinal, rank in zip(frames.tolist(), ordinals, ranks, strict=True):
-        at = 0 if only_from_start else bisect_right(index.key_packets, ordinal) - 1
-        while at > 0 and index.key_ranks[at] > rank:
-            at -= 1
-        spans.append((index.key_packets[at], ordinal, frame_index))
+        key = 0 if only_from_start else bisect_right(index.key_packets, ordinal) - 1
+        while key > 0 and index.key_ranks[key] > rank:
+            key -= 1
+        spans.append((index.key_packets[key], ordinal, frame_index))
     spans.sort()
     runs: list[Run] = []
     for start, ordinal, frame_index in spans:

@@ -1,4 +1,4 @@
-"""What opening a file finds out about it, and a short memory of it."""
+"""Inspection of a file when it is first opened, and a cache of the results."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from actionpool.video.decoder import Decoder, Turn, turn_of
 from actionpool.video.index import NO_TIME, FrameIndex, PacketTable, can_order_by_pts, index_by_output, index_by_pts
 from actionpool.video.mpeg4 import is_empty_picture, time_bits
 
-# AVI stores no presentation times; with reordering codecs FFmpeg's guess at them is wrong (H.264) or partial.
+# AVI stores no presentation times. With codecs that reorder frames FFmpeg's guesses are wrong (H.264) or incomplete.
 _NO_PTS_FORMATS = frozenset({"avi"})
 _SMALL_PACKET = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a file once it has been opened.
+    """The results of inspecting a file.
 
     Attributes:
-        info: for the user.
-        index: where each frame is.
-        turn: from stored to shown pictures.
-        one_frame_a_packet: True where the index was made from packets alone, each of which is one frame.
+        info: the properties that users see.
+        index: the packet and time of each frame.
+        turn: the rotation and mirroring from stored to shown pictures.
+        one_frame_a_packet: True if the index was built from packets alone, each of which is one frame.
     """
 
     info: VideoInfo
@@ -42,7 +42,7 @@ class Known:
 
 
 def look_through(decoder: Decoder, path: Path, limits: DecodeLimits) -> Known:
-    """Find out all about a file from its packets, or by decoding it once where those do not tell.
+    """Inspect a file: list its packets, and decode it once if they do not settle the order of the frames.
 
     Raises:
         VideoError: the file is truncated, damaged, empty of frames or beyond the limits.
@@ -88,7 +88,7 @@ def look_through(decoder: Decoder, path: Path, limits: DecodeLimits) -> Known:
 
 
 def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[PacketTable, set[int], int]:
-    """All packets in file order, those that say "nothing new", and the duration of the one shown last.
+    """All packets in file order, the ordinals of those that only repeat a picture, and the last shown one's duration.
 
     Raises:
         VideoError: the file stops early, or has gaps.
@@ -99,11 +99,11 @@ def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[P
     num_time_bits: int | None = None
     num_damaged, last_pts, last_duration = 0, None, 0
     count, most = 0, math.inf if limits.max_frames is None else limits.max_frames
-    # Hours of video are hundreds of thousands of turns: what is the same in all of them is looked up before.
-    next_packet, note = decoder.next_packet, table.append
+    # Hours of video are hundreds of thousands of packets: look up outside the loop whatever does not change.
+    next_packet, append = decoder.next_packet, table.append
     while (packet := next_packet()) is not None:
         is_shown = not packet.is_discard
-        if is_vp8:  # pictures that are only referred to are packets of their own; a bit of the first byte says so
+        if is_vp8:  # reference pictures that are never shown are separate packets, marked by a bit of the first byte
             is_shown = is_shown and bool(bytes(packet)[0] & 0x10)
         elif is_mpeg4:
             if count == 0:
@@ -111,7 +111,7 @@ def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[P
             if packet.size < _SMALL_PACKET and is_empty_picture(bytes(packet), num_time_bits):
                 empty.add(count)
         pts = packet.pts
-        note(pts, packet.dts, packet.size, packet.is_keyframe, is_shown)
+        append(pts, packet.dts, packet.size, packet.is_keyframe, is_shown)
         if last_pts is None or (pts is not None and pts > last_pts):
             last_pts, last_duration = pts, packet.duration or 0
         num_damaged += packet.is_corrupt
@@ -119,7 +119,7 @@ def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[P
         if count > most:
             limits.check_frames(str(path), count)
     structure, num_whole = read_structure(path), len(table) - num_damaged
-    # Only these containers state the number of frames in a header; elsewhere FFmpeg counts what is there.
+    # Only these containers state the number of frames in a header; for others FFmpeg counts the packets.
     declared = decoder.stream.frames if structure.kind in ("MP4", "AVI") else 0
     if structure.is_cut and (declared == 0 or num_whole < declared):
         frames = f"{num_whole} of {declared} frames" if declared else f"{num_whole} frames"
@@ -138,13 +138,13 @@ def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[P
 
 
 def _check_sound(path: Path, decoder: Decoder, structure: Structure, table: PacketTable, num_damaged: int) -> None:
-    """Raise VideoError where frames are missing between others, which FFmpeg passes over."""
+    """Raise VideoError if frames are missing between others, which FFmpeg does not report."""
     num_frames = len(table)
-    found = follow_parts(path, structure.kind, structure.size, decoder.stream.id)
-    if found.gap is not None:
-        what = "is truncated: the last part begins" if found.is_cut else "is damaged: the parts of the file do not join"
+    parts = follow_parts(path, structure.kind, structure.size, decoder.stream.id)
+    if parts.gap is not None:
+        what = "is truncated: the last part begins" if parts.is_cut else "is damaged: the parts of the file do not join"
         raise VideoError(
-            f"{path}: {what} at byte {found.gap} of {structure.size} ({structure.kind}, {num_frames} frames found); "
+            f"{path}: {what} at byte {parts.gap} of {structure.size} ({structure.kind}, {num_frames} frames found); "
             "get it again"
         )
     if num_damaged:
@@ -152,10 +152,10 @@ def _check_sound(path: Path, decoder: Decoder, structure: Structure, table: Pack
             f"{path}: is damaged: {num_damaged} of {num_frames} frames are incomplete (bytes are missing between "
             "others); get it again"
         )
-    # The two fields of a picture may come in a part each; lost frames are never that many.
-    if found.num_video is not None and num_frames < found.num_video < 1.9 * num_frames:
-        raise VideoError(f"{path}: is damaged: only {num_frames} of {found.num_video} frames are whole; get it again")
-    # An edit list may hide frames on purpose; one that contradicts the rest of the header may not.
+    # The two fields of a picture may be separate parts; losses of that size do not occur.
+    if parts.num_video is not None and num_frames < parts.num_video < 1.9 * num_frames:
+        raise VideoError(f"{path}: is damaged: only {num_frames} of {parts.num_video} frames are whole; get it again")
+    # An edit list may hide frames, unless it contradicts the rest of the header.
     num_shown, declared = sum(table.is_shown), decoder.stream.frames
     contradiction = header_contradiction(path, num_shown) if structure.kind == "MP4" and num_shown < declared else None
     if contradiction is not None:
@@ -166,7 +166,7 @@ def _check_sound(path: Path, decoder: Decoder, structure: Structure, table: Pack
 
 
 def _decode(decoder: Decoder, *, only_first: bool) -> tuple[Any, list[int], set[int]]:
-    """The first frame, the ordinals of all packets that became frames in output order, and of second fields."""
+    """The first frame; the packet ordinals of all frames in output order; the ordinals of second fields."""
     first: Any = None
     output: list[int] = []
     second_fields: set[int] = set()
@@ -175,7 +175,7 @@ def _decode(decoder: Decoder, *, only_first: bool) -> tuple[Any, list[int], set[
         output.append(ordinal)
         if frame.interlaced_frame:
             second_fields.add(ordinal + 1)
-    if first is None and only_first:  # a first packet that gives no frame of its own
+    if first is None and only_first:  # the first packet alone gives no frame
         first = next((frame for _, frame in decoder.everything()), None)
     return first, output, second_fields
 
@@ -183,19 +183,19 @@ def _decode(decoder: Decoder, *, only_first: bool) -> tuple[Any, list[int], set[
 def _check_none_lost(
     path: Path, table: PacketTable, output: Iterable[int], frameless: set[int], failure: str, *, reorders: bool
 ) -> int:
-    """Raise VideoError where packets gave no frame, other than those that cannot be meant to (``frameless``).
+    """Raise VideoError if packets gave no frame, other than those that never do (``frameless``).
 
     Returns:
-        Packets that no decoder can begin with: before the first key frame, in the file or on the screen.
+        Number of packets before the first key frame, in file or presentation order: no decoder can begin with them.
     """
-    found = set(output)
-    first = min(found)
+    decoded = set(output)
+    first = min(decoded)
     missing = [
         ordinal
         for ordinal in range(len(table))
-        if ordinal not in found and table.is_shown[ordinal] and ordinal not in frameless
+        if ordinal not in decoded and table.is_shown[ordinal] and ordinal not in frameless
     ]
-    # The file was cut in the middle of a group; but from a key frame on everything can be decoded.
+    # A file may begin in the middle of a group of pictures, but from a key frame on everything can be decoded.
     first_key = next((ordinal for ordinal in range(first) if table.is_key[ordinal]), first)
     lost = [
         ordinal
@@ -206,17 +206,17 @@ def _check_none_lost(
         )
     ]
     if lost:
-        why = failure or "the decoder dropped them in silence"
+        why = failure or "the decoder dropped them without an error"
         raise VideoError(
-            f"{path}: is damaged: {len(found)} of {len(found) + len(lost)} frames decoded ({why}); get it again"
+            f"{path}: is damaged: {len(decoded)} of {len(decoded) + len(lost)} frames decoded ({why}); get it again"
         )
     return len(missing)
 
 
 def _check_duration(path: Path, decoder: Decoder, info: VideoInfo) -> None:
-    """Raise VideoError where a file with a single stream ends long before the duration that its header declares."""
+    """Raise VideoError if a file with a single stream ends long before the duration that its header declares."""
     declared = (decoder.container.duration or 0) / 1e6
-    # Some containers declare a length, others an end; the later of the two is compared.
+    # Some containers declare a length, others an end time; the later of the two is compared.
     end = max(0.0, info.start_seconds) + info.duration_seconds
     if len(decoder.container.streams) == 1 and end < declared - max(0.3, 0.1 * declared):
         raise VideoError(
@@ -226,7 +226,7 @@ def _check_duration(path: Path, decoder: Decoder, info: VideoInfo) -> None:
 
 
 class KnownFiles:
-    """The last files' findings, bounded in number and in frames; a file that changed on disk is another file."""
+    """A thread-safe cache of the most recently used files, bounded in files and in frames."""
 
     def __init__(self, max_files: int = 1024, max_frames: int = 4_000_000) -> None:
         self._max_files, self._max_frames = max_files, max_frames
@@ -251,7 +251,7 @@ class KnownFiles:
 
 
 def file_key(path: Path) -> tuple[object, ...] | None:
-    """What names the content of a file; None where it cannot be asked (opening it will say why)."""
+    """Identifies the content of a file by path, size, time and inode; None if there is no such file."""
     try:
         status = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Probe videos in child processes: what they are, whether they decode, and why not. A bad file cannot hurt the run."""
+"""Probe videos in child processes, so that a damaged file cannot crash, hang or fill the memory of the run."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from actionpool.video.fingerprint import near_duplicate_pairs, near_duplicates
 
 __all__ = ["ProbeResult", "near_duplicate_pairs", "near_duplicates", "probe_videos"]
 
-_START_SECONDS = 60.0  # for the child to import its libraries
+_START_SECONDS = 60.0  # time for a child to import its libraries
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What probing found out about one file.
+    """The result of probing one file.
 
     Attributes:
-        path: as it was given.
-        info: None where not even the packets could be listed.
-        num_decoded: frames that were decoded: all of them in full mode, some in sampled mode.
-        reason: why the file cannot be used, a sentence without the path; None = usable.
-        content_hash: SHA-256 of the file's bytes, hexadecimal; "" where they could not be read.
-        frame_hash: what the video shows, for ``near_duplicates``; "" where it cannot be used.
+        path: the path as given.
+        info: properties of the video; None if its packets could not be listed.
+        num_decoded: number of decoded frames: all in full mode, a sample in sampled mode.
+        reason: why the file cannot be used, as a sentence without the path; None if it can.
+        content_hash: SHA-256 of the file's bytes, hexadecimal; "" if they could not be read.
+        frame_hash: fingerprint of the pictures, for ``near_duplicates``; "" if the file cannot be used.
     """
 
     path: str
@@ -53,23 +53,24 @@ def probe_videos(
     limits: DecodeLimits = DecodeLimits(),  # noqa: B008 - frozen
     mode: Literal["full", "sampled"] = "full",
 ) -> Iterator[ProbeResult]:
-    """Probe files, each in one of a few long-lived child processes.
+    """Probe files in a few long-lived child processes.
 
-    A file that hangs, crashes the decoder or fills its memory costs that child, which is replaced, and gets a reason.
+    A file that hangs, crashes the decoder or exhausts the memory ends its child, which is replaced; the result has the
+    reason.
 
     Args:
-        paths: files; read as they are needed.
-        num_workers: child processes at a time.
+        paths: the files; the iterable is consumed as children become free.
+        num_workers: number of child processes.
         limits: what a file may cost, including the time and memory of probing it.
         mode: "full" decodes every frame and compares the count with what the file declares; "sampled" lists the
             packets and decodes 8 evenly spaced frames, for long files.
 
     Yields:
-        One result a path, in the order of completion.
+        One result per path, in order of completion.
 
     Raises:
         UsageError: an argument is out of range.
-        VideoError: the child process does not start at all (a broken installation).
+        VideoError: the child process does not start (a broken installation).
     """
     if num_workers < 1 or mode not in ("full", "sampled"):
         raise UsageError(f"probing needs num_workers >= 1 and mode 'full' or 'sampled', got {num_workers} and {mode!r}")
@@ -82,7 +83,7 @@ def probe_videos(
 
 
 class _Pool:
-    """A thread for each child: it hands out paths, waits for answers and watches the clock."""
+    """One thread per child; each hands out paths, waits for answers and enforces the time limit."""
 
     def __init__(
         self, paths: Iterable[str | os.PathLike[str]], settings: str, num_workers: int, timeout_seconds: float
@@ -90,7 +91,7 @@ class _Pool:
         self._paths = iter(paths)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        # Bounded, so that a slow consumer holds the children back instead of filling memory.
+        # Bounded: a slow consumer slows the children down instead of filling memory.
         self._done: queue.Queue[ProbeResult | BaseException | None] = queue.Queue(maxsize=16 * num_workers)
         self._children = [_Child(settings, timeout_seconds) for _ in range(num_workers)]
 
@@ -114,7 +115,7 @@ class _Pool:
                 child.stop()
             while any(thread.is_alive() for thread in threads):
                 try:
-                    self._done.get(timeout=0.05)  # a thread may be waiting for room
+                    self._done.get(timeout=0.05)  # frees a thread that waits for room
                 except queue.Empty:
                     continue
 
@@ -126,7 +127,7 @@ class _Pool:
                 if path is None:
                     break
                 self._done.put(child.probe(os.fspath(path)))
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
+        except BaseException as error:  # noqa: BLE001 - raised by the consumer
             self._done.put(error)
         finally:
             child.stop()
@@ -134,11 +135,11 @@ class _Pool:
 
 
 class _Child:
-    """One child process, started when first needed and again after each death."""
+    """One child process, started on first use and again after each death."""
 
     def __init__(self, settings: str, timeout_seconds: float) -> None:
         self._settings, self._timeout_seconds = settings, timeout_seconds
-        self._lock = threading.Lock()  # around starting and stopping
+        self._lock = threading.Lock()  # held while starting and stopping
         self._process: subprocess.Popen[str] | None = None
         self._stopped = False
 
@@ -154,22 +155,22 @@ class _Child:
         return ProbeResult(path, None, 0, reason, "", "")
 
     def stop(self) -> None:
-        """Kill the process, whatever it does; no other is started."""
+        """Kill the process at once; no other is started."""
         with self._lock:
             self._stopped = True
             self._kill()
 
     def _ask(self, path: str) -> tuple[dict[str, Any] | None, bool, int]:
-        """(answer or None, whether time ran out, exit code)."""
+        """(answer or None, whether it timed out, exit code)."""
         process = self._running()
         answer, timed_out = _exchange(process, json.dumps(str(Path(path).absolute())) + "\n", self._timeout_seconds)
         if answer and not timed_out:
-            found: dict[str, Any] = json.loads(answer)
-            if found.pop("is_last"):
+            values: dict[str, Any] = json.loads(answer)
+            if values.pop("is_last"):
                 with self._lock:
                     self._kill()
-            return found, False, 0
-        # Its answers end before the process does: how it ended is known only then.
+            return values, False, 0
+        # Standard output closes before the process ends, and its exit code is known only after that.
         code = _exit_code(process)
         with self._lock:
             self._kill()
@@ -189,7 +190,7 @@ class _Child:
                     self._kill()
                     log.seek(0)
                     raise VideoError(
-                        f"the process that probes videos does not start; 'actionpool doctor' says more. "
+                        f"the process that probes videos does not start; run 'actionpool doctor' for the cause. "
                         f"It wrote: {log.read()[-2000:].strip() or 'nothing'}"
                     )
             return self._process
@@ -205,14 +206,14 @@ class _Child:
 
 
 def _start(settings: str, log: IO[str]) -> subprocess.Popen[str]:
-    """Start a child; what it prints besides answers goes to ``log``."""
+    """Start a child; its output other than answers goes to ``log``."""
     environment = dict(os.environ)
     package_root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, environment.get("PYTHONPATH")]))
-    # Numpy's own threads would each claim address space, and are of no use here.
+    # NumPy's threads would each reserve address space, and nothing here needs them.
     environment.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", MALLOC_ARENA_MAX="2")
     return subprocess.Popen(
-        # -P: a file av.py in the working folder is not the decoder.
+        # -P: do not import a file av.py from the working folder.
         [sys.executable, "-P", "-m", "actionpool.video._probe_child", settings],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -223,7 +224,7 @@ def _start(settings: str, log: IO[str]) -> subprocess.Popen[str]:
 
 
 def _exchange(process: subprocess.Popen[str], line: str, timeout_seconds: float) -> tuple[str, bool]:
-    """Send a line and wait for one; ("", whether the time ran out) where none comes."""
+    """Send a line and wait for the answer: (answer or "", whether it timed out)."""
     timed_out = threading.Event()
 
     def expire() -> None:
@@ -239,7 +240,7 @@ def _exchange(process: subprocess.Popen[str], line: str, timeout_seconds: float)
         process.stdin.write(line)
         process.stdin.flush()
         answer = process.stdout.readline()
-    except (OSError, ValueError):  # the process is gone, or the pipe was closed by stop()
+    except (OSError, ValueError):  # the process is gone, or stop() closed the pipe
         answer = ""
     finally:
         timer.cancel()
@@ -247,7 +248,7 @@ def _exchange(process: subprocess.Popen[str], line: str, timeout_seconds: float)
 
 
 def _exit_code(process: subprocess.Popen[str]) -> int:
-    """How a dying process ends; one that lives on is killed."""
+    """Exit code of a process that is ending; it is killed after 10 seconds."""
     try:
         return process.wait(timeout=10)
     except subprocess.TimeoutExpired:
@@ -259,4 +260,4 @@ def _close(pipe: IO[str]) -> None:
     try:
         pipe.close()
     except OSError:
-        return  # what was still to be written to a dead process
+        return  # data were left that a dead process did not read

@@ -31,7 +31,7 @@ from actionpool.video.opening import Known, KnownFiles, file_key, look_through
 
 __all__ = ["Frame", "VideoReader", "ffmpeg_versions"]
 
-_MOST_WAITING = 4  # decoded frames that wait to be resized
+_MOST_WAITING = 4  # decoded frames that may wait to be resized
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +50,28 @@ class Frame:
 
 
 class VideoReader:
-    """An open video: exact frames in presentation order, whatever the codec and container do.
+    """An open video, with exact frames in presentation order for every supported codec and container.
 
-    Every packet is listed once, without decoding, when the file is first opened; a request then seeks to the key
-    frames that it needs and decodes each packet at most once. Where the container stores no usable presentation
-    times (AVI with B-frames, streams cut in the middle of a group) the list comes from one decoding pass instead.
-    Reading through two iterators at once is allowed; each has its own decoder.
+    When a file is first opened, its packets are listed without decoding. A request then seeks to the key frames that
+    it needs and decodes each packet at most once. If the container stores no usable presentation times (AVI with
+    B-frames, streams cut in the middle of a group of pictures), the file is decoded once instead to list its frames.
+    Several iterators may be open at once; each has its own decoder.
 
     Args:
         path: a local video file. Network addresses, playlists and files that refer to others are refused.
         size: (height, width) after rotation, to which each frame is resized (area averaging).
-        short_side: alternative to ``size``: the shorter side in pixels, the aspect ratio is kept.
-        num_threads: decoder threads; 0 = two for each core, a single one for small pictures where that is faster.
+        short_side: alternative to ``size``: the shorter side in pixels, with the aspect ratio kept.
+        num_threads: decoder threads; 0 = a single one for small pictures, where that is faster, else two per core.
         limits: what the file may cost before it is refused.
 
+    Attributes:
+        info: properties of the video.
+        timestamps_seconds: float64 ``(num_frames,)`` presentation times, ascending.
+
     Raises:
-        VideoError: the file is missing, empty, no video, sound only, truncated, damaged or beyond the limits; the
-            message says which, and is fit to be recorded as the reason for leaving the file out.
-        UsageError: both sizes are given, or one that is not positive.
+        VideoError: the file is missing, empty, no video, audio only, truncated, damaged or beyond the limits; the
+            message says which, and can be recorded as the reason to leave the file out.
+        UsageError: both sizes are given, or a size is not positive.
 
     Example:
         >>> with VideoReader("clip.mp4", short_side=128) as video:  # doctest: +SKIP
@@ -94,8 +98,8 @@ class VideoReader:
         self._idle: list[Decoder] = []
         self._closed = False
         try:
-            known = self._look()
-        except OSError as error:  # it was there a moment ago
+            known = self._inspect()
+        except OSError as error:  # it vanished while it was inspected
             raise cannot_be_read(self._path, error) from error
         self._known, self.info = known, known.info
         self.timestamps_seconds: NDArray[np.float64] = known.index.timestamps_seconds
@@ -108,15 +112,15 @@ class VideoReader:
             indices: each from 0 to ``info.num_frames - 1``.
 
         Returns:
-            ``(len(indices), H, W, 3)`` uint8 RGB, in the order asked for.
+            ``(len(indices), H, W, 3)`` uint8 RGB, in the order of the indices.
 
         Raises:
-            VideoError: an index is outside the video, a frame cannot be decoded, or the result is beyond the limits.
+            VideoError: an index is outside the video, a frame cannot be decoded, or the result exceeds the limits.
         """
         wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
         count = self.info.num_frames
         for bad in wanted[(wanted < 0) | (wanted >= count)][:1]:
-            raise VideoError(f"{self._path}: frame {bad} was asked for, it has {count} frames (0 to {count - 1})")
+            raise VideoError(f"{self._path}: frame {bad} was requested, it has {count} frames (0 to {count - 1})")
         shape = (len(wanted), self._height, self._width, 3)
         self._limits.check_decoded(str(self._path), int(np.prod(shape)))
         out = np.empty(shape, np.uint8)
@@ -131,31 +135,31 @@ class VideoReader:
         return out
 
     def frames_at_seconds(self, seconds: Sequence[float]) -> UInt8Array:
-        """The frames that are shown at some instants: the last one whose presentation time is not later.
+        """The frames shown at given times: for each the last frame whose presentation time is not later.
 
         Args:
-            seconds: on the container's clock, as ``timestamps_seconds``; an instant before the first frame or after
-                the last gets that frame.
+            seconds: times on the container's clock, as ``timestamps_seconds``; a time before the first frame gets the
+                first frame, and a time after the last frame the last one.
 
         Returns:
             ``(len(seconds), H, W, 3)`` uint8 RGB.
 
         Raises:
-            VideoError: as for ``frames_at``, or an instant is not finite.
+            VideoError: as for ``frames_at``, or a time is not finite.
         """
         times = np.asarray(seconds, dtype=np.float64).reshape(-1)
         if not bool(np.isfinite(times).all()):
-            raise VideoError(f"{self._path}: an instant must be finite, got {times[~np.isfinite(times)][0]} seconds")
+            raise VideoError(f"{self._path}: a time must be finite, got {times[~np.isfinite(times)][0]} seconds")
         # Half a nanosecond: 7 * (1/30) must find frame 7 although it rounds to just below 7/30.
-        found = np.searchsorted(self.timestamps_seconds, times + 5e-10, side="right") - 1
-        return self.frames_at(np.clip(found, 0, self.info.num_frames - 1).tolist())
+        shown = np.searchsorted(self.timestamps_seconds, times + 5e-10, side="right") - 1
+        return self.frames_at(np.clip(shown, 0, self.info.num_frames - 1).tolist())
 
     def iter_frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[Frame]:
-        """Frames one after another in one pass, in constant memory.
+        """Iterate over frames in one pass, in constant memory.
 
         Args:
             start: first frame index.
-            stop: end, exclusive; None or anything beyond the last frame means all that are left.
+            stop: end, exclusive; None or an index beyond the last frame = up to the end.
             step: at least 1.
 
         Yields:
@@ -171,7 +175,7 @@ class VideoReader:
         return self._iterate(wanted)
 
     def iter_frames_at(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Some frames one after another, in constant memory; key frames are sought where that saves decoding.
+        """Iterate over selected frames in constant memory, seeking to key frames where that saves decoding.
 
         Args:
             indices: distinct and ascending, each from 0 to ``info.num_frames - 1``.
@@ -196,10 +200,9 @@ class VideoReader:
     def _resized(
         self, wanted: Sequence[int], place_of: Callable[[int], UInt8Array]
     ) -> Iterator[tuple[int, UInt8Array]]:
-        """(frame index, the place given for it, written), in order.
+        """Resize each frame into ``place_of(frame_index)``; yields (frame index, pixels) in order.
 
-        Where the decoder has threads of its own, resizing has one too: whoever feeds the decoder never keeps it
-        waiting.
+        If the decoder is multithreaded, resizing has a thread too, so that it never delays the decoder.
         """
         scaler = Scaler(self._path, self._height, self._width, self._known.turn)
 
@@ -210,21 +213,21 @@ class VideoReader:
 
         frames = self.decoded(wanted)
         if len(wanted) == 1 or num_decoder_threads(self._num_threads, self.info.width, self.info.height) == 1:
-            for found in frames:
-                yield write(*found)
+            for frame_index, frame in frames:
+                yield write(frame_index, frame)
             return
         waiting: deque[Future[tuple[int, UInt8Array]]] = deque()
         failure: VideoError | None = None
         with ThreadPoolExecutor(1) as beside:
             while failure is None:
                 try:
-                    found = next(frames)
+                    frame_index, frame = next(frames)
                 except StopIteration:
                     break
-                except VideoError as error:  # after the frames before it
+                except VideoError as error:  # raised after the frames before it
                     failure = error
                 else:
-                    waiting.append(beside.submit(write, *found))
+                    waiting.append(beside.submit(write, frame_index, frame))
                     if len(waiting) > _MOST_WAITING:
                         yield waiting.popleft().result()
             while waiting:
@@ -233,7 +236,7 @@ class VideoReader:
             raise failure
 
     def close(self) -> None:
-        """Close the file; afterwards only ``info`` and ``timestamps_seconds`` may be used."""
+        """Close the file; ``info`` and ``timestamps_seconds`` remain usable."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
@@ -247,9 +250,9 @@ class VideoReader:
         self.close()
 
     def decoded(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """(frame index, FFmpeg's frame) for ascending distinct indices; every one of them, or an error.
+        """Yield (frame index, PyAV frame) for ascending distinct indices: all of them, or raise VideoError.
 
-        For the package's own use: the frames are neither turned nor converted.
+        For use inside the package: the frames are neither rotated nor converted.
         """
         index = self._known.index
         may_skip = self.info.codec == "h264" and self._known.one_frame_a_packet and len(wanted) < len(index)
@@ -260,7 +263,7 @@ class VideoReader:
                 for start in _starts(index, run.start):
                     for frame_index, frame in decoder.run(run.again(start, pending, index), index, may_skip=may_skip):
                         if frame_index != pending[0]:
-                            break  # frames come out in order: the one before was lost
+                            break  # frames come in order, so the pending one was lost
                         pending.popleft()
                         num_found += 1
                         yield frame_index, frame
@@ -270,7 +273,7 @@ class VideoReader:
                     raise VideoError(self._lost(pending[0], num_found, len(wanted), decoder.failure))
 
     def _lost(self, frame_index: int, num_found: int, num_wanted: int, failure: str) -> str:
-        why = failure or "the decoder dropped it in silence"
+        why = failure or "the decoder dropped it without an error"
         return (
             f"{self._path}: is damaged: frame {frame_index} of {self.info.num_frames} declared cannot be decoded "
             f"({why}); {num_found} of {num_wanted} frames were decoded before it; get the file again"
@@ -278,7 +281,7 @@ class VideoReader:
 
     @contextmanager
     def _decoder(self) -> Iterator[Decoder]:
-        """Lend an idle decoder, or a new one where all are busy."""
+        """Lend the idle decoder, or a new one if it is in use."""
         if self._closed:
             raise VideoError(f"{self._path}: the reader is closed; open the file again")
         decoder = self._idle.pop() if self._idle else Decoder(self._path, self._num_threads, self._limits)
@@ -291,7 +294,7 @@ class VideoReader:
             else:
                 self._idle.append(decoder)
 
-    def _look(self) -> Known:
+    def _inspect(self) -> Known:
         key = file_key(self._path)
         known = _known_files.get(key) if key else None
         if known is None or key is None:
@@ -313,10 +316,10 @@ class VideoReader:
 
 
 def _starts(index: FrameIndex, first: int) -> list[int]:
-    """Where to start decoding, the next after the one before has failed.
+    """Packets to start decoding from, in the order to try them.
 
-    A key packet need not let the decoder start afresh: with gradual refresh the picture is whole only some packets
-    later, in time for the next key packet. The beginning is the last resort.
+    Decoding cannot always start at a key packet: with gradual refresh the picture is complete only some packets later,
+    in time for the next key packet. The beginning of the file is the last resort.
     """
     before = index.key_packets[max(0, index.key_packets.index(first) - 1)]
     return list(dict.fromkeys((first, before, 0)))

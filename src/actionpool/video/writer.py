@@ -1,4 +1,4 @@
-"""Write videos: H.264 in MP4 by default; WebM, Matroska, AVI and GIF by the suffix."""
+"""Write videos: H.264 in MP4, QuickTime or Matroska; WebM, AVI or GIF. The suffix decides."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from actionpool.video.decoder import UInt8Array, open_container
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """How one suffix is written: encoders in order of preference, and the finest clock of the container."""
+    """The format for a suffix: encoders in order of preference, and the finest clock of the container."""
 
     encoders: tuple[str, ...]
     pixel_format: str = "yuv420p"
@@ -40,9 +40,9 @@ _RECIPES = {
     ".avi": _Recipe(("mpeg4",), ticks_per_second=None),
     ".gif": _Recipe(("gif",), pixel_format="rgb8", ticks_per_second=100),
 }
-# By encoder: what to set besides the size. crf is the caller's. x264's macroblock tree reads memory that nothing wrote
-# (core 165, with B-frames and its vector code): with it the same frames do not always give the same file. Files
-# are 1 to 13% larger without.
+# Options of each encoder; the caller sets crf. x264's macroblock tree reads uninitialised memory (core 165, with
+# B-frames and vector code), so that the same frames do not always give the same file. Files are 1 to 13% larger
+# without it.
 _ENCODER_OPTIONS = {
     "libx264": {"preset": "veryfast", "mbtree": "0"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "5", "row-mt": "1", "b": "0"},
@@ -51,24 +51,24 @@ _ENCODER_OPTIONS = {
 
 
 class VideoWriter:
-    """Write RGB frames to a video file; the file appears under its name only when it is complete.
+    """Write RGB frames to a video file, which appears under its name only when it is complete.
 
-    Sizes are made even where the pixel format needs it (all but GIF) by repeating the last row or column.
+    Odd sizes are made even, except for GIF, by repeating the last row or column.
 
     Args:
         path: the suffix decides the container: .mp4, .m4v, .mov, .mkv, .webm, .avi or .gif.
-        fps: frames per second, where ``write`` is given no time.
-        size: (height, width) of the frames that will be written.
+        fps: frames per second, for frames that are written without a time.
+        size: (height, width) of the frames.
         crf: quality of H.264 and VP9, 0 (best) to 51; other encoders use a fixed high quality.
-        copy_audio_from: a video whose sound is copied, unchanged, such that its first picture coincides with time 0
-            here, up to the end of the last frame. ``audio`` says what became of it.
+        copy_audio_from: a video whose audio is copied unchanged, from its first picture (time 0 here) to the end of the
+            last frame. ``audio`` has the result.
 
     Attributes:
-        encoder: the FFmpeg encoder that is used, ``"libx264"`` where this FFmpeg has it.
-        audio: the copied sound's codec, or why none was copied; None where none was asked for.
+        encoder: name of the FFmpeg encoder in use, ``"libx264"`` if this FFmpeg has it.
+        audio: codec of the copied audio, or why none was copied; None if ``copy_audio_from`` is None.
 
     Raises:
-        UsageError: unknown suffix, a size or rate that is not positive, a crf out of range.
+        UsageError: the suffix is unknown, a size or rate is not positive, or crf is out of range.
         VideoError: ``copy_audio_from`` cannot be opened.
 
     Example:
@@ -98,7 +98,7 @@ class VideoWriter:
         self.encoder = next((name for name in recipe.encoders if name in av.codecs_available), "")
         if not self.encoder:
             raise VideoError(f"cannot write {self._path}: this FFmpeg has none of the encoders {recipe.encoders}")
-        # The clock is a multiple of the frame rate: frames at a constant rate fall on it exactly.
+        # The clock is a multiple of the frame rate, so that frames at a constant rate fall on it exactly.
         finer = 1 if recipe.ticks_per_second is None else math.ceil(recipe.ticks_per_second / self._rate)
         if self.encoder == "mpeg4":
             finer = max(1, min(finer, 65_535 // self._rate.numerator))  # MPEG-4 stores the clock in 16 bits
@@ -152,20 +152,20 @@ class VideoWriter:
         self.audio = stream.codec_context.codec.name
         pictures = sound.streams.video[:1]
         shift = (pictures[0].start_time or 0) * pictures[0].time_base if pictures else Fraction(0)
-        # Sound codecs need a packet before the first one that is heard; MP4 alone can hold it before time 0.
+        # Audio codecs need a packet before the first audible one; only MP4 can hold it before time 0.
         return _sound_packets(sound, stream, copy, shift, keep_one_before="movflags" in self._recipe.options)
 
     def write(self, pixels: UInt8Array, *, seconds: float | None = None) -> None:
         """Append one frame.
 
         Args:
-            pixels: ``(H, W, 3)`` uint8 RGB of the size that was declared.
-            seconds: its presentation time; None = one frame period after the frame before it. Rounded to the
-                container's clock (AVI knows only whole frame periods).
+            pixels: ``(H, W, 3)`` uint8 RGB of the declared size.
+            seconds: presentation time, rounded to the container's clock (whole frame periods in AVI); None = one frame
+                period after the previous frame.
 
         Raises:
-            UsageError: wrong shape or type, a negative time, or one not later than the frame before it.
-            VideoError: the encoder or the disk refuses.
+            UsageError: the shape or type is wrong, or the time is negative or not later than the previous frame's.
+            VideoError: the encoder fails, or the file cannot be written.
         """
         if pixels.shape != (*self._size, 3) or pixels.dtype != np.uint8:
             raise UsageError(
@@ -194,10 +194,10 @@ class VideoWriter:
         self._encode(frame)
 
     def _encode(self, frame: Any) -> None:
-        """Encode and store a frame (None: the ones still inside) and the sound that goes with it."""
+        """Encode and store a frame (None drains the encoder), and the audio up to its time."""
         try:
             self._container.mux(self._stream.encode(frame))
-            # Sound up to this picture; at the end up to the end of the last one.
+            # Audio up to this picture; at the end, up to the end of the last one.
             end = (self._last_tick + (self._period if frame is None else 0)) * self._time_base
             while self._next_sound is not None and self._next_sound[0] < end:
                 self._container.mux(self._next_sound[1])
@@ -209,20 +209,20 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            # Not the caller's own error: it would be taken for a failure to write.
+            # Another error than the caller's, which would be taken for a failure to write.
             abandoned = VideoError(f"{self._path}: abandoned")
             self._stack.__exit__(VideoError, abandoned, None)
             return
         with self._stack:
             if self._num_frames == 0:
-                raise VideoError(f"{self._path}: no frame was written, so there is no video; write at least one")
+                raise VideoError(f"{self._path}: no frame was written; write at least one")
             self._encode(None)
 
 
 def _sound_packets(
     sound: Any, stream: Any, copy: Any, shift: Fraction, *, keep_one_before: bool
 ) -> Iterator[tuple[Fraction, Any]]:
-    """(start in seconds, packet addressed to ``copy``) for sound that starts at or after ``shift``."""
+    """(start in seconds, packet for the stream ``copy``) of the audio that starts at or after ``shift``."""
     offset = round(shift / stream.time_base)
     for packet in sound.demux(stream):
         if packet.dts is None or packet.dts < offset - (packet.duration or 0) * keep_one_before:

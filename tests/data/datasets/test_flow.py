@@ -262,7 +262,7 @@ def test_a_file_of_another_recipe_in_the_folder_is_a_failure(flow, tmp_path):
 def test_a_folder_of_another_recipe_is_refused(flow, tmp_path):
     config = FlowConfig(path=str(flow / "flow"), stack=5, recipe=FlowRecipe(short_side=128))
     options = {"sampling": SamplingConfig(), "transform": TransformConfig(crop=48, **HALF), "training": False}
-    with pytest.raises(UsageError, match=r"another recipe than is configured \(short_side: None, not 128\)"):
+    with pytest.raises(UsageError, match=r"another recipe than the configured one \(short_side: None, not 128\)"):
         FlowDataset([], ["a"], flow=config, **options)
     with pytest.raises(DataError, match="holds no optical flow; make it with"):
         FlowDataset([], ["a"], flow=FlowConfig(path=str(tmp_path)), **options)

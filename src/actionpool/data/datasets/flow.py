@@ -182,7 +182,7 @@ def _recipe(flow: FlowConfig) -> FlowRecipe:
         return flow.recipe or FlowRecipe()
     folder = FlowFolder(Path(flow.path))
     if flow.recipe is not None:
-        folder.check(flow.recipe, "is configured")
+        folder.check(flow.recipe, "configured")
     return folder.recipe()
 
 
