@@ -23,8 +23,9 @@ import numpy as np
 import torch
 
 from actionpool.data.synthetic import motion_frames
-from actionpool.results.prediction import Curves, ModelReference, Segment, SpatialView, VideoPrediction
+from actionpool.results.prediction import ModelReference, Segment, SpatialView, VideoPrediction
 from actionpool.show.overlay_video import write_overlay
+from actionpool.values import Curves
 from actionpool.video.reader import VideoReader
 from actionpool.video.writer import VideoWriter
 
@@ -99,6 +100,7 @@ def make_prediction(video: Path, height: int, width: int, num_frames: int) -> tu
         spatial=SpatialView(source="attention", left=0, top=0, right=1, bottom=1),
     )  # fmt: skip
     curves = Curves(
+        segments_seconds=torch.tensor([*itertools.pairwise(edges.tolist())], dtype=torch.float64),
         segment_logits=torch.randn(segments, 4, generator=generator),
         relevance=torch.ones(segments),
         weights=torch.full((segments,), 1 / segments),

@@ -18,11 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from actionpool.config.sections import TransformConfig
 from actionpool.data.synthetic import MOTIONS, motion_frames
 from actionpool.evaluation.classification import classification_report
-from actionpool.evaluation.curve_file import VideoCurves, write_curves
 from actionpool.files import write_csv, write_json
+from actionpool.results.evaluation import Evaluation, write_evaluation
+from actionpool.results.exports import PredictionWriter
+from actionpool.results.prediction import ModelReference, Provenance, Target
 from actionpool.show.report import write_report
+from actionpool.values import Curves, VideoInfo, VideoScore
 from actionpool.video.writer import VideoWriter
 
 _NUM_SEGMENTS, _NUM_CLIPS = 10, 24
@@ -79,30 +83,26 @@ def make_run(run: Path, clips: list[Path], num_videos: int, num_classes: int) ->
     epochs = np.arange(30)
     rows = np.stack([epochs, 3 / (1 + epochs), 3 / (1 + epochs) ** 0.7, 1 - 0.9**epochs, 1 - 0.93**epochs], axis=1)
     write_csv(run / "metrics.csv", ("epoch", "train_loss", "val_loss", "train_top1", "val_top1"), rows.tolist())
-    stem = run / "evaluations" / "test-10x1"
-    result = classification_report(log_probs, truth, classes, protocol="made up", num_missing=0)
-    write_json(stem.with_suffix(".json"), {**result.to_json(), "missing": {}})
-    table = [
-        (name, classes[int(label)], classes[int(row.argmax())], *(f"{p:.6g}" for p in row.exp().tolist()))
-        for name, label, row in zip(names, truth, log_probs, strict=True)
+    report = classification_report(log_probs, truth, classes, protocol="made up", num_missing=0)
+    scored = [(name, (classes[int(label)],), row) for name, label, row in zip(names, truth, log_probs, strict=True)]
+    edges = torch.linspace(0, 0.6, _NUM_SEGMENTS + 1, dtype=torch.float64)
+    seconds = torch.stack([edges[:-1], edges[1:]], dim=1)
+    info = VideoInfo(1280, 720, 25, 15, 0.6, 0, 0, "h264", "mp4")
+    reference = ModelReference(preset="made up", weights_hash="0", views="10x1")
+    provenance = Provenance(classes, reference, TransformConfig())
+    targets = [
+        Target(clips[index % len(clips)], name, str(clips[index % len(clips)])) for index, name in enumerate(names)
     ]
-    write_csv(stem.with_suffix(".csv"), ("video", "label", "predicted", *classes), table)
-    edges = torch.linspace(0, 0.6, _NUM_SEGMENTS + 1)
-    curves = []
-    for index, name in enumerate(names):
-        bump = np.exp(-((np.arange(_NUM_SEGMENTS) - 3 - 4 * rng.random()) ** 2) / 4) + 0.1
-        weights = torch.from_numpy(bump / bump.sum()).float()
-        segment_logits = (
-            torch.randn(_NUM_SEGMENTS, num_classes, generator=generator) + 8 * weights[:, None] * logits[index]
-        )
-        curves.append(
-            VideoCurves(
-                video=name, path=str(clips[index % len(clips)]),
-                segments_seconds=torch.stack([edges[:-1], edges[1:]], dim=1),
-                segment_logits=segment_logits, relevance=weights, weights=weights,
+    with PredictionWriter(run / "evaluations" / "test-10x1", provenance, targets) as writer:
+        for index, target in enumerate(targets):
+            bump = np.exp(-((np.arange(_NUM_SEGMENTS) - 3 - 4 * rng.random()) ** 2) / 4) + 0.1
+            weights = torch.from_numpy(bump / bump.sum()).float()
+            segment_logits = (
+                torch.randn(_NUM_SEGMENTS, num_classes, generator=generator) + 8 * weights[:, None] * logits[index]
             )
-        )  # fmt: skip
-    write_curves(stem.with_suffix(".safetensors"), curves, multilabel=False)
+            curves = Curves(seconds, segment_logits, weights, weights)
+            writer.add(target, VideoScore(index, info, log_probs[index], curves))
+    write_evaluation(run / "evaluations" / "test-10x1", Evaluation(report, {}, scored), classes, "test", writer.results)
 
 
 if __name__ == "__main__":

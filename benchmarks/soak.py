@@ -32,6 +32,7 @@ from actionpool.commands.extract import extract
 from actionpool.commands.flow import compute_flow
 from actionpool.commands.predict import predict
 from actionpool.commands.train import train
+from actionpool.config.options import Compute
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.inference.extractor import WindowSettings
 
@@ -82,7 +83,7 @@ class Watch(threading.Thread):
 def one_round(clips: Path, base: Path) -> None:
     work = base / "round"
     train(clips, work / "run", epochs=2, settings=TINY, device="cpu")
-    predict(work / "run", clips, work / "predictions", device="cpu", num_workers=2)
+    predict(work / "run", clips, work / "predictions", compute=Compute(device="cpu", num_workers=2))
     windows = WindowSettings(frames_per_clip=4)
     extract(clips, work / "features", backbone="gated-c3d", windows=windows, settings=VIEW, device="cpu")
     compute_flow(clips, work / "flow", num_workers=2)

@@ -30,6 +30,7 @@ import torch
 from actionpool.commands.extract import extract
 from actionpool.commands.splice import splice
 from actionpool.config.loading import override, parse_config
+from actionpool.config.options import Compute
 from actionpool.config.sections import Config, DataConfig, LocalizeSettings
 from actionpool.data.datasets.opening import adapt_to_features, open_dataset
 from actionpool.data.features.store import hold
@@ -38,16 +39,15 @@ from actionpool.evaluation.detection import score_detections
 from actionpool.evaluation.ground_truth import read_ground_truth
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.evaluation.tables import GroundTruth, Predictions
-from actionpool.evaluation.tuning import VideoScores, tune
+from actionpool.evaluation.tuning import Search, detect, fit_settings
 from actionpool.inference.checkpoint import TrainedRecognizer
 from actionpool.inference.extractor import WindowSettings
 from actionpool.inference.scoring import score_videos
-from actionpool.localization import localize
 from actionpool.models.recognizer import Recognizer
 from actionpool.results.run import RunFolder
 from actionpool.training.heads import train_head
 from actionpool.training.prepared import prepare_data, settle
-from actionpool.values import Failure
+from actionpool.values import Failure, VideoScore
 
 SHARED = Path(os.environ.get("ACTIONPOOL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 NETWORK = (
@@ -190,65 +190,49 @@ class Experiment:
         seen, _ = self.scores(network, config, "val")
         # From both ends, for rows whose relevance says little: class scores by relevance, and class scores alone.
         starts = (LocalizeSettings(), LocalizeSettings(source="gate", gate_threshold=0))
+        task, classes = config.model.task, self.data.classes
         results = [
-            tune(GRID, seen, self.data.classes, self.truths["val"], protocol, split="val", start=start, max_rounds=1)
+            fit_settings(seen, task, classes, self.truths["val"], protocol, "val", Search(GRID, start, max_rounds=1))
             for start in starts
         ]
         tuned = max(results, key=lambda result: result.score)
         scores, video_precision = self.scores(network, config, self.on)
-        found = {
-            one.video: localize(
-                one.class_scores,
-                one.relevance,
-                one.video_probabilities,
-                one.segments_seconds,
-                self.data.classes,
-                tuned.settings,
-            )
-            for one in scores
-        }
+        found = {video: detect(one, task, classes, tuned.settings) for video, one in scores}
         truth = self.truths[self.on]
         report = score_detections(Predictions.from_detections(found), truth, protocol)
         precision = report.averages["mAP .1:.7"]
-        relevance = auc(scores, truth, lambda one: one.relevance)
-        greatest = auc(scores, truth, lambda one: one.class_scores.max(axis=1))
+        relevance = auc(scores, truth, lambda one: one.curves.relevance.double().numpy())
+        greatest = auc(scores, truth, lambda one: one.curves.class_scores(task).double().numpy().max(axis=1))
         return video_precision, precision, relevance, greatest, tuned.score
 
-    def scores(self, network: Recognizer, config: Config, part: str) -> tuple[list[VideoScores], float]:
+    def scores(self, network: Recognizer, config: Config, part: str) -> tuple[list[tuple[str, VideoScore]], float]:
         """What the network says of each video of a part, and its video mAP."""
         data = self.data
         examples = data.test if part == "test" else data.val
         dataset = open_dataset(examples, data.classes, config, features=data.features, training=False)
         model = TrainedRecognizer(network, config, data.classes, Path(), "", {})
-        found: list[VideoScores] = []
+        found: list[tuple[str, VideoScore]] = []
+        compute = Compute(device="cpu", precision="fp32", batch_size=16, num_workers=0)
         log_probs = []
         labels = torch.zeros(len(examples), len(data.classes))
-        for one in score_videos(model, dataset, device="cpu", precision="fp32", batch_size=16, num_workers=0):
+        for one in score_videos(model, dataset, compute):
             if isinstance(one, Failure):
                 raise SystemExit(one.reason)
             for name in examples[one.index].labels:
                 labels[one.index, data.classes.index(name)] = 1
             log_probs.append(one.log_probs)
-            found.append(
-                VideoScores(
-                    Path(examples[one.index].video).stem,
-                    one.segment_logits.double().sigmoid().numpy(),
-                    one.relevance.double().numpy(),
-                    one.log_probs.double().exp().clamp(max=1).numpy(),
-                    one.segments_seconds.numpy(),
-                )
-            )
+            found.append((Path(examples[one.index].video).stem, one))
         return found, video_map(torch.stack(log_probs), labels, data.classes).mean_precision
 
 
-def auc(scores: list[VideoScores], truth: GroundTruth, value_of: Any) -> float:
+def auc(scores: list[tuple[str, VideoScore]], truth: GroundTruth, value_of: Any) -> float:
     """How often a segment inside an action has the greater value, ties counting half; mean over videos."""
     instances = truth.instances()
     values = []
-    for one in scores:
-        middles = one.segments_seconds.mean(axis=1)
+    for video, one in scores:
+        middles = one.curves.segments_seconds.numpy().mean(axis=1)
         inside = np.zeros(len(middles), bool)
-        for instance in instances[one.video]:
+        for instance in instances[video]:
             inside |= (middles >= instance.interval.start_seconds) & (middles < instance.interval.end_seconds)
         gaps = value_of(one)[inside][:, None] - value_of(one)[~inside]
         values.append(((gaps > 0) + (gaps == 0) / 2).mean())

@@ -23,11 +23,13 @@ from actionpool.commands.extract import extract
 from actionpool.commands.flow import compute_flow
 from actionpool.commands.predict import predict
 from actionpool.commands.train import train
+from actionpool.config.options import Compute
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.errors import ActionPoolError, UsageError
 from actionpool.files import atomic_path, only_writer, write_tensors, write_text
 from actionpool.inference.extractor import WindowSettings
 from actionpool.results.run import RunFolder
+from support.reports import Notes, Progress
 from support.runs import TINY
 
 resource = pytest.importorskip("resource", reason="limits of a process are POSIX's")
@@ -132,7 +134,7 @@ def test_training_that_was_killed_before_it_began_begins_anew(clips, tmp_path):
 
 
 def test_prediction_that_was_killed_ends_the_same(tiny_run, clips, tmp_path):
-    predict(tiny_run, clips, tmp_path / "whole", device="cpu", precision="fp32", num_workers=0)
+    predict(tiny_run, clips, tmp_path / "whole", compute=Compute(device="cpu", precision="fp32", num_workers=0))
     out = tmp_path / "out"
     first = out / "fall" / "clip_00.mp4.json"
     kill_when(first.exists, "predict", tiny_run, clips, "-o", out, *CPU)
@@ -140,7 +142,7 @@ def test_prediction_that_was_killed_ends_the_same(tiny_run, clips, tmp_path):
     for path in out.rglob("[!.]*.json"):
         json.loads(path.read_text())
     half_written(out / "fall")
-    predict(tiny_run, clips, out, device="cpu", precision="fp32", num_workers=0)
+    predict(tiny_run, clips, out, compute=Compute(device="cpu", precision="fp32", num_workers=0))
     assert contents(out) == contents(tmp_path / "whole")
 
 
@@ -214,7 +216,7 @@ def test_a_disk_that_becomes_full_costs_nothing_that_was_finished(tiny_run, clip
         "features": lambda out, tell: extract_clips(clips, out, on_result=tell),
         "flow": lambda out, tell: compute_flow(clips, out, num_workers=1, progress=tell),
         "predictions": lambda out, tell: predict(
-            tiny_run, clips, out, device="cpu", precision="fp32", num_workers=0, on_result=tell
+            tiny_run, clips, out, compute=Compute(device="cpu", precision="fp32", num_workers=0), report=Progress(tell)
         ),
     }
     for name, command in verbs.items():
@@ -267,7 +269,9 @@ def test_videos_that_vanish_are_told_one_by_one(tiny_run, clips, tmp_path):
     again = extract_clips(data, tmp_path / "features")
     assert (again.num_extracted, again.num_present) == (20 - extracted.num_extracted, extracted.num_extracted)
 
-    results = predict(tiny_run, data, tmp_path / "predictions", device="cpu", num_workers=0, on_result=vanish)
+    results = predict(
+        tiny_run, data, tmp_path / "predictions", compute=Compute(device="cpu", num_workers=0), report=Progress(vanish)
+    )
     with (tmp_path / "predictions" / "summary.csv").open(newline="") as file:
         assert [row["reason"] for row in csv.DictReader(file)] == [result.reason or "" for result in results]
     assert results[0].prediction is not None
@@ -322,7 +326,9 @@ def test_a_second_prediction_waits_for_the_first(tiny_run, clips, tmp_path):
             assert not any(out.iterdir())
             first.close()
 
-        results = predict(tiny_run, clips / "rise", out, device="cpu", num_workers=0, say=let_go)
+        results = predict(
+            tiny_run, clips / "rise", out, compute=Compute(device="cpu", num_workers=0), report=Notes(let_go)
+        )
     assert said == [f"Another command writes into {out}; waiting for it."]
     assert all(result.prediction is not None for result in results)
     assert len(list(out.glob("*.json"))) == 5

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from actionpool.errors import AnnotationError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+Task = Literal["single-label", "multi-label"]
+"""Exactly one class per video (softmax), or any number of them (sigmoid)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,55 @@ def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, i
         return height, width
     scale = short_side / min(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curves:
+    """What a recognizer says over time about one video of N segments; tensors on the CPU, float32 unless noted.
+
+    Attributes:
+        segments_seconds: float64 ``(N, 2)``, start and end of each segment.
+        segment_logits: ``(N, K)`` class-specific logits.
+        relevance: ``(N,)`` class-agnostic relevance in [0, 1].
+        weights: ``(N,)`` share of each segment in the video's answer; they sum to 1.
+        spatial: ``(N, t, h, w)`` maps that sum to 1 over h, w; None where there are none.
+        temporal: ``(N, t)`` share of each time step inside its segment; None where there is none.
+    """
+
+    segments_seconds: Tensor
+    segment_logits: Tensor
+    relevance: Tensor
+    weights: Tensor
+    spatial: Tensor | None = None
+    temporal: Tensor | None = None
+
+    def class_scores(self, task: Task) -> Tensor:
+        """``(N, K)`` probability of each class in each segment: softmax over the classes, or sigmoid of each."""
+        logits = self.segment_logits.float()
+        return logits.sigmoid() if task == "multi-label" else logits.softmax(dim=-1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoScore:
+    """What a recognizer says about one video: the one value that travels from the network to the disk.
+
+    Attributes:
+        index: position of the video in its dataset.
+        info: of its file.
+        log_probs: float32 ``(K,)`` on the CPU, logarithm of the class probabilities; crops are averaged as
+            probabilities, streams with their weights.
+        curves: over its segments; of several crops their mean, of several streams those of the first.
+    """
+
+    index: int
+    info: VideoInfo
+    log_probs: Tensor
+    curves: Curves
+
+    @property
+    def probabilities(self) -> Tensor:
+        """``(K,)`` class probabilities in [0, 1]."""
+        return self.log_probs.exp().clamp(0, 1)
 
 
 @dataclass(frozen=True, slots=True)

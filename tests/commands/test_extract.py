@@ -17,6 +17,7 @@ from actionpool.commands.extract import extract, extract_features
 from actionpool.commands.train import train
 from actionpool.config.loading import parse_config
 from actionpool.config.model import AveragePoolingConfig, ModelConfig
+from actionpool.config.options import Compute
 from actionpool.config.sections import Config
 from actionpool.data.features.file import open_features
 from actionpool.data.features.folder import INDEX, missing_seconds
@@ -339,7 +340,7 @@ def test_train_and_evaluate_on_features(tmp_path, maps):
     settings += ["model.pooling=dfp", "model.aggregation=vsam"] if maps else []
     result = train(tmp_path / "features", tmp_path / "run", epochs=2, settings=settings, device="cpu")
     assert (result.num_train + result.num_val + result.num_test, result.num_quarantined) == (16, 0)
-    evaluation = evaluate(tmp_path / "run", tmp_path / "features", device="cpu", num_workers=0)
+    evaluation = evaluate(tmp_path / "run", tmp_path / "features", compute=Compute(device="cpu", num_workers=0))
     assert (evaluation.report.num_videos, evaluation.report.num_missing) == (result.num_test, 0)
     written = json.loads((tmp_path / "run/best/model.json").read_text())["config"]["model"]
     assert written["backbone"] == {"name": "features", "channels": 64}

@@ -9,19 +9,21 @@ import torch
 
 from actionpool.commands.evaluate import evaluate
 from actionpool.commands.predict import predict
+from actionpool.config.options import Compute, EvaluateOptions, PredictOptions
 from actionpool.errors import DataError, UsageError
 from actionpool.inference.checkpoint import load
 from actionpool.inference.scoring import with_views
 from actionpool.inference.targets import find_videos
 from actionpool.results.prediction import VideoPrediction, read_curves, read_prediction
 from actionpool.video.reader import VideoReader
+from support.reports import Progress
 
 
 @pytest.mark.parametrize("views", [None, "2x3"])
 def test_predict_equals_eval_on_the_same_videos(tiny_run, motion_clips, views):
-    evaluation = evaluate(tiny_run, motion_clips, views=views, num_workers=0)
+    evaluation = evaluate(tiny_run, motion_clips, options=EvaluateOptions(views=views), compute=Compute(num_workers=0))
     paths = [motion_clips / video for video, _, _ in evaluation.scored]
-    results = predict(tiny_run, paths, views=views, num_workers=0)
+    results = predict(tiny_run, paths, options=PredictOptions(views=views), compute=Compute(num_workers=0))
     for (video, _, log_probs), result in zip(evaluation.scored, results, strict=True):
         assert result.prediction.video.endswith(video)
         torch.testing.assert_close(torch.tensor(result.prediction.probabilities), log_probs.exp())
@@ -29,8 +31,8 @@ def test_predict_equals_eval_on_the_same_videos(tiny_run, motion_clips, views):
 
 def test_workers_and_batch_size_change_nothing(tiny_run, motion_clips):
     clips = motion_clips / "rise"
-    alone = predict(tiny_run, clips, num_workers=0, batch_size=1)
-    together = predict(tiny_run, clips, num_workers=1, batch_size=5)
+    alone = predict(tiny_run, clips, compute=Compute(num_workers=0, batch_size=1))
+    together = predict(tiny_run, clips, compute=Compute(num_workers=1, batch_size=5))
     for a, b in zip(alone, together, strict=True):
         assert a.path == b.path
         assert a.prediction.probabilities == pytest.approx(b.prediction.probabilities, abs=0.02)
@@ -41,9 +43,14 @@ def test_files_of_a_prediction_round_trip(tiny_run, motion_clips, tmp_path):
     (tmp_path / "bad.mp4").write_text("no video")
     seen = []
     results = predict(
-        tiny_run, tmp_path, tmp_path / "out", annotate=True, num_workers=0, on_result=lambda *args: seen.append(args)
+        tiny_run,
+        tmp_path,
+        tmp_path / "out",
+        options=PredictOptions(annotate=True),
+        compute=Compute(num_workers=0),
+        report=Progress(lambda *args: seen.append(args)),
     )
-    assert [(done, total) for _, done, total in seen] == [(1, 2), (2, 2)]
+    assert [(done, total) for done, total, _ in seen] == [(1, 2), (2, 2)]
     path = tmp_path / "out" / "a [1] ü.mp4.json"
     prediction = read_prediction(path)
     assert prediction.model_copy(update={"curves": None}) == results[0].prediction

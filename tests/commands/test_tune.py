@@ -9,14 +9,15 @@ import pytest
 
 from actionpool.commands.evaluate import evaluate
 from actionpool.commands.predict import predict
-from actionpool.commands.tune import tune_run
+from actionpool.commands.tune import tune
+from actionpool.config.options import Compute, EvaluateOptions, PredictOptions
 from actionpool.errors import AnnotationError, UsageError
 from actionpool.evaluation.detection import score_detections
 from actionpool.evaluation.files import read_predictions
 from actionpool.evaluation.ground_truth import read_ground_truth
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.inference.checkpoint import load
-from actionpool.inference.localizer import make_localizer
+from actionpool.inference.localizer import open_localizer
 from actionpool.results.exports import for_subtitles, parse_formats
 from actionpool.values import Detection, Interval
 from support.subtitles import read_subtitles
@@ -26,13 +27,20 @@ KNOBS = ["localize.class_threshold=0"]
 
 @pytest.fixture
 def scored(untrimmed, untrimmed_run):
-    return evaluate(untrimmed_run, untrimmed, settings=KNOBS, num_workers=0)
+    return evaluate(untrimmed_run, untrimmed, compute=Compute(num_workers=0), overrides=KNOBS)
 
 
 def test_eval_scores_what_predict_says(untrimmed, untrimmed_run, scored, tmp_path):
     paths = [untrimmed / "videos" / f"{video}.mp4" for video in scored.when.detections]
     assert paths
-    results = predict(untrimmed_run, paths, tmp_path, settings=KNOBS, formats=["csv", "activitynet"], num_workers=0)
+    results = predict(
+        untrimmed_run,
+        paths,
+        tmp_path,
+        options=PredictOptions(formats="csv,activitynet"),
+        compute=Compute(num_workers=0),
+        overrides=KNOBS,
+    )
     for result, found in zip(results, scored.when.detections.values(), strict=True):
         assert [(d.label, d.start_seconds, d.end_seconds) for d in result.prediction.detections] == [
             (d.label, d.interval.start_seconds, d.interval.end_seconds) for d in found
@@ -65,11 +73,11 @@ def test_eval_on_the_command_line(cli, untrimmed, untrimmed_run):
 
 
 def test_times_that_are_not_there(tiny_run, motion_clips):
-    assert evaluate(tiny_run, motion_clips, num_workers=0).when is None
+    assert evaluate(tiny_run, motion_clips, compute=Compute(num_workers=0)).when is None
     with pytest.raises(UsageError, match="the data has no times of these videos"):
-        evaluate(tiny_run, motion_clips, protocol="own-thumos", num_workers=0)
+        evaluate(tiny_run, motion_clips, options=EvaluateOptions(protocol="own-thumos"), compute=Compute(num_workers=0))
     with pytest.raises(AnnotationError, match="none of the .* videos of split 'val' has times"):
-        tune_run(tiny_run, motion_clips, num_workers=0)
+        tune(tiny_run, motion_clips, compute=Compute(num_workers=0))
 
 
 def test_tune_is_kept_in_the_run(cli, untrimmed, untrimmed_run):
@@ -79,16 +87,16 @@ def test_tune_is_kept_in_the_run(cli, untrimmed, untrimmed_run):
         assert "% fitted, after" in out and "predict and eval use it from now on" in out
         kept = json.loads((untrimmed_run / "localize.json").read_text())
         assert kept["score"] >= kept["start_score"] and kept["split"] == "val"
-        localizer = make_localizer(load(untrimmed_run))
+        localizer = open_localizer(load(untrimmed_run))
         assert localizer.record() == kept["settings"] and "fitted by" in localizer.origin
-        (result,) = predict(untrimmed_run, next(untrimmed.rglob("*.mp4")), num_workers=0)
+        (result,) = predict(untrimmed_run, next(untrimmed.rglob("*.mp4")), compute=Compute(num_workers=0))
         assert result.prediction.settings["localize"] == kept["settings"]
         with pytest.raises(UsageError, match="so the test part is not tuned on"):
-            tune_run(untrimmed_run, untrimmed, split="testing")
-        told = tune_run(untrimmed_run, untrimmed, split="test", is_validation=True, num_workers=0)
+            tune(untrimmed_run, untrimmed, split="testing")
+        told = tune(untrimmed_run, untrimmed, compute=Compute(num_workers=0), split="test", is_validation=True)
         assert told.result.split == "test, told to be validation"
         with pytest.raises(UsageError, match="by protocol 'thumos14-213'"):
-            tune_run(untrimmed_run, untrimmed, protocol="thumos14-213", num_workers=0)
+            tune(untrimmed_run, untrimmed, compute=Compute(num_workers=0), protocol="thumos14-213")
     finally:
         (untrimmed_run / "localize.json").unlink(missing_ok=True)
 
@@ -108,7 +116,7 @@ def test_formats(cli, untrimmed, untrimmed_run, tmp_path, tiny_run):
     with pytest.raises(UsageError, match="--format got 'srd'. Did you mean 'srt'"):
         parse_formats("json,srd")
     with pytest.raises(UsageError, match="--format csv writes detections, and this run of trimmed clips"):
-        predict(tiny_run, video, tmp_path, formats=["csv"])
+        predict(tiny_run, video, tmp_path, options=PredictOptions(formats="csv"))
 
 
 def test_subtitles_show_the_surest_of_each_class():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from actionpool.commands.predict import predict
+from actionpool.config.options import Compute, PredictOptions
 from actionpool.errors import UsageError
 from actionpool.inference.checkpoint import load
 from actionpool.inference.gradcam import grad_cam
@@ -36,8 +37,8 @@ def test_the_library_agrees_with_the_definition(tiny_run):
 
 def test_predict_writes_grad_cam_in_the_place_of_attention(tiny_run, motion_clips, tmp_path):
     clip = motion_clips / "rise" / "clip_00.mp4"
-    plain = predict(tiny_run, clip, tmp_path / "plain", num_workers=0)[0]
-    predict(tiny_run, clip, tmp_path / "out", overlay=True, num_workers=0)
+    plain = predict(tiny_run, clip, tmp_path / "plain", compute=Compute(num_workers=0))[0]
+    predict(tiny_run, clip, tmp_path / "out", options=PredictOptions(overlay=True), compute=Compute(num_workers=0))
     path = tmp_path / "out" / "clip_00.mp4.json"
     prediction = read_prediction(path)
     curves = read_curves(path, prediction)
@@ -55,5 +56,11 @@ def test_predict_writes_grad_cam_in_the_place_of_attention(tiny_run, motion_clip
 def test_without_the_library_the_remedy_is_told(tiny_run, motion_clips, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(UsageError, match=r"Grad-CAM needs captum: pip install 'actionpool\[saliency\]'"):
-        predict(tiny_run, motion_clips / "rise", tmp_path / "out", saliency=True, num_workers=0)
+        predict(
+            tiny_run,
+            motion_clips / "rise",
+            tmp_path / "out",
+            options=PredictOptions(saliency=True),
+            compute=Compute(num_workers=0),
+        )
     assert not (tmp_path / "out").exists()

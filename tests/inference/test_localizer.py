@@ -10,14 +10,16 @@ import pytest
 from actionpool.commands.predict import predict
 from actionpool.commands.train import train
 from actionpool.config.loading import parse_localize
+from actionpool.config.options import Compute
 from actionpool.config.sections import LocalizeSettings
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.errors import ConfigError, UsageError
 from actionpool.files import write_json
 from actionpool.inference.checkpoint import load
-from actionpool.inference.localizer import make_localizer
+from actionpool.inference.localizer import open_localizer
 from actionpool.localization import advances, localize
-from actionpool.results.prediction import class_scores, read_curves, read_prediction
+from actionpool.results.prediction import read_curves, read_prediction
+from support.reports import Notes
 from support.runs import SMALL
 
 
@@ -27,7 +29,11 @@ def videos_in(folder, count=3):
 
 def test_detections_are_those_of_the_files(untrimmed, untrimmed_run, tmp_path):
     results = predict(
-        untrimmed_run, videos_in(untrimmed), tmp_path, settings=["localize.class_threshold=0"], num_workers=0
+        untrimmed_run,
+        videos_in(untrimmed),
+        tmp_path,
+        compute=Compute(num_workers=0),
+        overrides=["localize.class_threshold=0"],
     )
     for result in results:
         prediction = read_prediction(tmp_path / f"{result.name}.json")
@@ -35,7 +41,7 @@ def test_detections_are_those_of_the_files(untrimmed, untrimmed_run, tmp_path):
         settings = parse_localize(prediction.settings["localize"])
         assert settings == LocalizeSettings(class_threshold=0)
         found = localize(
-            class_scores(prediction, curves).double().numpy(),
+            curves.class_scores(prediction.model.task).double().numpy(),
             curves.relevance.double().numpy(),
             prediction.probabilities,
             [(s.start_seconds, s.end_seconds) for s in prediction.segments],
@@ -54,9 +60,9 @@ def test_a_run_of_untrimmed_video_remembers_it_and_one_of_clips_is_asked(untrimm
     assert load(tiny_run).config.data.kind == "auto"
     write_motion_clips(tmp_path / "clips", clips_per_class=1, num_frames=48, size=(36, 48))  # longer than a clip
     clip = tmp_path / "clips" / "rise" / "clip_00.mp4"
-    (plain,) = predict(tiny_run, clip, num_workers=0)
+    (plain,) = predict(tiny_run, clip, compute=Compute(num_workers=0))
     assert plain.prediction.detections == () and "localize" not in plain.prediction.settings
-    (asked,) = predict(tiny_run, clip, settings=["localize.always_best_class=true"], num_workers=0)
+    (asked,) = predict(tiny_run, clip, compute=Compute(num_workers=0), overrides=["localize.always_best_class=true"])
     assert asked.prediction.settings["localize"]["always_best_class"] is True
     assert asked.prediction.probabilities == plain.prediction.probabilities
 
@@ -65,28 +71,32 @@ def test_segments_at_one_place_say_nothing_of_when(tiny_run, tmp_path):
     write_motion_clips(tmp_path / "short", clips_per_class=1, num_frames=6, size=(36, 48))  # shorter than a clip
     told = []
     results = predict(
-        tiny_run, tmp_path / "short" / "rise", settings=["localize.min_score=0.1"], num_workers=0, say=told.append
+        tiny_run,
+        tmp_path / "short" / "rise",
+        compute=Compute(num_workers=0),
+        overrides=["localize.min_score=0.1"],
+        report=Notes(told.append),
     )
     assert results[0].prediction.detections == () and "localize" not in results[0].prediction.settings
-    assert any("No intervals were looked for in 1 videos, first 'clip_00.mp4'" in sentence for sentence in told)
+    assert any("No intervals for 1 videos, first 'clip_00.mp4'" in sentence for sentence in told)
 
 
 def test_what_tune_fitted_is_taken_unless_told_otherwise(untrimmed_run, tmp_path):
     model = load(untrimmed_run)
-    assert make_localizer(model).settings == LocalizeSettings()
+    assert open_localizer(model).settings == LocalizeSettings()
     path = untrimmed_run / "localize.json"
     fitted = {"format": "actionpool-localize-1", "weights_hash": model.weights_hash, "settings": {"nms_tiou": 0.3}}
     try:
         write_json(path, fitted)
-        localizer = make_localizer(model, ["localize.min_score=0.2"])
+        localizer = open_localizer(model, ["localize.min_score=0.2"])
         assert localizer.settings == LocalizeSettings(nms_tiou=0.3, min_score=0.2)
         assert "fitted by 'actionpool tune'" in localizer.origin and "min_score=0.2" in localizer.origin
         write_json(path, {**fitted, "weights_hash": "0" * 64})
-        other = make_localizer(model)
+        other = open_localizer(model)
         assert other.settings == LocalizeSettings() and "fitted to other weights" in other.origin
         path.write_text("{")
         with pytest.raises(UsageError, match="cannot be read .*run 'actionpool tune' again, or remove it"):
-            make_localizer(model)
+            open_localizer(model)
     finally:
         path.unlink()
 
@@ -94,9 +104,9 @@ def test_what_tune_fitted_is_taken_unless_told_otherwise(untrimmed_run, tmp_path
 def test_settings_that_are_none(untrimmed_run):
     model = load(untrimmed_run)
     with pytest.raises(UsageError, match=r"only localize\.\* can be set here"):
-        make_localizer(model, ["train.epochs=3"])
+        open_localizer(model, ["train.epochs=3"])
     with pytest.raises(ConfigError, match="'localize.treshold' is no setting. Did you mean 'thresholds'"):
-        make_localizer(model, ["localize.treshold=3"])
+        open_localizer(model, ["localize.treshold=3"])
 
 
 @pytest.mark.parametrize(
@@ -113,6 +123,6 @@ def test_whether_segments_advance(segments, expected):
 
 def test_settings_travel_in_the_configuration(untrimmed, tmp_path):
     train(untrimmed, tmp_path / "run", epochs=1, settings=[*SMALL, "localize.nms_tiou=0.4"], device="cpu")
-    localizer = make_localizer(load(tmp_path / "run"))
+    localizer = open_localizer(load(tmp_path / "run"))
     assert localizer.settings.nms_tiou == 0.4 and localizer.origin == "the run's configuration"
     assert json.loads(json.dumps(localizer.record())) == localizer.record()

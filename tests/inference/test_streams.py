@@ -16,6 +16,7 @@ from actionpool.commands.evaluate import evaluate
 from actionpool.commands.flow import compute_flow
 from actionpool.commands.predict import predict
 from actionpool.commands.train import train
+from actionpool.config.options import Compute, EvaluateOptions, PredictOptions
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.inference.checkpoint import load, save_checkpoint
 from actionpool.inference.streams import fuse_log_probs, open_streams, parse_weights
@@ -87,7 +88,7 @@ def runs(clips, flow):
 
 
 def test_flow_learns_what_no_frame_shows(runs, clips):
-    report = evaluate(runs[1], clips, num_workers=0).report
+    report = evaluate(runs[1], clips, compute=Compute(num_workers=0)).report
     assert report.num_missing == 0
     assert report.top1 == 1.0
     config = load(runs[1]).config
@@ -114,8 +115,8 @@ def test_weights_of_another_form(text):
 
 def test_fused_scores_are_the_mean_of_both_runs(runs, clips):
     rgb, motion = runs
-    alone = [evaluate(run, clips, num_workers=0) for run in runs]
-    both = evaluate(rgb, clips, fuse=motion, num_workers=0)
+    alone = [evaluate(run, clips, compute=Compute(num_workers=0)) for run in runs]
+    both = evaluate(rgb, clips, options=EvaluateOptions(fuse=motion), compute=Compute(num_workers=0))
     rows = [{video: (labels, row.exp().tolist()) for video, labels, row in e.scored} for e in alone]
     hits = 0
     for video, labels, row in both.scored:
@@ -131,12 +132,12 @@ def test_fused_scores_are_the_mean_of_both_runs(runs, clips):
     written = json.loads((rgb / "evaluations" / "test-4x1-fused.json").read_text())
     assert written["streams"]["flow"]["top1"] == both.streams["flow"].top1
     assert json.loads((rgb / "evaluations" / "test-4x1.json").read_text())["top1"] == alone[0].report.top1
-    nearly = evaluate(rgb, clips, fuse=motion, fusion="1e-9:1", num_workers=0)
+    nearly = evaluate(rgb, clips, options=EvaluateOptions(fuse=motion, fusion="1e-9:1"), compute=Compute(num_workers=0))
     assert nearly.report.top1 == alone[1].report.top1
 
 
 def test_two_runs_of_one_kind(runs, clips):
-    both = evaluate(runs[0], clips, fuse=runs[0], fusion="1:3", num_workers=0)
+    both = evaluate(runs[0], clips, options=EvaluateOptions(fuse=runs[0], fusion="1:3"), compute=Compute(num_workers=0))
     assert list(both.streams) == ["rgb", "rgb-2"]
     assert both.report.top1 == both.streams["rgb"].top1
 
@@ -145,10 +146,10 @@ def test_two_runs_of_one_kind(runs, clips):
 def test_predict_computes_the_flow_it_needs_and_equals_eval(runs, clips, tmp_path, fused):
     shutil.copytree(clips / "up", tmp_path / "new")  # no flow was ever computed of these
     run, options = (runs[0], {"fuse": runs[1], "fusion": "2:1"}) if fused else (runs[1], {})
-    evaluation = evaluate(run, clips, num_workers=0, **options)
+    evaluation = evaluate(run, clips, options=EvaluateOptions(**options), compute=Compute(num_workers=0))
     videos = [tmp_path / "new" / video.removeprefix("up/") for video, _, _ in evaluation.scored if "up/" in video]
     assert videos
-    results = predict(run, videos, num_workers=0, **options)
+    results = predict(run, videos, options=PredictOptions(**options), compute=Compute(num_workers=0))
     rows = [row for video, _, row in evaluation.scored if "up/" in video]
     for result, row in zip(results, rows, strict=True):
         assert result.prediction.probabilities == pytest.approx(row.exp().tolist(), abs=1e-6)
@@ -160,7 +161,7 @@ def test_predict_computes_the_flow_it_needs_and_equals_eval(runs, clips, tmp_pat
 def test_predicting_what_cannot_be_read_by_two_streams(runs, clips, tmp_path):
     shutil.copy(clips / "up" / "0.mp4", tmp_path)
     (tmp_path / "bad.mp4").write_text("no video")
-    good, bad = predict(runs[0], tmp_path, fuse=runs[1], num_workers=0)
+    good, bad = predict(runs[0], tmp_path, options=PredictOptions(fuse=runs[1]), compute=Compute(num_workers=0))
     assert good.prediction is not None
     assert bad.prediction is None
     assert bad.reason.startswith("rgb: ")
@@ -172,7 +173,9 @@ def test_a_video_missing_in_one_stream_is_missing(runs, clips, flow, tmp_path):
     with (runs[1] / "splits.csv").open(newline="", encoding="utf-8") as file:
         victim = next(row["video"] for row in csv.DictReader(file) if row["split"] == "test")
     (tmp_path / "flow" / "fields" / f"{victim}.safetensors").unlink()
-    both = evaluate(runs[0], clips, fuse=runs[1], flow=tmp_path / "flow", num_workers=0)
+    both = evaluate(
+        runs[0], clips, options=EvaluateOptions(fuse=runs[1], flow=tmp_path / "flow"), compute=Compute(num_workers=0)
+    )
     assert list(both.missing) == [victim]
     assert both.missing[victim].startswith("flow: there is no flow at")
     assert (both.report.num_missing, both.streams["flow"].num_missing, both.streams["rgb"].num_missing) == (1, 1, 0)
@@ -188,7 +191,7 @@ def test_runs_that_cannot_be_fused(runs, clips, tmp_path):
     ):
         open_streams(runs[0], tmp_path / "other")
     with pytest.raises(UsageError, match=r"classes differ \(they are in another order\); train both on the same data"):
-        evaluate(runs[0], clips, fuse=tmp_path / "reversed")
+        evaluate(runs[0], clips, options=EvaluateOptions(fuse=tmp_path / "reversed"))
     task = model.config.model.model_copy(update={"task": "multi-label"})
     save_checkpoint(
         tmp_path / "task" / "best",
@@ -203,12 +206,12 @@ def test_runs_that_cannot_be_fused(runs, clips, tmp_path):
 
 def test_flow_from_elsewhere(runs, clips, flow, tmp_path):
     with pytest.raises(UsageError, match="no run that is scored here reads optical flow"):
-        evaluate(runs[0], clips, flow=flow)
+        evaluate(runs[0], clips, options=EvaluateOptions(flow=flow))
     with pytest.raises(DataError, match="holds no optical flow; make it with 'actionpool flow"):
-        evaluate(runs[1], clips, flow=tmp_path / "none")
+        evaluate(runs[1], clips, options=EvaluateOptions(flow=tmp_path / "none"))
     compute_flow(clips, tmp_path / "small", short_side=32)
     with pytest.raises(UsageError, match=r"another recipe than the configured one \(short_side: 32, not 256\)"):
-        evaluate(runs[1], clips, flow=tmp_path / "small")
+        evaluate(runs[1], clips, options=EvaluateOptions(flow=tmp_path / "small"))
 
 
 def test_training_tells_what_has_no_flow(clips, flow, tmp_path):

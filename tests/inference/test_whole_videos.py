@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from actionpool.commands.predict import predict
 from actionpool.commands.splice import splice
 from actionpool.commands.train import train
 from actionpool.config.model import GatedC3DBackbone
+from actionpool.config.options import Compute, PredictOptions
 from actionpool.data.features.file import open_features
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.data.transforms import normalised
@@ -23,8 +25,10 @@ from actionpool.errors import UsageError
 from actionpool.inference.checkpoint import load
 from actionpool.inference.extractor import WindowSettings
 from actionpool.models.build import build_backbone
-from actionpool.results.prediction import Curves, read_curves, read_prediction
+from actionpool.results.prediction import read_curves, read_prediction
+from actionpool.values import Curves
 from actionpool.video.reader import VideoReader
+from support.reports import Notes
 from support.runs import SMALL
 
 BACKBONE = GatedC3DBackbone(width=0.125)
@@ -89,8 +93,12 @@ def test_a_run_on_features_says_the_same_of_the_video_itself(videos, weights, tm
     knobs = ["localize.class_threshold=0"]
     names = sorted(path for path in videos.rglob("*.mp4"))[:3]
     told = []
-    anew = predict(run, names, tmp_path / "anew", settings=knobs, num_workers=0, say=told.append)
-    stored = {r.name: r for r in predict(run, features, tmp_path / "stored", settings=knobs, num_workers=0)}
+    anew = predict(
+        run, names, tmp_path / "anew", compute=Compute(num_workers=0), overrides=knobs, report=Notes(told.append)
+    )
+    stored = {
+        r.name: r for r in predict(run, features, tmp_path / "stored", compute=Compute(num_workers=0), overrides=knobs)
+    }
     assert any("Features are computed as those of the training were: gated-c3d" in sentence for sentence in told)
     for result in anew:
         name = Path(result.name).stem
@@ -100,19 +108,19 @@ def test_a_run_on_features_says_the_same_of_the_video_itself(videos, weights, tm
             read_curves(path, read_prediction(path))
             for path in (tmp_path / "anew" / f"{result.name}.json", tmp_path / "stored" / f"{name}.json")
         ]
-        for part in Curves.model_fields:
+        for part in (one.name for one in fields(Curves)):
             one, other = (getattr(each, part) for each in curves)
             assert (one is None) == (other is None)
             if one is not None:
                 torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
     file = next(features.glob("splice*.safetensors"))
-    (single,) = predict(run, file, settings=knobs, num_workers=0)
+    (single,) = predict(run, file, compute=Compute(num_workers=0), overrides=knobs)
     same(single.prediction, stored[single.name].prediction)
 
 
 def test_features_of_a_folder_bring_their_truth(videos, weights, tmp_path):
     features = features_of(videos, tmp_path / "f", weights=weights)
-    results = predict(head_on(features, tmp_path / "run"), features, num_workers=0)
+    results = predict(head_on(features, tmp_path / "run"), features, compute=Compute(num_workers=0))
     assert len(results) == 12
     for result in results:
         assert result.prediction.truth
@@ -131,18 +139,21 @@ def test_the_network_is_the_one_of_the_training_or_nothing(videos, weights, tmp_
     moved.rename(tmp_path / "there.safetensors")
     with pytest.raises(UsageError, match=r"computed by 'gated-c3d' .* no .*here.safetensors; say where .* --weights"):
         predict(run, video)
-    same(predict(run, video, weights=tmp_path / "there.safetensors")[0].prediction, before[0].prediction)
+    same(
+        predict(run, video, options=PredictOptions(weights=tmp_path / "there.safetensors"))[0].prediction,
+        before[0].prediction,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(4)
         save_file(build_backbone(BACKBONE).state_dict(), moved)
     with pytest.raises(UsageError, match=r"with weights [0-9a-f]{8}, and those in .*here.safetensors are others"):
         predict(run, video)
     with pytest.raises(UsageError, match="nothing here needs the weights"):
-        predict(run, features, weights=moved)
+        predict(run, features, options=PredictOptions(weights=moved))
     with pytest.raises(UsageError, match="--segment-seconds: the run learned from features"):
-        predict(run, video, segment_seconds=1.0, weights=moved)
+        predict(run, video, options=PredictOptions(segment_seconds=1.0, weights=moved))
     with pytest.raises(UsageError, match="--views, --saliency and --overlay are for runs"):
-        predict(run, video, saliency=True)
+        predict(run, video, options=PredictOptions(saliency=True))
     with pytest.raises(UsageError, match="features and videos were given together"):
         predict(run, [video, features])
 
@@ -152,7 +163,7 @@ def test_features_by_the_network_of_a_run(videos, weights, tmp_path):
     features = features_of(videos, tmp_path / "f", backbone=tmp_path / "net", settings=())
     run = head_on(features, tmp_path / "run")
     video = next(videos.rglob("*.mp4"))
-    stored = {r.name: r for r in predict(run, features, num_workers=0)}
+    stored = {r.name: r for r in predict(run, features, compute=Compute(num_workers=0))}
     same(predict(run, video)[0].prediction, stored[video.stem].prediction)
 
 
@@ -163,7 +174,7 @@ def test_features_of_others_have_no_recipe(tmp_path):
         for index in range(6):
             np.save(tmp_path / "pack" / label / f"{index}.npy", rng.normal(size=(9, 8)).astype(np.float32))
     run = head_on(tmp_path / "pack", tmp_path / "run")
-    assert len(predict(run, tmp_path / "pack", num_workers=0)) == 12
+    assert len(predict(run, tmp_path / "pack", compute=Compute(num_workers=0))) == 12
     write_motion_clips(tmp_path / "clips", clips_per_class=1, num_frames=6, size=(36, 48))
     with pytest.raises(UsageError, match="'actionpool extract' did not write, so how .* is not known"):
         predict(run, tmp_path / "clips")
@@ -172,7 +183,9 @@ def test_features_of_others_have_no_recipe(tmp_path):
 def test_dense_segments_are_those_of_the_recogniser(videos, tiny_run, tmp_path):
     """Each segment's logits against its clip, decoded and shown to the network by itself."""
     video = next(videos.rglob("*.mp4"))
-    (result,) = predict(tiny_run, video, tmp_path, segment_seconds=0.5, precision="fp32")
+    (result,) = predict(
+        tiny_run, video, tmp_path, options=PredictOptions(segment_seconds=0.5), compute=Compute(precision="fp32")
+    )
     prediction = read_prediction(tmp_path / f"{video.name}.json")
     assert prediction == result.prediction.model_copy(update={"curves": prediction.curves})
     assert prediction.settings["localize"] and prediction.model.views == "segments of 0.5 s"
@@ -196,10 +209,10 @@ def test_dense_segments_are_those_of_the_recogniser(videos, tiny_run, tmp_path):
 def test_broken_videos_stop_nothing(videos, tiny_run, tmp_path):
     good = sorted(videos.rglob("*.mp4"))[:2]
     (tmp_path / "bad.mp4").write_text("no video")
-    results = predict(tiny_run, [good[0], tmp_path / "bad.mp4", good[1]], segment_seconds=0.5)
+    results = predict(tiny_run, [good[0], tmp_path / "bad.mp4", good[1]], options=PredictOptions(segment_seconds=0.5))
     assert [r.prediction is None for r in results] == [False, True, False]
     assert "not a video" in results[1].reason
     with pytest.raises(UsageError, match="--weights: the run has its own backbone"):
-        predict(tiny_run, good[0], segment_seconds=0.5, weights=tmp_path / "x.safetensors")
+        predict(tiny_run, good[0], options=PredictOptions(segment_seconds=0.5, weights=tmp_path / "x.safetensors"))
     with pytest.raises(UsageError, match="--fuse: videos .* by one run"):
-        predict(tiny_run, good[0], fuse=tiny_run, segment_seconds=0.5)
+        predict(tiny_run, good[0], options=PredictOptions(fuse=tiny_run, segment_seconds=0.5))

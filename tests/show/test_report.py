@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from actionpool.commands.evaluate import evaluate
+from actionpool.config.options import Compute
 from actionpool.data.synthetic import motion_frames
 from actionpool.errors import CheckpointError, DataError
 from actionpool.show.report import write_report
@@ -145,8 +147,7 @@ def test_a_run_without_scores_or_videos_says_so(tmp_path):
     run = make_run(tmp_path / "run", [tmp_path / "gone.mp4"])
     words = Page(write_report(run, tmp_path / "r.html").read_text(encoding="utf-8")).words()
     assert "is not there (say where with --data)" in words
-    for path in (run / "evaluations").iterdir():
-        path.unlink()
+    shutil.rmtree(run / "evaluations")
     words = Page(write_report(run, tmp_path / "r.html").read_text(encoding="utf-8")).words()
     assert "This run was not scored yet" in words
 
@@ -155,8 +156,8 @@ def test_damage_is_told(clip, tmp_path):
     with pytest.raises(CheckpointError, match="is .* a finished run"):
         write_report(tmp_path)
     run = make_run(tmp_path / "run", [clip])
-    (run / "evaluations" / "test-4x1.safetensors").write_bytes(b"no")
-    with pytest.raises(DataError, match="cannot be read as curves .*; score the run again"):
+    (run / "evaluations" / "test-4x1" / "0.mp4.safetensors").write_bytes(b"no")
+    with pytest.raises(DataError, match="cannot be read as curves .*; predict again"):
         write_report(run)
 
 
@@ -167,7 +168,7 @@ def test_many_classes_make_a_picture_of_the_confusion(clip, tmp_path):
 
 
 def test_a_real_run_is_reported(tiny_run, motion_clips, tmp_path):
-    evaluation = evaluate(tiny_run, motion_clips, num_workers=0)
+    evaluation = evaluate(tiny_run, motion_clips, compute=Compute(num_workers=0))
     scores = next(one for one in read_scores(tiny_run / "evaluations") if one.name == "test-3x1")
     for video, _, log_probs in evaluation.scored:
         curves = scores.curves[video]

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from actionpool.evaluation.curve_file import VideoCurves, write_curves
+from actionpool.evaluation.classification import ClassificationReport
 from actionpool.files import write_csv, write_json
+from actionpool.results.evaluation import Evaluation, write_evaluation
 from actionpool.results.prediction import (
-    Curves,
     LabelledInterval,
     ModelReference,
+    PredictedVideo,
     ScoredInterval,
     Segment,
     SpatialView,
     VideoPrediction,
+    write_prediction,
 )
+from actionpool.values import Curves
 
 
 def make_prediction(
@@ -59,7 +61,8 @@ def make_prediction(
         else SpatialView(source="attention", left=view[0], top=view[1], right=view[2], bottom=view[3]),
     )  # fmt: skip
     relevance = torch.rand(num_segments, generator=generator)
-    curves = Curves(segment_logits=logits, relevance=relevance, weights=relevance / relevance.sum(), spatial=maps)
+    seconds = torch.tensor([(one.start_seconds, one.end_seconds) for one in segments], dtype=torch.float64)
+    curves = Curves(seconds, logits, relevance, relevance / relevance.sum(), spatial=maps)
     return prediction, curves
 
 
@@ -80,27 +83,21 @@ def make_run(folder: Path, videos: list[Path], *, classes=("rise", "fall"), num_
         ("epoch", "train_loss", "val_loss", "train_top1", "val_top1"),
         [(epoch, 1 / (epoch + 1), 1.5 / (epoch + 1), epoch / 5, epoch / 6) for epoch in range(4)],
     )
-    table, curves, confusion = [], [], np.zeros((len(classes), len(classes)), int)
+    stem = folder / "evaluations" / "test-4x1"
+    scored, results, confusion = [], [], np.zeros((len(classes), len(classes)), int)
     for index, (name, label) in enumerate(zip(names, labels, strict=True)):
         probabilities = rng.dirichlet(np.ones(len(classes)))
-        best = int(probabilities.argmax())
-        confusion[classes.index(label), best] += 1
-        table.append((name, label, classes[best], *(f"{p:.6g}" for p in probabilities)))
+        confusion[classes.index(label), int(probabilities.argmax())] += 1
+        scored.append((name, (label,), torch.from_numpy(probabilities).log()))
         weights = torch.rand(4) + torch.arange(4)
-        curves.append(
-            VideoCurves(
-                video=name, path=str(videos[index % len(videos)]),
-                segments_seconds=torch.tensor([[0.2 * n, 0.2 * n + 0.2] for n in range(4)]),
-                segment_logits=torch.randn(4, len(classes)), relevance=weights / 5, weights=weights / weights.sum(),
-            )
-        )  # fmt: skip
-    stem = folder / "evaluations" / "test-4x1"
-    write_csv(stem.with_suffix(".csv"), ("video", "label", "predicted", *classes), table)
-    result = {
-        "protocol": "made up", "num_videos": len(names) + 1, "num_missing": 1,
-        "top1": float(np.trace(confusion) / confusion.sum()), "top5": 1.0, "mean_class_accuracy": 0.5,
-        "per_class": dict.fromkeys(classes, 0.5), "confusion": confusion.tolist(), "missing": {"gone.mp4": "is gone"},
-    }  # fmt: skip
-    stem.with_suffix(".json").write_text(json.dumps(result))
-    write_curves(stem.with_suffix(".safetensors"), curves, multilabel=False)
+        seconds = torch.tensor([[0.2 * n, 0.2 * n + 0.2] for n in range(4)], dtype=torch.float64)
+        prediction, _ = make_prediction(videos[index % len(videos)], num_segments=4, classes=classes, seconds=0.8)
+        curves = Curves(seconds, torch.randn(4, len(classes)), weights / 5, weights / weights.sum())
+        write_prediction(stem / f"{index}.mp4.json", prediction, curves)
+        results.append(PredictedVideo(videos[0], f"{index}.mp4", prediction, None))
+    report = ClassificationReport(
+        protocol="made up", num_videos=len(names) + 1, num_missing=1, top1=float(np.trace(confusion) / confusion.sum()),
+        top5=1.0, mean_class_accuracy=0.5, per_class=dict.fromkeys(classes, 0.5), confusion=confusion.tolist(),
+    )  # fmt: skip
+    write_evaluation(stem, Evaluation(report, {"gone.mp4": "is gone"}, scored), classes, "test", results)
     return folder

@@ -18,19 +18,19 @@ import uvicorn
 from actionpool.config.sections import LocalizeSettings
 from actionpool.localization import localize
 from actionpool.results.prediction import (
-    Curves,
     LabelledInterval,
     ModelReference,
     ScoredInterval,
     Segment,
     SpatialView,
     VideoPrediction,
-    class_scores,
+    find_predictions,
     write_prediction,
 )
+from actionpool.values import Curves
 from actionpool.video.writer import VideoWriter
 from actionpool.viewer.app import create_app
-from actionpool.viewer.library import Library, find_predictions
+from actionpool.viewer.library import Library
 from actionpool.viewer.playable import PlayableCopies
 
 CLASSES = ("rise", "fall", "sway", "pulse")
@@ -75,11 +75,12 @@ def made_up(video, *, num_segments=12, seconds=6.0, seed=0, settings=None, with_
         spatial=SpatialView(source="attention", left=0.1, top=0, right=0.9, bottom=1) if with_maps else None,
     )  # fmt: skip
     curves = Curves(
+        torch.tensor([(one.start_seconds, one.end_seconds) for one in segments], dtype=torch.float64),
         segment_logits=logits, relevance=relevance, weights=relevance / relevance.sum(),
         spatial=None if maps is None else maps / maps.sum(dim=(2, 3), keepdim=True),
     )  # fmt: skip
     found = localize(
-        class_scores(prediction, curves).double().numpy(), relevance.double().numpy(), prediction.probabilities,
+        curves.class_scores("single-label").double().numpy(), relevance.double().numpy(), prediction.probabilities,
         [(s.start_seconds, s.end_seconds) for s in segments], classes, knobs,
     )  # fmt: skip
     detections = tuple(

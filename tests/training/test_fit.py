@@ -12,11 +12,13 @@ from safetensors.torch import load_file
 
 from actionpool.commands.evaluate import evaluate
 from actionpool.commands.train import train
+from actionpool.config.options import Compute, EvaluateOptions
 from actionpool.config.sections import TrainConfig
 from actionpool.errors import CheckpointError, ConfigError, DataError, TrainingError, UsageError
 from actionpool.inference.checkpoint import load
 from actionpool.training.optimizer import learning_rate_factor
 from actionpool.training.writer import is_better
+from support.reports import Notes
 from support.runs import TINY
 
 
@@ -134,13 +136,13 @@ def test_data_that_vanish_end_the_run_with_a_sentence_and_cost_no_finished_epoch
 
 
 def test_eval_reports_missing_and_equals_itself(tiny_run, motion_clips, tmp_path):
-    first = evaluate(tiny_run, motion_clips, num_workers=0)
+    first = evaluate(tiny_run, motion_clips, compute=Compute(num_workers=0))
     report = first.report
     assert report.num_missing == 0
     assert report.num_videos == sum(map(sum, report.confusion)) == len(first.scored)
     hits = [max(zip(row.tolist(), load(tiny_run).classes, strict=True))[1] in labels for _, labels, row in first.scored]
     assert report.top1 == pytest.approx(sum(hits) / len(hits))
-    assert evaluate(tiny_run, motion_clips, num_workers=0).report == report
+    assert evaluate(tiny_run, motion_clips, compute=Compute(num_workers=0)).report == report
     assert json.loads((tiny_run / "evaluations" / "test-3x1.json").read_text())["top1"] == report.top1
 
 
@@ -152,14 +154,14 @@ def test_eval_is_strict_about_broken_and_foreign_videos(tiny_run, motion_clips, 
             clip.rename(clip.with_name(f"renamed_{clip.name}"))
     (other / "sway" / "bad.mp4").write_bytes(b"")
     said = []
-    evaluation = evaluate(tiny_run, other, num_workers=0, say=said.append)
+    evaluation = evaluate(tiny_run, other, compute=Compute(num_workers=0), report=Notes(said.append))
     assert evaluation.report.num_missing == 1
     assert list(evaluation.missing) == ["sway/bad.mp4"]
     assert evaluation.report.num_videos == 49
     assert any("were trained on" in sentence and "too high" in sentence for sentence in said)
     (other / "sway").rename(other / "swey")
     with pytest.raises(DataError, match=r"'swey', which is no class of the run. Did you mean 'sway'\?"):
-        evaluate(tiny_run, other, num_workers=0)
+        evaluate(tiny_run, other, compute=Compute(num_workers=0))
 
 
 def test_several_labels_make_it_multi_label(motion_clips, tmp_path):
@@ -173,7 +175,12 @@ def test_several_labels_make_it_multi_label(motion_clips, tmp_path):
     train(tmp_path / "table.csv", tmp_path / "run", videos=motion_clips, epochs=1, settings=TINY, say=said.append)
     assert any("training for multi-label video" in sentence for sentence in said)
     assert "val_map" in rows(tmp_path / "run" / "metrics.csv")[0]
-    evaluation = evaluate(tmp_path / "run", tmp_path / "table.csv", videos=motion_clips, num_workers=0)
+    evaluation = evaluate(
+        tmp_path / "run",
+        tmp_path / "table.csv",
+        options=EvaluateOptions(videos=motion_clips),
+        compute=Compute(num_workers=0),
+    )
     report = evaluation.report
     assert set(report.per_class) == {"fall", "moves", "pulse", "rise", "sway"}
     assert report.num_videos == 12

@@ -13,10 +13,9 @@ from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import UsageError
 from actionpool.evaluation.files import write_detections
 from actionpool.localization import localize
-from actionpool.results.prediction import class_scores, read_curves, read_prediction, write_prediction
+from actionpool.results.prediction import find_predictions, read_curves, read_prediction, write_prediction
 from actionpool.show.colors import heat_table
 from actionpool.values import Detection, Interval
-from actionpool.viewer.library import find_predictions
 from support.viewing import STATIC, TOKEN, made_up, make_app, write_clip
 
 HOST = "http://127.0.0.1:80"
@@ -68,7 +67,7 @@ def test_a_video_is_described_and_its_curves_are_the_doubles_of_localize(client,
     content = client.get(f"/api/videos/{id}/curves").content
     numbers = np.array(struct.unpack(f"<{len(content) // 8}d", content))
     segments, scores, relevance = np.split(numbers, [24, 24 + 12 * 4])
-    np.testing.assert_array_equal(scores.reshape(12, 4), class_scores(prediction, curves).numpy().astype(np.float64))
+    np.testing.assert_array_equal(scores.reshape(12, 4), curves.class_scores("single-label").numpy().astype(np.float64))
     np.testing.assert_array_equal(relevance, curves.relevance.numpy().astype(np.float64))
     assert segments[2] == prediction.segments[1].start_seconds
 
@@ -88,7 +87,7 @@ def test_intervals_are_found_again_as_localize_finds_them(client, rows, out, cha
     prediction = read_prediction(path)
     curves = read_curves(path, prediction)
     expected = localize(
-        class_scores(prediction, curves).double().numpy(), curves.relevance.double().numpy(), prediction.probabilities,
+        curves.class_scores("single-label").double(), curves.relevance.double(), prediction.probabilities,
         [(s.start_seconds, s.end_seconds) for s in prediction.segments], prediction.classes,
         LocalizeSettings(**changes),
     )  # fmt: skip

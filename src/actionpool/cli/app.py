@@ -13,6 +13,7 @@ from actionpool.cli.ablation import ablate
 from actionpool.cli.features import extract, splice
 from actionpool.cli.flow import flow
 from actionpool.cli.options import (
+    CommandReport,
     Compile,
     Data,
     DeviceOption,
@@ -43,6 +44,7 @@ from actionpool.cli.options import (
 from actionpool.cli.scoring import tune
 from actionpool.cli.show import plot, report
 from actionpool.cli.view import view
+from actionpool.config.options import Compute, EvaluateOptions, PredictOptions
 from actionpool.errors import ActionPoolError, UsageError
 
 app = typer.Typer(
@@ -241,19 +243,12 @@ def evaluate(
             run,
             data,
             split=split or "test",
-            views=views,
-            fuse=fuse,
-            fusion=fusion,
-            flow=flow,
-            protocol=protocol,
-            settings=settings or (),
-            format=format,
-            videos=videos,
-            device=device,
-            precision=precision,
-            compiled=compiled,
-            say=sayer(as_json),
-            progress=advance,
+            options=EvaluateOptions(
+                views=views, fuse=fuse, fusion=fusion, flow=flow, protocol=protocol, format=format, videos=videos
+            ),
+            compute=Compute(device=device, precision=precision, compiled=compiled),
+            overrides=settings or (),
+            report=CommandReport(as_json, None if advance is None else lambda done, total, _: advance(done, total)),
         )
     if as_json:
         print_json(evaluation.to_json())
@@ -304,11 +299,10 @@ def predict(
 ) -> None:
     """What happens in videos, when and why: a JSON file a video, a summary table, the best on the screen."""
     from actionpool.cli.output import when_in_words
-    from actionpool.commands.predict import PredictedVideo
     from actionpool.commands.predict import predict as run_predict
-    from actionpool.results.exports import parse_formats
+    from actionpool.results.prediction import PredictedVideo
 
-    def show(result: PredictedVideo, done: int, total: int) -> None:
+    def show(done: int, total: int, result: PredictedVideo) -> None:
         if as_json:
             return
         if result.prediction is None:
@@ -323,21 +317,20 @@ def predict(
         run,
         sources,
         output,
-        views=views,
-        fuse=fuse,
-        fusion=fusion,
-        segment_seconds=segment_seconds,
-        weights=weights,
-        settings=settings or (),
-        formats=parse_formats(formats),
-        annotate=annotate,
-        saliency=saliency,
-        overlay=overlay,
-        device=device,
-        precision=precision,
-        compiled=compiled,
-        on_result=show,
-        say=sayer(as_json),
+        options=PredictOptions(
+            views=views,
+            fuse=fuse,
+            fusion=fusion,
+            segment_seconds=segment_seconds,
+            formats=formats,
+            weights=weights,
+            annotate=annotate,
+            saliency=saliency,
+            overlay=overlay,
+        ),
+        compute=Compute(device=device, precision=precision, compiled=compiled),
+        overrides=settings or (),
+        report=CommandReport(as_json, show),
     )
     failed = [result for result in results if result.prediction is None]
     if as_json:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from actionpool.reporting import Report
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -62,6 +64,20 @@ def plain(value: object) -> object:
 def sayer(as_json: bool) -> Any:
     """Where sentences for people go: beside the results, or out of the way of ``--json``."""
     return print_error if as_json else print_line
+
+
+class CommandReport(Report):
+    """Notes go where ``sayer`` says, progress to a function."""
+
+    def __init__(self, as_json: bool, progress: Callable[[int, int, Any], None] | None = None) -> None:
+        self._say, self._progress = sayer(as_json), progress
+
+    def note(self, sentence: str) -> None:
+        self._say(sentence)
+
+    def progress(self, done: int, total: int, item: object = None) -> None:
+        if self._progress is not None:
+            self._progress(done, total, item)
 
 
 def is_interactive(as_json: bool) -> bool:

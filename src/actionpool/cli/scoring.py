@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from actionpool.cli.options import (
+    CommandReport,
     DeviceOption,
     Format,
     Json,
@@ -17,8 +18,8 @@ from actionpool.cli.options import (
     Views,
     print_json,
     print_line,
-    sayer,
 )
+from actionpool.config.options import Compute, ViewOptions
 from actionpool.errors import UsageError
 
 
@@ -86,20 +87,17 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Fit how RUN finds intervals, on videos whose times are known; predict and eval then start from that."""
-    from actionpool.commands.tune import tune_run
+    from actionpool.commands.tune import tune as run_tune
 
-    done = tune_run(
+    done = run_tune(
         run,
         data,
         split=split,
         protocol=protocol,
         is_validation=is_validation,
-        views=views,
-        format=format,
-        videos=videos,
-        device=device,
-        precision=precision,
-        say=sayer(as_json),
+        options=ViewOptions(views=views, format=format, videos=videos),
+        compute=Compute(device=device, precision=precision),
+        report=CommandReport(as_json),
     )
     found = done.result
     if as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actionpool.cli.options import DeviceOption, Json, PrecisionOption, print_json, print_line
+from actionpool.config.options import Compute
 from actionpool.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -68,9 +69,10 @@ def _recogniser(run: Path, *, device: Any, precision: Any) -> Recognise:
     from actionpool.inference.checkpoint import load
 
     model = load(run)
+    compute = Compute(device=device, precision=precision, batch_size=1, num_workers=0)
 
     def recognise(video: Path, output: Path) -> Path:
-        (result,) = predict(model, video, output, device=device, precision=precision, batch_size=1, num_workers=0)
+        (result,) = predict(model, video, output, compute=compute)
         if result.prediction is None:
             raise DataError(result.reason or "The video cannot be read")
         return output / f"{result.name}.json"

@@ -22,6 +22,7 @@ from actionpool.commands.extract import extract_features
 from actionpool.commands.train import train
 from actionpool.config.loading import override, preset
 from actionpool.config.model import AveragePoolingConfig
+from actionpool.config.options import EvaluateOptions
 from actionpool.config.sections import Config
 from actionpool.data.datasets.opening import adapt_to_features
 from actionpool.data.features.store import FeatureSet, hold
@@ -433,7 +434,8 @@ class Laboratory:
         settings = [f"{name}={json.dumps(section)}" for name, section in sections.items()]
         train(config.data.path, run.path, settings=settings, resume=begun, say=_silent)
         gc.collect()  # cycles of references hold a finished training, its network and all
-        found = evaluate(run.path, config.data.path, format=config.data.format, videos=config.data.videos)
+        videos = None if config.data.videos is None else Path(config.data.videos)
+        found = evaluate(run.path, config.data.path, options=EvaluateOptions(format=config.data.format, videos=videos))
         classes = load(run.path).classes
         outcomes: list[VideoOutcome] = []
         probabilities: dict[str, dict[str, float]] = {}

@@ -10,8 +10,10 @@ from typing import Any
 from actionpool.commands.evaluate import evaluate
 from actionpool.commands.predict import predict
 from actionpool.commands.train import train
+from actionpool.config.options import PredictOptions
 from actionpool.data.synthetic import MOTIONS, write_motion_clips
 from actionpool.errors import ActionPoolError
+from actionpool.reporting import Report, Say
 from actionpool.results.run import RunFolder
 from actionpool.show.report import write_report
 
@@ -28,6 +30,14 @@ DEMO_SETTINGS = (
     "train.schedule=cosine",
     "train.batch_size=8",
 )
+
+
+class _Notes(Report):
+    def __init__(self, say: Say) -> None:
+        self._say = say
+
+    def note(self, sentence: str) -> None:
+        self._say(sentence)
 
 
 def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False) -> dict[str, Any]:
@@ -54,11 +64,11 @@ def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False
     say(f"$ actionpool train {clips} -o {run} --epochs {_EPOCHS} {settings}")
     train(clips, run, model="gated-c3d", epochs=_EPOCHS, settings=DEMO_SETTINGS, progress=progress, say=say)
     say(f"$ actionpool eval {run} {clips}")
-    evaluation = evaluate(run, clips, say=say)
+    evaluation = evaluate(run, clips, report=_Notes(say))
     held_out = [row for row in (run / "splits.csv").read_text(encoding="utf-8").splitlines() if row.endswith(",test")]
     say(f"$ actionpool predict {run} (one held-out clip of each class) -o {output / 'predictions'} --annotate")
     chosen = {row.split("/")[0]: clips / row.split(",")[0] for row in held_out}
-    for result in predict(run, list(chosen.values()), output / "predictions", annotate=True):
+    for result in predict(run, list(chosen.values()), output / "predictions", options=PredictOptions(annotate=True)):
         if result.prediction is None:
             raise ActionPoolError(f"the demo's own clip {result.path} could not be read: {result.reason}")
         label, probability = result.prediction.top(1)[0]

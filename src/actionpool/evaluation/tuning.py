@@ -1,9 +1,9 @@
-"""Fit the knobs of `localize` on a validation set that has times: coordinate search, never on the test set."""
+"""Fit the settings of `localize` on a validation set that has times: coordinate search, never on the test set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from actionpool.config.loading import parse_localize
@@ -12,8 +12,10 @@ from actionpool.data.sources.base import split_word
 from actionpool.errors import DataError, UsageError
 from actionpool.evaluation.detection import score_detections
 from actionpool.evaluation.protocols import Protocol
-from actionpool.evaluation.tables import Floats, GroundTruth, Predictions
+from actionpool.evaluation.tables import GroundTruth, Predictions
 from actionpool.localization import localize
+from actionpool.reporting import SILENT, Report
+from actionpool.values import Detection, Task, VideoScore
 
 DEFAULT_GRID: Mapping[str, Sequence[Any]] = {
     "source": ("product", "gate"),
@@ -27,28 +29,24 @@ DEFAULT_GRID: Mapping[str, Sequence[Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class VideoScores:
-    """What a recogniser says of one video: the input of `localize`.
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which settings `fit_settings` tries.
 
     Attributes:
-        video: name, as in the ground truth.
-        class_scores: ``(N, K)``.
-        relevance: ``(N,)``.
-        video_probabilities: ``(K,)``.
-        segments_seconds: ``(N, 2)``.
+        grid: field of `LocalizeSettings` to the values to try.
+        start: where it begins.
+        max_rounds: over the grid.
     """
 
-    video: str
-    class_scores: Floats
-    relevance: Floats
-    video_probabilities: Floats
-    segments_seconds: Floats
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: DEFAULT_GRID)
+    start: LocalizeSettings = field(default_factory=LocalizeSettings)
+    max_rounds: int = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One setting that was tried, beside the best ones so far, and its score."""
+    """One value that was tried beside the best settings so far, and its score."""
 
     name: str
     value: Any
@@ -57,15 +55,15 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class TuneResult:
-    """What `tune` found.
+    """What `fit_settings` found.
 
     Attributes:
-        settings: the best.
-        score: theirs, the first average of the protocol.
-        start_score: of the settings that it started from.
-        protocol: name.
-        split: on which it was fitted.
-        start_settings: that it started from.
+        settings: the best ones.
+        score: of ``settings``, the first average of the protocol.
+        start_score: of ``start_settings``.
+        protocol: its name.
+        split: the videos that were fitted on.
+        start_settings: where the search began.
         trials: every score, in order.
     """
 
@@ -89,74 +87,89 @@ class TuneResult:
         }
 
 
-def tune(
-    grid: Mapping[str, Sequence[Any]],
-    scores: Sequence[VideoScores],
+def detect(
+    score: VideoScore, task: Task, classes: Sequence[str], settings: LocalizeSettings | None = None
+) -> list[Detection]:
+    """`localize` on the score of a video, in double precision: the numbers are those that a prediction's files hold.
+
+    Raises:
+        DataError: the segments do not follow one another in time.
+    """
+    curves = score.curves
+    return localize(
+        curves.class_scores(task).double().numpy(),
+        curves.relevance.double().numpy(),
+        score.probabilities.double().numpy(),
+        curves.segments_seconds.numpy(),
+        classes,
+        settings,
+    )
+
+
+def fit_settings(
+    scores: Sequence[tuple[str, VideoScore]],
+    task: Task,
     classes: Sequence[str],
     truth: GroundTruth,
     protocol: Protocol,
-    *,
     split: str,
-    start: LocalizeSettings | None = None,
-    max_rounds: int = 3,
-    progress: Callable[[Trial], None] | None = None,
+    search: Search = Search(),
+    report: Report = SILENT,
 ) -> TuneResult:
     """Search one setting after another for the best score, in rounds, until a round changes nothing.
 
     Args:
-        grid: name of a field of `LocalizeSettings` to the values to try, e.g. `DEFAULT_GRID`.
-        scores: of the validation videos.
+        scores: names and scores of the validation videos.
+        task: of the recognizer.
         classes: K names.
         truth: the times of the same videos.
-        protocol: whose first average is made large; "own-thumos" fits any validation set.
+        protocol: its first average is maximized; "own-thumos" fits any validation set.
         split: what the videos are, in any of its names; the test set is refused.
-        start: settings to start from.
-        max_rounds: over the grid.
-        progress: receives each trial.
+        search: which settings are tried.
+        report: its progress receives each `Trial`.
 
     Returns:
-        The best settings. Of equal ones the first, so that a knob without effect keeps its value.
+        The best settings. Of equal ones the first, so that a setting without effect keeps its value.
 
     Raises:
-        UsageError: the split is the test set, or the protocol is about it; the grid is empty.
+        UsageError: the split or the protocol is the test set's, or there is nothing to try.
         ConfigError: the grid has an unknown name or a value that does not fit.
         AnnotationError: the ground truth is not the protocol's.
     """
-    if split_word(split) == "test" or protocol.split == "test":
-        raise UsageError(
-            f"asked to fit settings on split '{split}' by protocol '{protocol.name}'; a score on videos that settings "
-            "were fitted on says nothing. Use the validation set with 'own-thumos' or 'own-anet'"
-        )
-    if not grid or not scores:
-        raise UsageError(f"nothing to fit: {len(grid)} settings and {len(scores)} videos; give at least one of each")
-    if len({one.video for one in scores}) != len(scores):
-        raise DataError("a video is there twice; give each video once")
+    _check(scores, protocol, split, search)
 
     def score(settings: LocalizeSettings) -> float:
-        found = {
-            one.video: localize(
-                one.class_scores, one.relevance, one.video_probabilities, one.segments_seconds, classes, settings
-            )
-            for one in scores
-        }
+        found = {video: detect(one, task, classes, settings) for video, one in scores}
         return score_detections(Predictions.from_detections(found), truth, protocol).score
 
-    best = first = start or LocalizeSettings()
-    tried = [(name, value, parse_localize({name: value})) for name, values in grid.items() for value in values]
+    best = search.start
+    tried = [(name, value, parse_localize({name: value})) for name, values in search.grid.items() for value in values]
     start_score = best_score = score(best)
     known = {best: best_score}
     trials: list[Trial] = []
-    for _ in range(max_rounds):
+    for _ in range(search.max_rounds):
         before = best
         for name, value, parsed in tried:
             candidate = parse_localize({**best.model_dump(), name: getattr(parsed, name)})
             if candidate not in known:
                 known[candidate] = score(candidate)
                 trials.append(Trial(name, value, known[candidate]))
-                if progress is not None:
-                    progress(trials[-1])
+                report.progress(len(trials), search.max_rounds * len(tried), trials[-1])
             if known[candidate] > best_score:
                 best, best_score = candidate, known[candidate]
         if best == before:
             break
-    return TuneResult(best, best_score, start_score, protocol.name, split, first, tuple(trials))
+    return TuneResult(best, best_score, start_score, protocol.name, split, search.start, tuple(trials))
+
+
+def _check(scores: Sequence[tuple[str, VideoScore]], protocol: Protocol, split: str, search: Search) -> None:
+    if split_word(split) == "test" or protocol.split == "test":
+        raise UsageError(
+            f"asked to fit settings on split '{split}' by protocol '{protocol.name}'; a score on videos that settings "
+            "were fitted on says nothing. Use the validation set with 'own-thumos' or 'own-anet'"
+        )
+    if not search.grid or not scores:
+        found = f"{len(search.grid)} settings and {len(scores)} videos"
+        raise UsageError(f"nothing to fit: {found}; give at least one of each")
+    if len({video for video, _ in scores}) != len(scores):
+        raise DataError("a video is there twice; give each video once")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from actionpool.data.features.store import FeatureSet, VideoFeatures, from_file
 from actionpool.data.sources import Example, read_source
 from actionpool.data.sources.base import VIDEO_SUFFIXES, has_video, is_video_name
 from actionpool.errors import UsageError
-from actionpool.files import printable
 from actionpool.inference.checkpoint import TrainedRecognizer
+from actionpool.results.prediction import Target, unique_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,13 @@ class Targets:
     examples: list[Example]
     names: list[str]
     features: FeatureSet | None = None
+
+    def __iter__(self) -> Iterator[Target]:
+        for example, name in zip(self.examples, self.names, strict=True):
+            yield Target.of(example, name, is_feature=self.features is not None)
+
+    def __len__(self) -> int:
+        return len(self.examples)
 
 
 def find_targets(sources: Sequence[str | Path], model: TrainedRecognizer) -> Targets:
@@ -59,7 +66,7 @@ def find_targets(sources: Sequence[str | Path], model: TrainedRecognizer) -> Tar
         timing = config.feature_timing if model.config.features.recipe is None else None
         source = read_source(paths[0], feature_timing=timing)
         examples = list(source.examples)
-        targets = Targets(examples, _unique([example.video for example in examples]), source.features)
+        targets = Targets(examples, unique_names([example.video for example in examples]), source.features)
     else:
         raise UsageError(f"{len(paths)} sources of features were given; give one folder at a time, or feature files")
     recipe = model.config.features.recipe
@@ -77,7 +84,7 @@ def _holds_features(path: Path) -> bool:
 def _of_files(paths: Sequence[Path]) -> Targets:
     files: list[FeatureFile] = [open_features(path) for path in dict.fromkeys(paths)]
     recipe = common_recipe(files)
-    names = _unique([file.header.video for file in files])
+    names = unique_names([file.header.video for file in files])
     # Feature files of different folders may be of videos of one name.
     videos: dict[str, VideoFeatures] = {name: from_file(file) for name, file in zip(names, files, strict=True)}
     examples = [
@@ -112,25 +119,8 @@ def find_videos(sources: Sequence[str | Path]) -> list[tuple[Path, str]]:
                 raise UsageError(f"{source} is no file, no folder, and matches nothing; check the name")
         for p, name in names.items():
             found.setdefault(p, name)
-    return list(zip(found, _unique(list(found.values())), strict=True))
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """Names that came before get a number."""
-    taken: dict[str, None] = {}
-    for name in names:
-        candidate, number = name, 2
-        while candidate in taken:
-            candidate, number = f"{name}.{number}", number + 1
-        taken[candidate] = None
-    return list(taken)
+    return list(zip(found, unique_names(list(found.values())), strict=True))
 
 
 def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def shown_path(example: Example, features: FeatureSet | None) -> str:
-    """The video of an example as a prediction names it."""
-    name = str(example.path) if features is None else example.video
-    return printable(name)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from actionpool.config.options import Compute
 from actionpool.config.sections import FeatureRowsConfig
 from actionpool.data.features.store import edges_of
 from actionpool.data.sampling import Windows, one_of_each_part
@@ -18,17 +19,12 @@ from actionpool.data.timeline import segment_seconds as equal_parts
 from actionpool.data.transforms import normalised
 from actionpool.errors import DataError, UsageError
 from actionpool.inference.checkpoint import TrainedRecognizer
-from actionpool.inference.device import Device, Precision, prepare_for_inference, resolve_device, resolve_precision
+from actionpool.inference.device import prepare_for_inference, resolve_device, resolve_precision
 from actionpool.inference.extractor import Extractor, WindowSettings, extractor_by_recipe, make_extractor
-from actionpool.inference.scoring import VideoScore
-from actionpool.inference.walk import (
-    Walked,
-    walk,
-)
+from actionpool.inference.walk import Walked, walk
 from actionpool.models.pooling import PoolingOutput
-from actionpool.values import Failure
-
-T = TypeVar("T")
+from actionpool.reporting import SILENT, Report
+from actionpool.values import Curves, Failure, VideoScore
 
 
 class _Part(NamedTuple):
@@ -42,35 +38,37 @@ class _Part(NamedTuple):
 
 def open_extractor(
     model: TrainedRecognizer,
-    *,
     segment_seconds: float | None,
     weights: str | Path | None = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    say: Callable[[str], None] | None = None,
+    compute: Compute = Compute(),
+    report: Report = SILENT,
 ) -> Extractor:
-    """What decodes a whole video for a run, and for a run on features computes those.
+    """What decodes whole videos for a run, and for a run on features computes those.
 
     Args:
         model: trained on videos, or on features that ``actionpool extract`` wrote.
         segment_seconds: length of a segment, for a run on videos; features have their own.
-        weights: of the network of the features, where they are no longer where they were.
-        device, precision: where and how the run's own network works; features are computed as they were.
-        say: receives sentences for the user.
+        weights: of the network that computed the features, if they were moved.
+        compute: where and how the run's own network runs; features are computed as they were.
+        report: receives notes.
 
     Raises:
-        UsageError: an option that does not fit the run, features that nobody knows how to compute, or weights that are
-            not there or others.
+        UsageError: an option that does not fit the run, features of an unknown recipe, or weights that are missing or
+            others.
         ConfigError: the network does not read RGB frames.
     """
     if not model.config.reads_features:
         if weights is not None:
             raise UsageError("--weights: the run has its own backbone with its weights; leave the option out")
         if segment_seconds is None:
-            raise UsageError("a run on videos walks through them in segments of a length; say it (--segment-seconds)")
-        windows = WindowSettings(segment_seconds=segment_seconds)
+            raise UsageError("a run on videos scans them in segments of one length; give it (--segment-seconds)")
         return make_extractor(
-            model.config, model.recognizer.backbone, None, windows=windows, device=device, precision=precision
+            model.config,
+            model.recognizer.backbone,
+            None,
+            windows=WindowSettings(segment_seconds=segment_seconds),
+            device=compute.device,
+            precision=compute.precision,
         )
     rows = model.config.features
     if segment_seconds is not None:
@@ -82,31 +80,26 @@ def open_extractor(
             "'actionpool eval RUN FEATURES'), or compute your own with 'actionpool extract DATA -o FEATURES --backbone "
             "NAME' and train on those"
         )
-    extractor = extractor_by_recipe(rows.recipe, weights or rows.network, device=device, say=say)
+    extractor = extractor_by_recipe(rows.recipe, weights or rows.network, device=compute.device, say=report.note)
     return replace(extractor, choose=None if rows.test == "all" else _uniform(rows))
 
 
 def score_whole_videos(
-    model: TrainedRecognizer,
-    extractor: Extractor,
-    videos: Sequence[Path],
-    *,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    model: TrainedRecognizer, extractor: Extractor, videos: Sequence[Path], compute: Compute = Compute()
 ) -> Iterator[VideoScore | Failure]:
-    """Score videos from end to end; memory grows by a feature vector a segment, and by nothing else.
+    """Score videos from end to end; memory grows by one feature vector per segment, and by nothing else.
 
     Args:
-        model: its recogniser is moved and cast in place.
+        model: its recognizer is moved and cast in place.
         extractor: from ``open_extractor``.
         videos: different files.
-        device, precision: where and how the network runs.
+        compute: where and how the network runs.
 
-    Returns:
-        One entry a video, in order; for a run on features the same numbers as for their files.
+    Yields:
+        One entry per video, in order; for a run on features the same numbers as for their files.
     """
-    on = resolve_device(device)
-    prepare_for_inference(model.recognizer, on, resolve_precision(precision, on))
+    device = resolve_device(compute.device)
+    prepare_for_inference(model.recognizer, device, resolve_precision(compute.precision, device))
     recognizer = model.recognizer
     networks = (recognizer.backbone, recognizer.pooling, recognizer.aggregation)
     dtype = next(parameter.dtype for part in networks for parameter in part.parameters())
@@ -116,12 +109,12 @@ def score_whole_videos(
     def pool(segments: Tensor) -> _Part:
         if reads_features:
             segments = _as_stored(extractor, segments)
-        pooled, context = recognizer.pool(normalised(segments.to(on), extractor.transform, dtype))
+        pooled, context = recognizer.pool(normalised(segments.to(device), extractor.transform, dtype))
         parts = (pooled.features, context, pooled.spatial, pooled.temporal)
         return _Part(*(None if part is None else part.float().cpu() for part in parts))  # type: ignore[arg-type]
 
     for index, walked in enumerate(walk(extractor, videos, pool)):
-        yield walked if isinstance(walked, Failure) else _score(model, index, walked, on)
+        yield walked if isinstance(walked, Failure) else _score(model, index, walked, device)
 
 
 def _as_stored(extractor: Extractor, segments: Tensor) -> Tensor:
@@ -134,32 +127,30 @@ def _as_stored(extractor: Extractor, segments: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _score(model: TrainedRecognizer, index: int, walked: Walked[_Part], on: torch.device) -> VideoScore:
+def _score(model: TrainedRecognizer, index: int, walked: Walked[_Part], device: torch.device) -> VideoScore:
     features, context, spatial, temporal = (
         None if column[0] is None else torch.cat([part for part in column if part is not None])
         for column in zip(*walked.parts, strict=True)
     )
     if features is None:
         raise TypeError("a pooling returns features")
-    pooled = PoolingOutput(features[None].to(on), None, None, None)
-    valid = torch.ones(1, len(features), dtype=torch.bool, device=on)
-    output = model.recognizer.aggregate(pooled, valid, None if context is None else context[None].to(on))
+    pooled = PoolingOutput(features[None].to(device), None, None, None)
+    valid = torch.ones(1, len(features), dtype=torch.bool, device=device)
+    output = model.recognizer.aggregate(pooled, valid, None if context is None else context[None].to(device))
 
-    def own(rows: Tensor) -> Tensor:
-        """Of the one video; no memory is shared, since relevance may be the weights."""
+    def copied(rows: Tensor) -> Tensor:
+        """The rows of the one video, in memory of their own: relevance may be the weights."""
         return rows[0].float().cpu().clone()
 
-    return VideoScore(
-        index=index,
-        info=walked.header.info,
-        log_probs=own(output.log_probs),
-        segment_logits=own(output.segment_logits),
-        relevance=own(output.relevance),
-        weights=own(output.weights),
+    curves = Curves(
         segments_seconds=torch.from_numpy(walked.segments_seconds),
+        segment_logits=copied(output.segment_logits),
+        relevance=copied(output.relevance),
+        weights=copied(output.weights),
         spatial=spatial,
         temporal=temporal,
     )
+    return VideoScore(index, walked.header.info, copied(output.log_probs), curves)
 
 
 def _uniform(rows: FeatureRowsConfig) -> Callable[[Windows], Windows]:

@@ -1,20 +1,30 @@
-"""Detections of a prediction in the formats of others: one table for all videos, subtitles for each."""
+"""The folder of predictions: one file per video, a summary, and the detections in formats that other tools read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from actionpool.data.sources.base import is_video_name
 from actionpool.errors import UsageError, did_you_mean
 from actionpool.evaluation.files import write_detections
-from actionpool.files import remove_leftovers, writing_into
-from actionpool.results.prediction import VideoPrediction
-from actionpool.values import Detection, Interval
+from actionpool.files import remove_leftovers, write_csv, writing_into
+from actionpool.reporting import SILENT, Report
+from actionpool.results.prediction import (
+    PredictedVideo,
+    Predictions,
+    Provenance,
+    Target,
+    VideoPrediction,
+    predictions_in,
+    write_prediction,
+)
+from actionpool.values import Detection, Failure, Interval, VideoScore
 
 FORMATS = ("json", "csv", "srt", "vtt", "activitynet")
-"""``json`` is the prediction itself, which is always written."""
+"""Names of output formats; ``json`` is the prediction itself, which is always written."""
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -30,62 +40,123 @@ def parse_formats(text: str) -> tuple[str, ...]:
     return names
 
 
-@contextmanager
-def writing_predictions(folder: Path | None, names: Sequence[str], say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the folder of predictions, if there is one, and clear it of what a killed command half wrote.
+class PredictionWriter:
+    """Writes predictions as they come, and at the end a summary of them all; a context manager.
+
+    While it is open it holds the folder, so that no other command writes into it, and on entering it removes what a
+    killed command half wrote. At a regular end it writes ``summary.csv``, and the detections of all videos in other
+    formats.
 
     Args:
-        folder: for the predictions; None = they are not written.
-        names: of the videos in it.
-        say: receives a sentence if another command writes into it.
-    """
-    if folder is None:
-        yield
-        return
-    with writing_into(folder, say) as held:
-        if held:
-            # Not deep: folders inside may be other commands'.
-            for written in {folder, *((folder / name).parent for name in names)}:
-                remove_leftovers(written, deep=False)
-        yield
-
-
-def write_formats(folder: Path, predictions: Mapping[str, VideoPrediction], formats: Sequence[str]) -> list[Path]:
-    """Write detections beside the predictions.
-
-    Args:
-        folder: of the predictions; ``detections.csv`` and ``activitynet.json`` of all videos, ``NAME.srt`` and
-            ``NAME.vtt`` of each.
-        predictions: by name in the folder; videos in which nobody looked for intervals are left out.
+        folder: for the predictions; None writes nothing and only collects the results.
+        provenance: what the predictions have in common.
+        targets: all videos that will come.
         formats: some of `FORMATS`.
+        report: receives a note if another command holds the folder.
+        alone: the folder is for these predictions only; at the end others are removed from it.
 
-    Returns:
-        The files; subtitles by their number at the folder alone are not listed one by one.
+    Attributes:
+        results: of the videos so far.
+
+    Example:
+        >>> with PredictionWriter(folder, provenance, targets) as writer:  # doctest: +SKIP
+        ...     for target, score in zip(targets, scorer, strict=True):
+        ...         writer.add(target, score, localizer.find(score))
     """
-    found = {name: detections_of(one) for name, one in predictions.items() if "localize" in one.settings}
-    written: list[Path] = []
+
+    def __init__(
+        self,
+        folder: Path | None,
+        provenance: Provenance,
+        targets: Sequence[Target],
+        *,
+        formats: Sequence[str] = (),
+        report: Report = SILENT,
+        alone: bool = False,
+    ) -> None:
+        self.results = Predictions()
+        self._folder, self._provenance, self._formats = folder, provenance, formats
+        self._report, self._alone = report, alone
+        self._folders = set() if folder is None else {folder, *((folder / target.name).parent for target in targets)}
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._folder is not None and self._held.enter_context(writing_into(self._folder, self._report.note)):
+            for folder in self._folders:  # not deeper: folders inside may be other commands'
+                remove_leftovers(folder, deep=False)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._held:
+            if kind is None and self._folder is not None:
+                found = {one.name: one.prediction for one in self.results if one.prediction is not None}
+                if self._alone:
+                    _remove_others(self._folder, found)
+                _write_summary(self._folder / "summary.csv", self.results)
+                _write_formats(self._folder, found, self._formats)
+
+    def add(
+        self, target: Target, score: VideoScore | Failure, detections: Sequence[Detection] | None = None
+    ) -> PredictedVideo:
+        """Write one video's prediction and curves.
+
+        Args:
+            target: the video.
+            score: what the network says about it, or why it says nothing.
+            detections: intervals found in it; None if none were searched for.
+        """
+        if isinstance(score, Failure):
+            result = PredictedVideo(target.path, target.name, None, score.reason)
+        else:
+            result = PredictedVideo(
+                target.path, target.name, self._provenance.prediction(target, score, detections), None
+            )
+            if self._folder is not None and result.prediction is not None:
+                write_prediction(self._folder / f"{target.name}.json", result.prediction, score.curves)
+        self.results.append(result)
+        return result
+
+
+def _write_summary(path: Path, results: Sequence[PredictedVideo]) -> None:
+    rows: list[tuple[object, ...]] = []
+    for result in results:
+        if result.prediction is None:
+            rows.append((str(result.path), "", "", "", result.reason, ""))
+        else:
+            label, probability = result.prediction.top(1)[0]
+            count = len(result.prediction.detections) if result.prediction.is_localized else ""
+            rows.append((str(result.path), label, f"{probability:.4f}", f"{result.name}.json", "", count))
+    write_csv(path, ("video", "label", "probability", "prediction", "reason", "detections"), rows)
+
+
+def _remove_others(folder: Path, names: Iterable[str]) -> None:
+    kept = {folder / f"{name}.json" for name in names}
+    for path in predictions_in(folder):
+        if path not in kept:
+            path.unlink()
+            path.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def _write_formats(folder: Path, predictions: Mapping[str, VideoPrediction], formats: Sequence[str]) -> None:
+    """``detections.csv`` and ``activitynet.json`` of all videos, ``NAME.srt`` and ``NAME.vtt`` of each.
+
+    Videos in which no intervals were searched for are left out.
+    """
+    found = {
+        name: [detection.to_detection() for detection in one.detections]
+        for name, one in predictions.items()
+        if one.is_localized
+    }
     if "csv" in formats:
-        written.append(folder / "detections.csv")
-        write_detections(written[-1], found, format="csv")
+        write_detections(folder / "detections.csv", found, format="csv")
     if "activitynet" in formats:
-        written.append(folder / "activitynet.json")
-        write_detections(written[-1], dict(zip(_ids(list(found)), found.values(), strict=True)), format="activitynet")
+        ids = dict(zip(_ids(list(found)), found.values(), strict=True))
+        write_detections(folder / "activitynet.json", ids, format="activitynet")
     for name, detections in found.items():
-        shown = {name: for_subtitles(detections)}
         if "srt" in formats:
-            written.append(folder / f"{name}.srt")
-            write_detections(written[-1], shown, format="srt")
+            write_detections(folder / f"{name}.srt", {name: for_subtitles(detections)}, format="srt")
         if "vtt" in formats:
-            written.append(folder / f"{name}.vtt")
-            write_detections(written[-1], shown, format="vtt")
-    return written
-
-
-def detections_of(prediction: VideoPrediction) -> list[Detection]:
-    """Surest first."""
-    return [
-        Detection(Interval(one.start_seconds, one.end_seconds), one.label, one.score) for one in prediction.detections
-    ]
+            write_detections(folder / f"{name}.vtt", {name: for_subtitles(detections)}, format="vtt")
 
 
 def for_subtitles(detections: Sequence[Detection]) -> list[Detection]:

@@ -1,7 +1,9 @@
-"""The one contract between commands, report and viewer: a JSON file a video, with a safetensors file for its curves."""
+"""What a prediction is on disk: one JSON file per video, with a safetensors file for the curves beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,57 +11,93 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
-from actionpool.errors import DataError, first_problem
-from actionpool.files import write_tensors, write_text
+from actionpool.config.sections import TransformConfig
+from actionpool.data.example import Example
+from actionpool.data.sources.base import VIDEO_SUFFIXES
+from actionpool.data.transforms import centre_view
+from actionpool.errors import DataError, UsageError, first_problem
+from actionpool.files import printable, write_tensors, write_text
+from actionpool.results.run import RunFolder
+from actionpool.values import Curves, Detection, Instance, Interval, Task, VideoScore
 
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
+_MARK = b"actionpool-video-prediction"
+_HEAD_BYTES = 512
+_STORED = tuple(one.name for one in fields(Curves) if one.name != "segments_seconds")  # the JSON has the seconds
 
-class _Entry(BaseModel):
+
+class Entry(BaseModel):
+    """A checked, frozen part of a result file; an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Timed(_Entry):
+# --- intervals, as JSON holds them --------------------------------------------------------------------------------
+
+
+class Segment(Entry):
+    """The part of the video that one segment stands for, half-open."""
+
     start_seconds: Seconds
     end_seconds: Seconds
 
     @model_validator(mode="after")
-    def _ordered(self) -> _Timed:
+    def _ordered(self) -> Segment:
         if self.end_seconds < self.start_seconds:
             raise ValueError(f"the interval [{self.start_seconds}, {self.end_seconds}) is reversed")
         return self
 
+    @property
+    def interval(self) -> Interval:
+        return Interval(self.start_seconds, self.end_seconds)
 
-class Segment(_Timed):
-    """The stretch of the video that one segment stands for."""
 
-
-class LabelledInterval(_Timed):
-    """Ground truth."""
+class LabelledInterval(Segment):
+    """Ground truth: an ``Instance``, flat."""
 
     label: str
 
+    @classmethod
+    def from_instance(cls, one: Instance) -> LabelledInterval:
+        return cls(start_seconds=one.interval.start_seconds, end_seconds=one.interval.end_seconds, label=one.label)
+
+    def to_instance(self) -> Instance:
+        return Instance(self.interval, self.label)
+
 
 class ScoredInterval(LabelledInterval):
-    """A detection."""
+    """A ``Detection``, flat."""
 
     score: FiniteFloat
 
+    @classmethod
+    def from_detection(cls, one: Detection) -> ScoredInterval:
+        interval = one.interval
+        return cls(
+            start_seconds=interval.start_seconds, end_seconds=interval.end_seconds, label=one.label, score=one.score
+        )
 
-class ModelReference(_Entry):
-    """Which model said so."""
+    def to_detection(self) -> Detection:
+        return Detection(self.interval, self.label, self.score)
+
+
+# --- one video ----------------------------------------------------------------------------------------------------
+
+
+class ModelReference(Entry):
+    """The weights that made a prediction, and the views they were shown; of fused runs joined by "+"."""
 
     preset: str
     weights_hash: str
     views: str
-    task: Literal["single-label", "multi-label"] = "single-label"
+    task: Task = "single-label"
 
 
-class SpatialView(_Entry):
-    """What ``Curves.spatial`` is, and which part of a frame its maps cover.
+class SpatialView(Entry):
+    """What ``Curves.spatial`` shows, and which part of a frame its maps cover.
 
     Attributes:
         source: the network's own attention, or Grad-CAM of the most probable class.
@@ -80,22 +118,22 @@ class SpatialView(_Entry):
         return self
 
 
-class VideoPrediction(_Entry):
-    """What a recogniser says of one video: what, when and why. Times in seconds from the first frame.
+class VideoPrediction(Entry):
+    """What a recognizer says about one video: what, when and why. Times in seconds from the first frame.
 
     Attributes:
-        video: the path as it was given.
-        width, height, fps, num_frames, duration_seconds: of the file; the size is 0 where features do not tell it.
-        model: which weights and views.
+        video: path of the file, as it was given.
+        width, height, fps, num_frames, duration_seconds: measured from the file; the size is 0 for features that do
+            not record it.
+        model: weights and views.
         classes: K names.
         probabilities: K numbers in the order of ``classes``.
-        segments: N stretches of time.
-        detections: intervals found, surest first; empty where nobody looked for any (then ``settings`` has no
-            "localize").
-        truth: known intervals, where the data has them.
-        curves: file name of the curves beside the JSON (see ``Curves``); None without.
-        spatial: what the curves' spatial maps are; None where they have none.
-        settings: of the localisation, by name, under "localize"; weights of the runs under "fusion".
+        segments: the N parts of the video that were looked at.
+        detections: intervals found, best first; empty if none were searched for (then ``settings`` has no "localize").
+        truth: known intervals, if the data has them.
+        curves: name of the safetensors file beside the JSON that holds the ``Curves``; None without one.
+        spatial: what the spatial maps of the curves show; None without maps.
+        settings: settings of localization under "localize"; weights of fused runs under "fusion".
     """
 
     format: Literal["actionpool-video-prediction-1"] = "actionpool-video-prediction-1"
@@ -121,37 +159,118 @@ class VideoPrediction(_Entry):
             raise ValueError(f"{len(self.probabilities)} probabilities for {len(self.classes)} classes")
         return self
 
+    @property
+    def is_localized(self) -> bool:
+        """True if intervals were searched for, whether or not any were found."""
+        return "localize" in self.settings
+
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """The most probable classes, best first."""
         ranked = sorted(zip(self.classes, self.probabilities, strict=True), key=lambda pair: -pair[1])
         return ranked[:count]
 
 
-class Curves(_Entry):
-    """The numbers behind a prediction.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A video to predict or to score.
 
     Attributes:
-        segment_logits: ``(N, K)``.
-        relevance, weights: ``(N,)``.
-        spatial: ``(N, t, h, w)`` and temporal ``(N, t)``, where the model attends inside a segment.
+        path: of the video, or of its features.
+        name: of its files in the output folder, unique there, ``/`` between parts.
+        video: what the prediction calls it.
+        truth: known intervals.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-    segment_logits: Tensor
-    relevance: Tensor
-    weights: Tensor
-    spatial: Tensor | None = None
-    temporal: Tensor | None = None
+    path: Path
+    name: str
+    video: str
+    truth: tuple[Instance, ...] = ()
+
+    @classmethod
+    def of(cls, example: Example, name: str, *, is_feature: bool) -> Target:
+        """An example of labelled data; features are called by the name of their video, videos by their path."""
+        return cls(example.path, name, printable(example.video if is_feature else str(example.path)), example.instances)
 
 
-def class_scores(prediction: VideoPrediction, curves: Curves) -> Tensor:
-    """Probabilities of each class in each segment, ``(N, K)``: softmax, or sigmoid where the task is multi-label."""
-    return segment_probabilities(curves.segment_logits, prediction.model.task)
+def unique_names(names: Iterable[str], reserved: Sequence[str] = ()) -> list[str]:
+    """Names of files inside one folder: repeated and reserved names get a number, parts that lead outside go."""
+    taken: dict[str, None] = dict.fromkeys(reserved)
+    for name in names:
+        inside = "/".join(part for part in name.split("/") if part not in ("", ".", "..")) or "video"
+        candidate, number = inside, 2
+        while candidate in taken:
+            candidate, number = f"{inside}.{number}", number + 1
+        taken[candidate] = None
+    return list(taken)[len(dict.fromkeys(reserved)) :]
 
 
-def segment_probabilities(segment_logits: Tensor, task: Literal["single-label", "multi-label"]) -> Tensor:
-    """``(N, K)`` logits to float32 probabilities of each class in each segment."""
-    return segment_logits.float().sigmoid() if task == "multi-label" else segment_logits.float().softmax(dim=-1)
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What all predictions of one command have in common.
+
+    Attributes:
+        classes: K names.
+        model: weights and views.
+        transform: of the frames; says which part of a frame the spatial maps cover.
+        maps: what spatial maps show.
+        settings: as in ``VideoPrediction``, without "localize".
+        localize: settings of localization.
+    """
+
+    classes: tuple[str, ...]
+    model: ModelReference
+    transform: TransformConfig
+    maps: Literal["attention", "grad-cam"] = "attention"
+    settings: dict[str, Any] = field(default_factory=dict)
+    localize: dict[str, Any] = field(default_factory=dict)
+
+    def prediction(self, target: Target, score: VideoScore, detections: Sequence[Detection] | None) -> VideoPrediction:
+        """The prediction of one video; ``detections`` is None where none were searched for."""
+        info, curves, view = score.info, score.curves, None
+        # Features from elsewhere do not tell which part of a frame they cover.
+        if curves.spatial is not None and self.transform.crop and info.width:
+            rectangle = centre_view(self.transform, info.width, info.height)
+            view = SpatialView(source=self.maps, **rectangle._asdict())
+        return VideoPrediction(
+            video=target.video,
+            width=info.width,
+            height=info.height,
+            fps=info.fps,
+            num_frames=info.num_frames,
+            duration_seconds=info.duration_seconds,
+            model=self.model,
+            classes=self.classes,
+            probabilities=tuple(score.probabilities.tolist()),
+            segments=tuple(Segment(start_seconds=a, end_seconds=b) for a, b in curves.segments_seconds.tolist()),
+            detections=tuple(ScoredInterval.from_detection(one) for one in detections or ()),
+            truth=tuple(LabelledInterval.from_instance(one) for one in target.truth),
+            spatial=view,
+            settings=self.settings if detections is None else {**self.settings, "localize": self.localize},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedVideo:
+    """One result of ``predict``.
+
+    Attributes:
+        path: of the video.
+        name: of its files in the output folder, unique there.
+        prediction: None if the video could not be read.
+        reason: why not; None if it could.
+    """
+
+    path: Path
+    name: str
+    prediction: VideoPrediction | None
+    reason: str | None
+
+
+class Predictions(list[PredictedVideo]):
+    """What ``predict`` returns: one entry per video, in the order of the sources."""
+
+
+# --- on disk ------------------------------------------------------------------------------------------------------
 
 
 def write_prediction(path: Path, prediction: VideoPrediction, curves: Curves | None = None) -> None:
@@ -161,12 +280,8 @@ def write_prediction(path: Path, prediction: VideoPrediction, curves: Curves | N
     """
     if curves is not None:
         sidecar = path.with_suffix(".safetensors")
-        tensors = {
-            name: value.contiguous()
-            for name in type(curves).model_fields
-            if (value := getattr(curves, name)) is not None
-        }
-        write_tensors(sidecar, tensors)
+        tensors = {name: getattr(curves, name) for name in _STORED if getattr(curves, name) is not None}
+        write_tensors(sidecar, {name: tensor.contiguous() for name, tensor in tensors.items()})
         prediction = prediction.model_copy(update={"curves": sidecar.name})
     write_text(path, prediction.model_dump_json(indent=2) + "\n")
 
@@ -175,7 +290,7 @@ def read_prediction(path: Path) -> VideoPrediction:
     """Read and check a prediction.
 
     Raises:
-        DataError: the file is no prediction of this version, or a number in it cannot be one.
+        DataError: the file is not a prediction of this version, or holds an impossible number.
     """
     try:
         return VideoPrediction.model_validate_json(path.read_bytes())
@@ -188,10 +303,11 @@ def read_prediction(path: Path) -> VideoPrediction:
 
 
 def read_curves(path: Path, prediction: VideoPrediction) -> Curves | None:
-    """Read the curves beside a prediction; None where it has none.
+    """Read the curves beside a prediction; None if it has none.
 
     Args:
         path: of the prediction's JSON.
+        prediction: that was read from it.
 
     Raises:
         DataError: the file is missing, damaged, or of another number of segments or classes.
@@ -199,9 +315,11 @@ def read_curves(path: Path, prediction: VideoPrediction) -> Curves | None:
     if prediction.curves is None:
         return None
     sidecar = path.with_name(prediction.curves)
+    seconds = [(one.start_seconds, one.end_seconds) for one in prediction.segments]
     try:
-        curves = Curves(**load_file(sidecar))
-    except (OSError, SafetensorError, ValidationError) as error:
+        tensors = load_file(sidecar)
+        curves = Curves(torch.tensor(seconds, dtype=torch.float64).reshape(-1, 2), **tensors)
+    except (OSError, SafetensorError, TypeError) as error:
         raise DataError(f"{sidecar} cannot be read as curves ({error}); predict again") from None
     expected = torch.Size((len(prediction.segments), len(prediction.classes)))
     if curves.segment_logits.shape != expected:
@@ -227,3 +345,48 @@ def _shapes(curves: Curves, num_segments: int) -> dict[str, tuple[int, ...]]:
         steps = shapes["spatial"][1] if curves.spatial is not None else max(1, *curves.temporal.shape[1:], 1)
         shapes["temporal"] = (num_segments, steps)
     return shapes
+
+
+def find_predictions(folder: Path) -> list[Path]:
+    """The prediction files of a folder, in the order of their names.
+
+    A file counts if it says that it is a prediction, or is called like one (``clip.mp4.json``) and cannot be
+    understood, so that whoever reads it can say why.
+
+    Args:
+        folder: that ``predict -o`` wrote, or a run (its predictions and the videos that ``eval`` scored), or one file.
+
+    Raises:
+        UsageError: there is none; the message says what to run.
+    """
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not there; give a folder that 'actionpool predict RUN VIDEOS -o FOLDER' wrote")
+    run = RunFolder(folder)
+    places = [run.path / "predictions", run.evaluations] if run.config.exists() else [folder]
+    found = sorted(path for place in places for path in predictions_in(place))
+    if found:
+        return found
+    if run.config.exists():
+        raise UsageError(
+            f"{folder} is a run, and {places[0]} holds no predictions; make some with 'actionpool predict {folder} "
+            f"VIDEOS -o {places[0]}', or score the run with 'actionpool eval {folder} DATA', then view it again"
+        )
+    raise UsageError(f"{folder} holds no predictions; 'actionpool predict RUN VIDEOS -o {folder}' writes them")
+
+
+def predictions_in(folder: Path) -> list[Path]:
+    """The prediction files below a folder, in the order of their names."""
+    return sorted(path for path in folder.rglob("*.json") if path.is_file() and _is_prediction(path))
+
+
+def _is_prediction(path: Path) -> bool:
+    if path.name.startswith("."):
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return True  # shown with its reason
+    return _MARK in head or Path(path.stem).suffix.lower() in VIDEO_SUFFIXES

@@ -10,7 +10,7 @@ RUN/config.yaml        the resolved configuration
     best/, last/       model.safetensors + model.json
     resume.ckpt        optimiser state for --resume; removed when training is complete
     localize.json      what 'actionpool tune' fitted
-    evaluations/       one JSON and one CSV for each scored split
+    evaluations/       per scored split one JSON, one CSV, and a folder with the prediction of every video
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ class RunFolder:
     @property
     def localize(self) -> Path:
         return self.path / "localize.json"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.path / "evaluations"
 
     @property
     def resume(self) -> Path:

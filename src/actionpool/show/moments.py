@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionpool.errors import DataError
-from actionpool.results.prediction import Curves, VideoPrediction, class_scores, read_curves, read_prediction
+from actionpool.results.prediction import VideoPrediction, read_curves, read_prediction
+from actionpool.values import Curves
 from actionpool.video.reader import VideoReader
 
 Floats = NDArray[np.float64]
@@ -56,7 +57,7 @@ def moments(prediction: VideoPrediction, curves: Curves) -> Moments:
 def segments_of(prediction: VideoPrediction, curves: Curves) -> Moments:
     """The curves as the network gave them: segments may overlap, and lie in any order."""
     bounds = np.array([(s.start_seconds, s.end_seconds) for s in prediction.segments], np.float64).reshape(-1, 2)
-    scores = class_scores(prediction, curves).numpy().astype(np.float64)
+    scores = curves.class_scores(prediction.model.task).numpy().astype(np.float64)
     return Moments(bounds.mean(axis=1), bounds, scores, curves.relevance.float().numpy().astype(np.float64))
 
 

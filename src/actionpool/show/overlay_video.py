@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from actionpool.results.prediction import Curves, VideoPrediction
+from actionpool.results.prediction import VideoPrediction
 from actionpool.show.colors import DETECTION, MARK, RELEVANCE, SCORE, plain_text, rgb
 from actionpool.show.moments import Floats, Moments, moments
 from actionpool.show.saliency import HeatPainter, SaliencyTrack
 from actionpool.show.sheet import font_path
-from actionpool.values import VideoInfo
+from actionpool.values import Curves, VideoInfo
 from actionpool.video.reader import Frame, VideoReader
 from actionpool.video.writer import VideoWriter
 

@@ -235,7 +235,7 @@ def _card(row: ScoredVideo, scores: Scores, data: Path | None) -> Card:
     rows.append(("weight", weights / max(float(weights.max()), 1e-12), RELEVANCE))
     stretches = curves.segments_seconds.double().numpy()
     timeline = video_timeline(stretches, rows)
-    path = Path(curves.path) if data is None else data / row.video
+    path = Path(scores.paths[row.video]) if data is None else data / row.video
     first, last = float(stretches.min()), float(stretches.max())
     moments = [first + (index + 0.5) / _FRAMES * (last - first) for index in range(_FRAMES)]
     if not path.is_file():

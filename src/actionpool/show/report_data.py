@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionpool.errors import DataError
-from actionpool.evaluation.curve_file import VideoCurves, read_curves_file
+from actionpool.results.evaluation import SavedEvaluation, list_evaluations, read_evaluation
+from actionpool.results.prediction import read_curves, read_prediction
+from actionpool.values import Curves
 
 SPLITS = ("train", "val", "test", "unused")
 
@@ -56,14 +58,16 @@ class Scores:
         classes: K names.
         videos: that were scored.
         curves: of these, where they were kept.
-        is_multilabel: several classes a video.
+        paths: where their files were when they were scored.
+        is_multilabel: several classes per video.
     """
 
     name: str
     result: Mapping[str, Any]
     classes: tuple[str, ...]
     videos: tuple[ScoredVideo, ...]
-    curves: Mapping[str, VideoCurves]
+    curves: Mapping[str, Curves]
+    paths: Mapping[str, str]
     is_multilabel: bool
 
 
@@ -128,17 +132,27 @@ def read_scores(folder: Path) -> list[Scores]:
         DataError: one of them is damaged.
     """
     found = []
-    for path in sorted(folder.glob("*.json")):
-        result = read_object(path)
-        rows = read_rows(path.with_suffix(".csv"))
-        if not rows or rows[0][:3] != ["video", "label", "predicted"]:
-            continue
-        sidecar = path.with_suffix(".safetensors")
-        curves, is_multilabel = read_curves_file(sidecar) if sidecar.exists() else ({}, "top1" not in result)
-        classes = tuple(rows[0][3:])
-        videos = tuple(_scored(row, classes, is_multilabel) for row in rows[1:] if len(row) == len(rows[0]))
-        found.append(Scores(path.stem, result, classes, videos, curves, is_multilabel))
+    for path in list_evaluations(folder.parent):
+        saved, rows = read_evaluation(path), read_rows(path.with_suffix(".csv"))
+        is_multilabel = saved.task == "multi-label"
+        videos = tuple(_scored(row, saved.classes, is_multilabel) for row in rows[1:] if len(row) == len(rows[0]))
+        curves, paths = _read_curves(folder, saved)
+        result = saved.model_dump(exclude_unset=True)
+        found.append(Scores(path.stem, result, saved.classes, videos, curves, paths, is_multilabel))
     return sorted(found, key=lambda scores: (not scores.name.startswith("test"), not scores.curves, scores.name))
+
+
+def _read_curves(folder: Path, saved: SavedEvaluation) -> tuple[dict[str, Curves], dict[str, str]]:
+    """Curves and paths by video."""
+    curves, paths = {}, {}
+    for one in saved.videos:
+        if one.prediction is not None:
+            path = folder / one.prediction
+            prediction = read_prediction(path)
+            found = read_curves(path, prediction)
+            if found is not None:
+                curves[one.video], paths[one.video] = found, prediction.video
+    return curves, paths
 
 
 def _scored(row: Sequence[str], classes: Sequence[str], is_multilabel: bool) -> ScoredVideo:

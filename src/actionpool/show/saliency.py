@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionpool.errors import DataError, UsageError
-from actionpool.results.prediction import Curves, SpatialView, VideoPrediction
+from actionpool.results.prediction import SpatialView, VideoPrediction
 from actionpool.show.colors import GREY, MARK, heat_table
 from actionpool.show.moments import Floats, moments, read_with_curves, thumbnails
 from actionpool.show.sheet import Sheet, check_suffix, font_families
+from actionpool.values import Curves
 
 LEAST_TOP = 2.0
 """The scale reaches at least twice an even share: noise around it is not blown up."""

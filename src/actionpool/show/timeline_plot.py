@@ -12,10 +12,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from actionpool.errors import UsageError, VideoError
-from actionpool.results.prediction import Curves, VideoPrediction
+from actionpool.results.prediction import VideoPrediction
 from actionpool.show.colors import DETECTION, GREY, LIGHT, RELEVANCE, SCORE, TRUTH
 from actionpool.show.moments import Floats, Moments, moments, read_with_curves, spread, thumbnails
 from actionpool.show.sheet import Sheet, check_suffix, font_families
+from actionpool.values import Curves
 
 _WIDTH, _LEFT, _RIGHT = 10.0, 1.55, 0.72  # inches
 _HEADER, _LINE, _AXIS = 0.62, 0.46, 0.46

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from actionpool.config.model import DATPConfig
+from actionpool.config.options import Compute
 from actionpool.config.sections import Config
 from actionpool.data.datasets.batches import Item, make_loader
 from actionpool.data.datasets.opening import open_dataset
@@ -113,8 +114,8 @@ def score_head(recognizer: Recognizer, config: Config, data: PreparedData) -> Sc
     model = TrainedRecognizer(recognizer, config, data.classes, Path(), "", {})
     outcomes: list[VideoOutcome] = []
     probabilities: dict[str, dict[str, float]] = {}
-    device = config.train.device
-    for found in score_videos(model, dataset, device=device, precision="fp32", batch_size=16, num_workers=0):
+    compute = Compute(device=config.train.device, precision="fp32", batch_size=16, num_workers=0)
+    for found in score_videos(model, dataset, compute):
         example = data.test[found.index]
         key = video_key(example)
         if isinstance(found, Failure):

@@ -10,15 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actionpool.data.sources.base import VIDEO_SUFFIXES
-from actionpool.errors import UsageError
 from actionpool.files import printable
-from actionpool.results.run import RunFolder
 
 if TYPE_CHECKING:
     from actionpool.results.prediction import VideoPrediction
-
-_MARK = b"actionpool-video-prediction"
-_HEAD_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,43 +31,6 @@ class Entry:
     path: Path
     name: str
     is_upload: bool = False
-
-
-def find_predictions(folder: Path) -> list[Path]:
-    """The prediction files of a folder that ``predict -o`` wrote, of a run, or one file, in order of their names.
-
-    A file counts when it says that it is a prediction, or is called like one (``clip.mp4.json``) and says nothing that
-    can be understood; the viewer shows why.
-
-    Raises:
-        UsageError: there is none; the message says what to run.
-    """
-    if folder.is_file():
-        return [folder]
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not there; give a folder that 'actionpool predict RUN VIDEOS -o FOLDER' wrote")
-    is_run = RunFolder(folder).config.exists()
-    place = folder / "predictions" if is_run else folder
-    found = sorted(path for path in place.rglob("*.json") if path.is_file() and _is_prediction(path))
-    if found:
-        return found
-    if is_run:
-        raise UsageError(
-            f"{folder} is a run, and {place} holds no predictions; make some with 'actionpool predict {folder} VIDEOS "
-            f"-o {place}', then view it again"
-        )
-    raise UsageError(f"{folder} holds no predictions; 'actionpool predict RUN VIDEOS -o {folder}' writes them")
-
-
-def _is_prediction(path: Path) -> bool:
-    if path.name.startswith("."):
-        return False
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError:
-        return True  # shown with its reason
-    return _MARK in head or Path(path.stem).suffix.lower() in VIDEO_SUFFIXES
 
 
 class Library:

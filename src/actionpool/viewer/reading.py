@@ -18,9 +18,9 @@ from actionpool.errors import ActionPoolError, DataError, UsageError, first_prob
 from actionpool.evaluation.files import write_detections
 from actionpool.files import printable
 from actionpool.localization import localize
-from actionpool.results.prediction import Curves, ScoredInterval, VideoPrediction, read_curves, read_prediction
+from actionpool.results.prediction import ScoredInterval, VideoPrediction, read_curves, read_prediction
 from actionpool.show.moments import Moments, moments, segments_of
-from actionpool.values import Detection, Interval
+from actionpool.values import Curves, Detection, Interval
 
 _MAX_JSON_BYTES = 256 * 2**20  # a larger file is no prediction; a day of one-second segments has 8 MB
 _INTERVALS = TypeAdapter(list[ScoredInterval])

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from actionpool.errors import UsageError
-from actionpool.viewer.library import Library, find_predictions
+from actionpool.results.prediction import find_predictions
+from actionpool.viewer.library import Library
 from actionpool.viewer.uploads import Recognise, UploadLimits, UploadQueue
 
 

@@ -12,6 +12,7 @@ import pytest
 from actionpool.commands.check import check
 from actionpool.commands.evaluate import evaluate
 from actionpool.commands.train import train
+from actionpool.config.options import Compute
 from actionpool.data.packs import plain, wtalc
 from actionpool.data.packs.timing import CUSTOMARY, I3D, Timing, infer_timing, parse_timing
 from actionpool.data.sources import activitynet, read_source
@@ -97,7 +98,9 @@ def test_wtalc_is_trained_on_and_scored(tmp_path):
     settings += ["model.aggregation=attention", "features.train_segments=10"]
     result = train(tmp_path / "pack", tmp_path / "run", epochs=15, settings=settings, device="cpu", precision="fp32")
     assert (result.num_train, result.num_test, result.num_quarantined) == (14, 2, 0)
-    evaluation = evaluate(tmp_path / "run", tmp_path / "pack", device="cpu", num_workers=0, precision="fp32")
+    evaluation = evaluate(
+        tmp_path / "run", tmp_path / "pack", compute=Compute(device="cpu", num_workers=0, precision="fp32")
+    )
     assert evaluation.report.to_json()["num_missing"] == 0
     for _, labels, log_probs in evaluation.scored:
         assert ["a", "b"][int(log_probs.argmax())] in labels
