@@ -20,6 +20,7 @@ from actionpool.evaluation.breakdown import Breakdown
 from actionpool.evaluation.classification import ClassificationReport, VideoMapReport
 from actionpool.evaluation.detection import DetectionReport
 from actionpool.files import printable, write_csv, write_json
+from actionpool.results import html
 from actionpool.results.prediction import Entry, PredictedVideo, Probability
 from actionpool.results.run import RunFolder
 from actionpool.values import Detection, Task
@@ -58,7 +59,7 @@ class DetectionScore:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Evaluation:
     """What ``evaluate`` returns.
 
@@ -75,6 +76,26 @@ class Evaluation:
     scored: list[tuple[str, tuple[str, ...], Tensor]]
     streams: dict[str, ClassificationReport | VideoMapReport] = field(default_factory=dict)
     when: DetectionScore | None = None
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in self._scores())
+        return f"Evaluation({scores}; {len(self.scored)} videos scored, {self.report.num_missing} missing)"
+
+    def _repr_html_(self) -> str:
+        per_class = [(name, "" if value is None else f"{value:.4f}") for name, value in self.report.per_class.items()]
+        scores = html.table(("score", "value"), [(name, f"{value:.4f}") for name, value in self._scores()])
+        missing = html.table(("missing", "why"), self.missing.items()) if self.missing else ""
+        return html.block(self.report.protocol, scores, html.table(("class", "score"), per_class), missing)
+
+    def _scores(self) -> list[tuple[str, float]]:
+        scores = []
+        for name, report in {"": self.report, **self.streams}.items():
+            if isinstance(report, VideoMapReport):
+                found = [("video mAP", report.mean_precision)]
+            else:
+                found = [("top-1", report.top1), ("top-5", report.top5), ("mean class", report.mean_class_accuracy)]
+            scores += [(f"{name} {what}".strip(), value) for what, value in found]
+        return scores + ([] if self.when is None else list(self.when.report.averages.items()))
 
     @property
     def score(self) -> float:

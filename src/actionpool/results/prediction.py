@@ -18,6 +18,7 @@ from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.data.transforms import centre_view
 from actionpool.errors import DataError, UsageError, first_problem
 from actionpool.files import printable, write_tensors, write_text
+from actionpool.results import html
 from actionpool.results.run import RunFolder
 from actionpool.values import Curves, Detection, Instance, Interval, Task, VideoScore
 
@@ -169,6 +170,24 @@ class VideoPrediction(Entry):
         ranked = sorted(zip(self.classes, self.probabilities, strict=True), key=lambda pair: -pair[1])
         return ranked[:count]
 
+    def __repr__(self) -> str:
+        best = ", ".join(f"{label} {probability:.1%}" for label, probability in self.top(3))
+        found = f"; {len(self.detections)} detections" if self.is_localized else ""
+        return f"VideoPrediction({self.video!r}: {best}{found})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        times: dict[tuple[str, str], list[tuple[float, float, str]]] = {}
+        for known in self.truth:
+            words = f"{known.start_seconds:.2f} to {known.end_seconds:.2f} s, known"
+            times.setdefault((known.label, html.KNOWN), []).append((known.start_seconds, known.end_seconds, words))
+        for found in self.detections:
+            words = f"{found.start_seconds:.2f} to {found.end_seconds:.2f} s, score {found.score:.3f}"
+            times.setdefault((found.label, html.FOUND), []).append((found.start_seconds, found.end_seconds, words))
+        rows = [(label, colour, intervals) for (label, colour), intervals in sorted(times.items())]
+        return html.block(self.video, html.bars(self.top()), html.timeline(rows, self.duration_seconds))
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -249,7 +268,7 @@ class Provenance:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class PredictedVideo:
     """One result of ``predict``.
 
@@ -265,9 +284,28 @@ class PredictedVideo:
     prediction: VideoPrediction | None
     reason: str | None
 
+    def __repr__(self) -> str:
+        return f"PredictedVideo({self.name!r}: {self.reason or self.prediction})"
+
+    def _repr_html_(self) -> str:
+        if self.prediction is None:
+            return html.block(f"{self.name}: not read: {self.reason}")
+        return self.prediction._repr_html_()
+
 
 class Predictions(list[PredictedVideo]):
     """What ``predict`` returns: one entry per video, in the order of the sources."""
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[object, ...]] = []
+        for one in self:
+            if one.prediction is None:
+                rows.append((one.name, "", "", "", one.reason or ""))
+            else:
+                label, probability = one.prediction.top(1)[0]
+                count = len(one.prediction.detections) if one.prediction.is_localized else ""
+                rows.append((one.name, label, f"{probability:.1%}", count, ""))
+        return html.table(("video", "class", "probability", "detections", "not read"), rows)
 
 
 # --- on disk ------------------------------------------------------------------------------------------------------
