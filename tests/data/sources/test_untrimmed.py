@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -354,8 +354,8 @@ def test_hollywood2_bad_lines(hollywood):
         read_source(hollywood)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("scipy") is not None, reason="SciPy is installed")
-def test_hollywood2_matlab_file_without_scipy(shared_data):
+def test_hollywood2_matlab_file_without_scipy(shared_data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
     with pytest.raises(AnnotationError, match="MATLAB file, which needs SciPy: pip install scipy"):
         hollywood2.read(shared_data / "annotations" / "hollywood2")
 
