@@ -1,4 +1,4 @@
-"""From segment scores to intervals: pure arithmetic in double precision, step by step as in docs/protocols.md."""
+"""From segment scores to intervals: pure double-precision arithmetic, as docs/explanation/localization.md states it."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ app = typer.Typer(
     name="actionpool",
     help="Recognise human actions in video by learning where to look.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 

@@ -201,7 +201,7 @@ class DataConfig(Strict):
 
 
 class LocalizeSettings(Strict):
-    """From scores over time to intervals (docs/protocols.md)."""
+    """From scores over time to intervals (docs/explanation/localization.md)."""
 
     class_threshold: float = Field(
         0.1, ge=0, le=1, description="Video probability above which intervals of a class are searched."

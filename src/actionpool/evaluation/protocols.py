@@ -1,6 +1,6 @@
 """Localisation protocols by name: a published score means nothing without the scorer, the list and the thresholds.
 
-Why each is as it is: docs/protocols.md.
+Why each is as it is: docs/explanation/protocols.md.
 """
 
 from __future__ import annotations

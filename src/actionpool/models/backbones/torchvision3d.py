@@ -53,7 +53,7 @@ def video_input(network: VideoNetwork) -> InputSpec:
 
 
 def video_backbone(network: VideoNetwork) -> Backbone:
-    """A torchvision network with random weights, as a backbone; ``docs/backbones.md`` has their maps."""
+    """A torchvision network with random weights, as a backbone; ``docs/explanation/methods.md`` has their maps."""
     return MViT() if network == "mvit_v2_s" else VideoBackbone(network)
 
 
