@@ -11,23 +11,22 @@ from __future__ import annotations
 import argparse
 import math
 import platform
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from actionpool.config.loading import override, parse_config
-from actionpool.data.synthetic import (
-    SyntheticClips,
-    SyntheticFeatures,
-    carrier_clips,
-    carrier_features,
-    patterned_maps,
-)
 from actionpool.models.build import build_recognizer
 from actionpool.models.losses import video_nll
 from actionpool.models.recognizer import Recognizer
 from actionpool.values import RecognizerOutput
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support.carriers import SyntheticClips, SyntheticFeatures, carrier_clips, carrier_features, patterned_maps
 
 AGGREGATIONS = (
     "mean",

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from actionpool.config.loading import override, parse_config
-from actionpool.data.synthetic import carrier_features, patterned_maps
 from actionpool.models.build import build_recognizer
 from actionpool.models.losses import video_nll
+from support.carriers import carrier_features, patterned_maps
 
 pytestmark = pytest.mark.learning
 

@@ -14,10 +14,10 @@ from actionpool.commands.ablate import ablate, parse_seeds, plan
 from actionpool.config.loading import preset
 from actionpool.config.recipes import FeatureRecipe
 from actionpool.data.features.file import FeatureHeader, FeatureWriter
-from actionpool.data.synthetic import carrier_features
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.evaluation.ablation import VideoOutcome, make_row, paired_bootstrap, write_table
 from actionpool.files import write_json
+from support.carriers import carrier_features
 from support.runs import TINY
 
 OVER = ["aggregation=mean,{name: vsam, hidden: 16}"]

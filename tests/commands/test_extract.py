@@ -31,6 +31,7 @@ from actionpool.inference.walk import prefetched
 from actionpool.models.build import build_backbone, build_pooling
 from actionpool.video.reader import VideoReader
 from actionpool.video.writer import VideoWriter
+from support.feature_files import stored
 
 SETTINGS = ("model.backbone.width=0.125", "transform.resize=[36,48]", "transform.short_side=null", "transform.crop=32")
 WINDOWS = WindowSettings(frames_per_clip=8)
@@ -192,14 +193,14 @@ def test_content_decides_and_not_the_name(clips, tmp_path):
     result = run(data, tmp_path / "out")
     assert (result.num_videos, result.num_extracted, result.num_present) == (4, 0, 4)
     features = read_source(tmp_path / "out").features
-    assert np.array_equal(features.features_of("run/copy.mp4")[0], features.features_of("run/c.mp4")[0])
+    assert np.array_equal(stored(features, "run/copy.mp4")[0], stored(features, "run/c.mp4")[0])
     # A name that was there with other content: done anew, and what shared the old content keeps its features.
-    before = features.features_of("jump/z.mp4")[0]
+    before = stored(features, "jump/z.mp4")[0]
     write_video(data / "jump/a.mp4", num_frames=30, seed=9)
     result = run(data, tmp_path / "out")
     features = read_source(tmp_path / "out").features
-    assert np.array_equal(features.features_of("jump/z.mp4")[0], before)
-    assert len(features.features_of("jump/a.mp4")[0]) == 4
+    assert np.array_equal(stored(features, "jump/z.mp4")[0], before)
+    assert len(stored(features, "jump/a.mp4")[0]) == 4
     assert not features.problems
 
 

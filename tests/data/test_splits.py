@@ -14,6 +14,7 @@ from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import SplitPlan, plan_splits, read_split_rows, read_splits, write_splits
 from actionpool.errors import ActionPoolError, AnnotationError, UsageError
 from actionpool.values import Interval
+from support.splits import positions
 
 ROOT = Path("/data")
 
@@ -86,8 +87,8 @@ def test_folds(source: Source, folds: int, seed: int, val: float) -> None:
     for fold in range(folds):
         plan = plan_splits(source, folds=folds, fold=fold, seed=seed, val_fraction=val)
         check_groups(source, plan)
-        assert plan.positions("test")  # no fold is empty
-        tested.update(plan.positions("test"))
+        assert positions(plan, "test")  # no fold is empty
+        tested.update(positions(plan, "test"))
     assert tested == dict.fromkeys(range(len(source.examples)), 1)  # each example is tested exactly once
 
 
@@ -107,7 +108,7 @@ def test_single_clips_are_stratified_exactly(counts: list[int], val: float, test
             naive = 0 if count < least else max(1, int(count * share + 0.5))
             assert by_class(source, plan, part)[f"c{i}"] == naive
     parts = [plan_splits(source, folds=folds, fold=fold, val_fraction=0) for fold in range(folds)]
-    sizes = [len(part.positions("test")) for part in parts]
+    sizes = [len(positions(part, "test")) for part in parts]
     assert max(sizes) - min(sizes) <= 1
     for name in source.classes:
         shares = [by_class(source, part, "test")[name] for part in parts]
@@ -134,7 +135,7 @@ def test_grouped_folds_are_balanced_nearly_as_well_as_can_be() -> None:
     ours = {}
     for fold in range(5):
         plan = plan_splits(source, folds=5, fold=fold, val_fraction=0)
-        ours.update({items[position].columns["group"]: fold for position in plan.positions("test")})
+        ours.update({items[position].columns["group"]: fold for position in positions(plan, "test")})
     drawn = [{str(group): rng.randrange(5) for group in range(30)} for _ in range(300)]
     assert badness(ours) <= min(badness(division) for division in drawn)
 
@@ -143,7 +144,7 @@ def test_seeds_differ() -> None:
     source = clips(a=40, b=40)
     assert plan_splits(source, seed=0).assignment != plan_splits(source, seed=1).assignment
     first = plan_splits(source, folds=4, fold=0, seed=0)
-    assert first.positions("test") != plan_splits(source, folds=4, fold=0, seed=1).positions("test")
+    assert positions(first, "test") != positions(plan_splits(source, folds=4, fold=0, seed=1), "test")
 
 
 def test_leave_one_group_out_is_in_the_order_of_names() -> None:
@@ -151,8 +152,8 @@ def test_leave_one_group_out_is_in_the_order_of_names() -> None:
     source = source_of(items)
     for fold, name in enumerate(["s1", "s2", "s9", "s10"]):
         plan = plan_splits(source, group="subject", folds=4, fold=fold, val_fraction=0.25)
-        assert {items[position].columns["subject"] for position in plan.positions("test")} == {name}
-        assert len({items[position].columns["subject"] for position in plan.positions("val")}) == 1
+        assert {items[position].columns["subject"] for position in positions(plan, "test")} == {name}
+        assert len({items[position].columns["subject"] for position in positions(plan, "val")}) == 1
         assert f"leave one group out: group '{name}' ({fold} of 0 to 3)" in plan.how
 
 
@@ -169,7 +170,7 @@ def test_small_classes() -> None:
 def test_few_large_groups_still_give_a_test_part() -> None:
     items = [example(f"{s}_{c}_{i}.mp4", c, group=s) for s in ("s1", "s2") for c in "ab" for i in range(10)]
     plan = plan_splits(source_of(items))
-    assert len(plan.positions("test")) == len(plan.positions("train")) == 20
+    assert len(positions(plan, "test")) == len(positions(plan, "train")) == 20
 
 
 def test_groups_from_names_copies_and_intervals() -> None:
@@ -345,7 +346,7 @@ def test_real_leave_one_subject_out(shared_data: Path) -> None:
     source = read_source(shared_data / "weizmann4" / "manifest.csv")
     for fold in range(9):
         plan = plan_splits(source, group="subject", folds=9, fold=fold)
-        subjects = {source.examples[position].columns["subject"] for position in plan.positions("test")}
+        subjects = {source.examples[position].columns["subject"] for position in positions(plan, "test")}
         assert subjects == {str(fold)}
         assert by_class(source, plan, "test") == by_class(source, plan, "val") == dict.fromkeys(source.classes, 1)
         assert plan.warnings == ()

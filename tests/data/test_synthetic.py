@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actionpool.data.synthetic import MOTIONS, carrier_clips, carrier_features, motion_frames, patterned_maps
+from actionpool.data.synthetic import MOTIONS, motion_frames
+from support.carriers import carrier_clips, carrier_features, patterned_maps
 
 
 def test_carriers_hold_the_class_and_distractors_do_not():

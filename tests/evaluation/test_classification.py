@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from actionpool.errors import DataError, UsageError
+from actionpool.errors import DataError
 from actionpool.evaluation.classification import video_map
 
 
@@ -47,19 +47,15 @@ def test_a_probability_that_rounding_lifted_above_one():
     assert video_map(log_probs, torch.tensor([[0], [1], [0]]), ["a"]).mean_precision == pytest.approx(1 / 2)
 
 
-def test_the_protocol_is_printed_and_held():
+def test_the_protocol_is_printed():
     log_probs = torch.zeros(2, 20) - torch.arange(2)[:, None]
     labels = torch.zeros(2, 20)
     labels[0, :3] = 1
     names = [f"c{i}" for i in range(20)]
-    found = video_map(log_probs, labels, names, protocol="thumos14-20", num_missing=4)
-    assert "thumos14-20  video mAP: 100.00% over 3 of 20 classes" in found.text() and "4 missing" in found.text()
+    found = video_map(log_probs, labels, names, num_missing=4)
+    assert "own-classes  video mAP: 100.00% over 3 of 20 classes" in found.text() and "4 missing" in found.text()
     value = json.loads(json.dumps(found.to_json()))
-    assert value["protocol"] == "thumos14-20" and value["num_classes"] == 3 and value["num_missing"] == 4
-    with pytest.raises(UsageError, match="'thumos14-101' is about 101 classes, got 20"):
-        video_map(log_probs, labels, names, protocol="thumos14-101")
-    with pytest.raises(UsageError, match=r"'thumos14' is no protocol of video mAP. Did you mean 'thumos14-20'"):
-        video_map(log_probs, labels, names, protocol="thumos14")
+    assert value["protocol"] == "own-classes" and value["num_classes"] == 3 and value["num_missing"] == 4
 
 
 @pytest.mark.parametrize(

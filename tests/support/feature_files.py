@@ -6,6 +6,8 @@ import numpy as np
 
 from actionpool.config.recipes import FeatureRecipe
 from actionpool.data.features.file import FeatureHeader, FeatureWriter
+from actionpool.data.features.store import FeatureSet, HeldFeatures
+from actionpool.values import VideoInfo
 
 RECIPE = FeatureRecipe(
     backbone={"name": "gated-c3d", "width": 1.0},
@@ -49,3 +51,19 @@ def write(path, rows, *, recipe=RECIPE, segments=None, **changes):
         for start in range(0, len(rows), 3):
             w.write(rows[start : start + 3])
     return path
+
+
+def stored(features, video):
+    """All rows of a video, and its segments ``(N, 2)`` in seconds."""
+    found = features.of(video)
+    return found.rows(), found.segments_seconds
+
+
+def in_memory(videos):
+    """Arrays ``(N, D)`` or ``(N, D, t, h, w)`` as the features of videos of one second a segment."""
+    info = VideoInfo(0, 0, 0.0, 1, 0.0, 0.0, 0, "features", "memory")
+    held = {}
+    for name, rows in videos.items():
+        starts = np.arange(len(rows), dtype=np.float64)
+        held[name] = HeldFeatures((), np.stack([starts, starts + 1], axis=1), info, "", rows)
+    return FeatureSet(held)

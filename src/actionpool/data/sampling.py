@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actionpool.data.timeline import segment_seconds
-from actionpool.errors import UsageError, VideoError
+from actionpool.errors import VideoError
 
 Indices = NDArray[np.int64]
 
@@ -93,26 +93,6 @@ def multi_view_clips(
     starts = np.array([last // 2]) if count == 1 else np.linspace(0, last, count).astype(np.int64)
     clips = expand(starts, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge)
     return clips.reshape(num_segments, clips_per_segment, frames_per_clip)
-
-
-def dense_clips(
-    num_frames: int, *, hop: int, frames_per_clip: int, frame_stride: int, edge: Edge = "stretch"
-) -> Indices:
-    """A clip every ``hop`` frames, as many as begin inside the video and end in it (at least one).
-
-    Returns:
-        ``(N, 1, T)``; N follows from the length of the video.
-
-    Raises:
-        UsageError: ``hop`` is below 1.
-        VideoError: as ``random_clips``.
-    """
-    if hop < 1:
-        raise UsageError(f"hop got {hop}; the distance between clips is at least 1 frame")
-    last = max(0, num_frames - span(frames_per_clip, frame_stride))
-    starts = np.arange(0, last + 1, hop)
-    clips = expand(starts, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge)
-    return clips[:, np.newaxis]
 
 
 def one_of_each_part(num_rows: int, num_parts: int, *, rng: np.random.Generator | None = None) -> Indices:

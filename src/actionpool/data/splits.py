@@ -43,10 +43,6 @@ class SplitPlan:
     groups: Mapping[int, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-    def positions(self, split: SplitName) -> tuple[int, ...]:
-        """The examples of a split, in the order of the source."""
-        return tuple(position for position, name in sorted(self.assignment.items()) if name == split)
-
 
 def plan_splits(
     source: Source,

@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
-from actionpool.errors import DataError, UsageError, did_you_mean
+from actionpool.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +84,6 @@ def classification_report(
     )
 
 
-VIDEO_PROTOCOLS: Mapping[str, tuple[int | None, str]] = {
-    "thumos14-101": (101, "THUMOS14 video classification, all 101 classes of UCF101"),
-    "thumos14-20": (20, "THUMOS14 video classification, the 20 classes that have times; not comparable with 101"),
-    "own-classes": (None, "your own classes"),
-}
-"""Name to the number of classes and what it means. Published THUMOS14 figures come in two sizes: never mix them."""
-
-
 @dataclass(frozen=True, slots=True)
 class VideoMapReport:
     """Video-level scores.
@@ -133,30 +125,18 @@ class VideoMapReport:
         )
 
 
-def video_map(
-    log_probs: Tensor, labels: Tensor, classes: Sequence[str], *, protocol: str = "own-classes", num_missing: int = 0
-) -> VideoMapReport:
+def video_map(log_probs: Tensor, labels: Tensor, classes: Sequence[str], *, num_missing: int = 0) -> VideoMapReport:
     """Score multi-label predictions of videos.
 
     Args:
         log_probs: ``(V, K)`` log of the class probabilities of V videos.
         labels: ``(V, K)``, 1 (True) where the video shows the class.
         classes: K names.
-        protocol: one of `VIDEO_PROTOCOLS`.
         num_missing: videos without a prediction, for the report.
 
     Raises:
-        UsageError: the protocol is unknown, or is about another number of classes.
         DataError: shapes differ, a log probability is NaN or above 0, or no video shows any class.
     """
-    if protocol not in VIDEO_PROTOCOLS:
-        raise UsageError(f"'{protocol}' is no protocol of video mAP. {did_you_mean(protocol, VIDEO_PROTOCOLS)}")
-    num_classes, description = VIDEO_PROTOCOLS[protocol]
-    if num_classes not in (None, len(classes)):
-        raise UsageError(
-            f"protocol '{protocol}' is about {num_classes} classes, got {len(classes)}; scores of different lists are "
-            "not comparable, choose the protocol of yours"
-        )
     if log_probs.shape != labels.shape or log_probs.shape[1:] != (len(classes),):
         raise DataError(
             f"log_probs {tuple(log_probs.shape)} and labels {tuple(labels.shape)} should both be "
@@ -177,5 +157,10 @@ def video_map(
     }
     values = [value for value in per_class.values() if value is not None]
     return VideoMapReport(
-        protocol, description, sum(values) / len(values), per_class, num_videos=len(labels), num_missing=num_missing
+        protocol="own-classes",
+        description="your own classes",
+        mean_precision=sum(values) / len(values),
+        per_class=per_class,
+        num_videos=len(labels),
+        num_missing=num_missing,
     )

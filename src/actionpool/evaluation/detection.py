@@ -6,7 +6,7 @@ remains sequential, a detection taking an instance from the later ones, runs onc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actionpool.errors import AnnotationError
+from actionpool.errors import AnnotationError, first_few
 from actionpool.evaluation.protocols import Protocol
 from actionpool.evaluation.tables import Floats, GroundTruth, Indices, Predictions, indices_in
 
@@ -411,11 +411,11 @@ class Coverage:
         if self.official_num_videos is not None and self.official_num_videos != self.num_videos:
             found.append(f"  the official list has {self.official_num_videos} videos; say so beside the score")
         if self.missing:
-            found.append(f"  missing, every instance counted as missed: {_some(self.missing)}")
+            found.append(f"  missing, every instance counted as missed: {first_few(self.missing, _NAMES_SHOWN)}")
         if self.unknown:
             found.append(
                 f"  not in the ground truth, their {self.num_unknown_detections} detections not scored: "
-                f"{_some(self.unknown)}"
+                f"{first_few(self.unknown, _NAMES_SHOWN)}"
             )
         found += [f"  left out by the protocol: {video}: {why}" for video, why in self.left_out.items()][:_NAMES_SHOWN]
         if len(self.left_out) > _NAMES_SHOWN:
@@ -489,8 +489,3 @@ class DetectionReport:
             lines.append(f"{name}  mAP at tIoU {tiou:g}: {100 * value:.2f}%")
         lines += [f"{name}  {average}: {100 * value:.2f}%" for average, value in self.averages.items()]
         return "\n".join(lines) + "\n"
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:_NAMES_SHOWN])
-    return f"{shown} and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else shown

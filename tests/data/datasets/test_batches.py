@@ -10,9 +10,9 @@ import pytest
 from actionpool.config.sections import FeatureRowsConfig
 from actionpool.data.datasets.batches import ClassBalancedSampler, ClipKey, EpochSampler, chance_of
 from actionpool.data.datasets.features import FeatureDataset
-from actionpool.data.features.store import in_memory
 from actionpool.data.sources import Example
 from actionpool.errors import UsageError
+from support.feature_files import in_memory
 
 MEMBERS = [list(range(60)), list(range(60, 70)), [70, 71]]  # of 72 items, three classes of very different size
 

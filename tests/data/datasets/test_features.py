@@ -15,7 +15,7 @@ from actionpool.data.datasets.batches import ClipKey, collate, make_loader
 from actionpool.data.datasets.features import FeatureDataset
 from actionpool.data.datasets.opening import adapt_to_features, check_recipe, open_dataset
 from actionpool.data.features.file import open_features
-from actionpool.data.features.store import FeatureSet, from_file, keep_one_shape, rows_inside
+from actionpool.data.features.store import FeatureSet, from_file, rows_inside
 from actionpool.data.sampling import one_of_each_part
 from actionpool.data.sources import Example
 from actionpool.errors import ConfigError, UsageError
@@ -203,10 +203,3 @@ def test_a_score_needs_the_recipe_of_the_training(feature_set):
     check_recipe(trained_on, feature_set)
     with pytest.raises(UsageError, match="another recipe than those of the training .frame_stride: 1, not 2"):
         check_recipe(trained_on | {"frame_stride": 2}, known)
-
-
-def test_one_shape_is_kept(tmp_path, feature_set):
-    odd = from_file(open_features(write(tmp_path / "odd.safetensors", np.zeros((4, 3)))))
-    kept, reasons = keep_one_shape({**feature_set.videos, "odd": odd})
-    assert set(kept) == set(feature_set.videos)
-    assert reasons == {"odd": "its features have rows of shape (3,), those of most videos (2,)"}

@@ -19,7 +19,9 @@ from actionpool.data.sources import activitynet, read_source
 from actionpool.data.splits import plan_splits
 from actionpool.errors import AnnotationError, DataError, UsageError
 from actionpool.values import Instance, Interval
+from support.feature_files import stored
 from support.pickled_arrays import save
+from support.splits import positions
 
 D = 12
 
@@ -77,7 +79,7 @@ def test_wtalc(tmp_path):
         assert (source.format, source.kind, source.classes) == ("pack-wtalc", "untrimmed", ("a", "b"))
         assert source.features.row_shape == (D,)
         for number, (example, array) in enumerate(zip(source.examples, features, strict=True)):
-            found, seconds = source.features.features_of(example.video)
+            found, seconds = stored(source.features, example.video)
             assert np.array_equal(found, array)
             assert np.allclose(seconds[:, 0], np.arange(len(array)) * 0.64)
             assert example.labels == ("a" if number % 2 else "b",)
@@ -193,8 +195,8 @@ def test_a_pack_of_the_real_shape(shared_data, tmp_path):
     save(tmp_path / "Thumos14reduced-I3D-JOINTFeatures.npy", [rows(int(d * 25 / 16), channels=4) for d in durations])
     found = read_source(tmp_path)
     plan = plan_splits(found)
-    assert [len(plan.positions(split)) for split in ("train", "val", "test")] != [0, 0, 0]
-    assert len(plan.positions("test")) == 212
+    assert [len(positions(plan, split)) for split in ("train", "val", "test")] != [0, 0, 0]
+    assert len(positions(plan, "test")) == 212
     assert any("rows at 25/16" in note for note in found.notes)
     assert max(len(video.segments_seconds) for video in found.features.videos.values()) > 2000
 
@@ -222,7 +224,7 @@ def test_basnet(tmp_path):
     source = read_source(tmp_path)
     assert (source.format, source.kind, len(source.examples)) == ("pack-basnet", "untrimmed", 6)
     for example in source.examples:
-        found, seconds = source.features.features_of(example.video)
+        found, seconds = stored(source.features, example.video)
         assert np.array_equal(found, np.concatenate([arrays[example.video, m] for m in ("rgb", "flow")], axis=1))
         assert np.allclose(seconds[1], [0.64, 1.28])
         assert example.instances[0].interval == Interval(0.5, 3.2)
@@ -254,7 +256,7 @@ def test_basnet_with_missing_and_odd_files(tmp_path):
 def test_a_row_more_or_less_is_left_out(tmp_path):
     arrays = basnet_pack(tmp_path)
     put_array(tmp_path / "features/train/flow/video_3.npy", arrays["video_3", "flow"][:-1])
-    found, seconds = read_source(tmp_path).features.features_of("video_3")
+    found, seconds = stored(read_source(tmp_path).features, "video_3")
     assert found.shape == (12, 10)
     assert len(seconds) == 12
 
@@ -302,7 +304,7 @@ def test_json_and_features(tmp_path, suffix, prefix, transposed):
     assert (source.format, source.kind, source.classes) == ("pack-json", "untrimmed", ("b", "a"))
     assert source.features.row_shape == (D,)
     for video, array in arrays.items():
-        found, seconds = source.features.features_of(video)
+        found, seconds = stored(source.features, video)
         assert np.array_equal(found, array)
         # ActionFormer: row n stands for the stride in the middle of frames 4 n to 4 n + 16.
         assert np.allclose(seconds[5], [(4 * 5 + 6) / 30, (4 * 5 + 10) / 30])
@@ -312,7 +314,7 @@ def test_json_and_features(tmp_path, suffix, prefix, transposed):
 def test_the_timing_can_be_told(tmp_path):
     json_pack(tmp_path)
     source = read_source(tmp_path, feature_timing="30/8")
-    assert np.allclose(source.features.features_of("id0")[1][3], [24 / 30, 32 / 30])
+    assert np.allclose(stored(source.features, "id0")[1][3], [24 / 30, 32 / 30])
     assert any("rows at 30/8 (frames a second / stride), as told" in note for note in source.notes)
     assert not any("inferred" in note or "customary" in note for note in source.notes)
     assert any("cover 2.000 of the duration" in note for note in check(tmp_path, feature_timing="30/8").notes)
@@ -364,7 +366,7 @@ def test_hdf5(tmp_path):
         for video, array in arrays.items():
             file[f"{video}/c3d_features"] = array
     found = read_source(tmp_path).features
-    assert all(np.array_equal(found.features_of(video)[0], array) for video, array in arrays.items())
+    assert all(np.array_equal(stored(found, video)[0], array) for video, array in arrays.items())
 
 
 def test_hdf5_without_h5py_is_told(tmp_path, monkeypatch):
@@ -385,7 +387,7 @@ def test_class_folders_of_features(tmp_path):
             put_array(tmp_path / label / f"{n}.npy", rows(5 + n, seed=n))
     source = read_source(tmp_path)
     assert (source.format, source.kind, source.classes) == ("pack-folder", "trimmed", ("jump", "run"))
-    assert source.features.features_of("run/2.npy")[0].shape == (7, D)
+    assert stored(source.features, "run/2.npy")[0].shape == (7, D)
     for part in ("train", "test"):
         for label in ("run", "jump"):
             put_array(tmp_path / "split" / part / label / "x.npy", rows(4))
@@ -399,7 +401,7 @@ def test_a_table_of_features(tmp_path):
     table = put(tmp_path / "labels.csv", "video,label,duration\na.npy,run;jump,40\nb.npy,run,20\ngone.npy,run,\n")
     source = read_source(table)
     assert (source.format, source.kind) == ("pack-table", "untrimmed")
-    found, seconds = source.features.features_of("a.npy")
+    found, seconds = stored(source.features, "a.npy")
     assert found.shape == (100, D)
     assert np.allclose(seconds[-1], [39.6, 40.0])
     assert "cannot be read: No such file" in source.features.problems["gone.npy"]

@@ -62,7 +62,7 @@ class FeatureDataset(Dataset[Item | Failure]):
             return Failure(index, str(error))
 
     def _item(self, index: int, example: Example, rng: np.random.Generator) -> Item:
-        stored = self.features.of(example)
+        stored = self.features.of(example.video)
         first, stop = 0, len(stored.segments_seconds)
         if example.interval is not None:
             bounds = example.interval

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,6 @@ from actionpool.config.recipes import FeatureRecipe
 from actionpool.data.features.file import FeatureFile
 from actionpool.errors import DataError
 from actionpool.values import VideoInfo
-
-if TYPE_CHECKING:
-    from actionpool.data.example import Example
-
 
 Container = Literal["safetensors", "npy", "npz", "h5", "raw", "text", "memory"]
 
@@ -184,45 +180,21 @@ class FeatureSet:
             f"{next(iter(self.problems.values()), 'there is none')}"
         )
 
-    def of(self, example: Example) -> VideoFeatures:
-        """The features of an example's video.
+    def of(self, video: str) -> VideoFeatures:
+        """The features of a video, by the name that ``Example.video`` has.
 
         Raises:
             DataError: it has none; the message is the reason.
         """
-        found = self.videos.get(example.video)
-        if found is None:
-            raise DataError(self.problems.get(example.video, f"no features of {example.video} were found"))
-        return found
-
-    def features_of(self, video: str) -> tuple[Floats, NDArray[np.float64]]:
-        """All rows of a video and its segments ``(N, 2)`` in seconds.
-
-        Raises:
-            DataError: the video has no features that can be read.
-        """
         if video not in self.videos:
             raise DataError(self.problems.get(video, f"no features of {video} were found"))
-        return self.videos[video].rows(), self.videos[video].segments_seconds
+        return self.videos[video]
 
 
 def from_file(file: FeatureFile) -> VideoFeatures:
     """The features of a file that `actionpool extract` wrote."""
     array = StoredArray(file.path, "safetensors", file.shape, file.header.recipe.dtype, key="features")
     return VideoFeatures((array,), file.segments_seconds, file.header.info, file.header.content_hash)
-
-
-def keep_one_shape(videos: Mapping[str, VideoFeatures]) -> tuple[dict[str, VideoFeatures], dict[str, str]]:
-    """Divide videos into those whose rows have the commonest shape, and the others with a reason."""
-    shapes = [features.row_shape for features in videos.values()]
-    common = max(dict.fromkeys(shapes), key=shapes.count, default=())
-    kept = {video: features for video, features in videos.items() if features.row_shape == common}
-    reasons = {
-        video: f"its features have rows of shape {features.row_shape}, those of most videos {common}"
-        for video, features in videos.items()
-        if features.row_shape != common
-    }
-    return kept, reasons
 
 
 def edges_of(segments_seconds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -251,9 +223,6 @@ def require_h5py(path: Path) -> Any:
     except ImportError:
         raise DataError(f"{path} is HDF5, which needs the package h5py: pip install h5py") from None
     return h5py
-
-
-_NO_INFO = VideoInfo(0, 0, 0.0, 1, 0.0, 0.0, 0, "features", "memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,12 +271,3 @@ def hold(features: FeatureSet, *, pooled: bool, limit_bytes: int = 2 << 30) -> F
             rows = rows.astype(np.float32).mean(axis=(2, 3, 4))
         videos[name] = HeldFeatures((), video.segments_seconds, video.info, video.content_hash, rows)
     return replace(features, videos=videos)
-
-
-def in_memory(videos: Mapping[str, Floats]) -> FeatureSet:
-    """Arrays ``(N, D)`` or ``(N, D, t, h, w)`` as the features of videos of one second a segment."""
-    held: dict[str, VideoFeatures] = {}
-    for name, rows in videos.items():
-        starts: NDArray[np.float64] = np.arange(len(rows), dtype=np.float64)
-        held[name] = HeldFeatures((), np.stack([starts, starts + 1], axis=1), _NO_INFO, "", rows)
-    return FeatureSet(held)
