@@ -8,6 +8,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from actionpool.errors import UsageError
@@ -47,21 +48,17 @@ def view(
         from actionpool.viewer.playable import PlayableCopies
     except ImportError as error:
         raise UsageError(f"the viewer needs {error.name}: pip install 'actionpool[viewer]'") from None
-    root = Path(folder)
-    try:
-        paths = find_predictions(root)
-    except UsageError:
-        if recognise is None or not root.is_dir():
-            raise
-        paths = []
-    if videos is not None and not Path(videos).is_dir():
-        raise UsageError(f"--videos {videos} is no folder")
-    library = Library(root, paths, videos=Path(videos) if videos is not None else None)
+    library = _open_library(Path(folder), None if videos is None else Path(videos), may_be_empty=recognise is not None)
     token = secrets.token_urlsafe(24)
-    with _listen(port) as listener:
+    with _listen(port) as listener, ExitStack() as ending:
         port = listener.getsockname()[1]
         copies = PlayableCopies()
-        uploads = UploadQueue(library, recognise, limits or UploadLimits()) if recognise is not None else None
+        ending.callback(copies.close)
+        uploads = None
+        if recognise is not None:
+            uploads = UploadQueue(library, recognise, limits or UploadLimits())
+            ending.callback(uploads.close)
+        ending.callback(library.stop)
         app = create_app(library, token=token, port=port, copies=copies, uploads=uploads)
         # h11 alone: the standard parser of HTTP/1.1, in Python, refuses what is not quite HTTP.
         config = uvicorn.Config(
@@ -70,19 +67,25 @@ def view(
         )  # fmt: skip
         address = f"http://127.0.0.1:{port}/?token={token}"
         _end_in_order()
-        try:
+        # uvicorn passes on the signal that stopped it, which is how the viewer ends.
+        with suppress(KeyboardInterrupt):
             library.start()
             on_ready(address, len(library))
             if open_browser:
                 webbrowser.open(address)
             uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:
-            return  # uvicorn passes on the signal that stopped it; it is how the viewer ends
-        finally:
-            library.stop()
-            copies.close()
-            if uploads is not None:
-                uploads.close()
+
+
+def _open_library(folder: Path, videos: Path | None, *, may_be_empty: bool) -> Library:
+    if videos is not None and not videos.is_dir():
+        raise UsageError(f"--videos {videos} is no folder")
+    try:
+        paths = find_predictions(folder)
+    except UsageError:
+        if not may_be_empty or not folder.is_dir():
+            raise
+        paths = []
+    return Library(folder, paths, videos=videos)
 
 
 def _end_in_order() -> None:
