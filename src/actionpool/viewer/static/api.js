@@ -93,14 +93,14 @@ export function upload(file, progress) {
     request.upload.onprogress = (event) => progress(event.loaded / event.total);
     request.onerror = () => reject(new ServerError("The transfer broke off: too large a file, or the viewer stopped."));
     request.onload = () => {
-      let said = {};
+      let reply = {};
       try {
-        said = JSON.parse(request.responseText);
+        reply = JSON.parse(request.responseText);
       } catch {
-        // Said below.
+        // Not JSON: the general sentence below is used.
       }
-      if (request.status === 202) resolve(said);
-      else reject(new ServerError(typeof said.detail === "string" ? said.detail : "The file was refused."));
+      if (request.status === 202) resolve(reply);
+      else reject(new ServerError(typeof reply.detail === "string" ? reply.detail : "The file was refused."));
     };
     request.send(file);
   });

@@ -1,10 +1,10 @@
-// The panel beside the video: which classes to show, how intervals are found, and the intervals as a table.
+// The panel beside the video: the classes to show, the settings of the search for intervals, and the intervals.
 
 import { element, percent, plural } from "./format.js";
 
 const LIKELY = 6; // classes shown besides those of truth and detections
 
-/** Which classes have a row: those of truth and intervals and a few probable ones, and what the user says. */
+/** Which classes have a row: those of truth and intervals, a few probable ones, and those that the user chooses. */
 export class ClassFilter {
   constructor({ list, search, all, likely, none }, onChange) {
     Object.assign(this, { list, search, onChange });
@@ -14,7 +14,7 @@ export class ClassFilter {
     none.addEventListener("click", () => this.choose(() => false));
     likely.addEventListener("click", () => this.choose(null));
     list.addEventListener("change", (event) => {
-      this.said.set(event.target.dataset.label, event.target.checked);
+      this.chosen.set(event.target.dataset.label, event.target.checked);
       this.onChange();
     });
   }
@@ -28,13 +28,13 @@ export class ClassFilter {
     }
     this.rows = named.sort((a, b) => b.probability - a.probability);
     this.truth = new Set(truth.map(({ label }) => label));
-    this.said = new Map();
+    this.chosen = new Map();
     this.found = new Map();
     this.search.value = "";
     this.list.scrollTop = 0;
   }
 
-  /** @param intervals what there is now */
+  /** @param intervals the current ones */
   update(intervals) {
     this.found = new Map();
     for (const { label } of intervals) this.found.set(label, (this.found.get(label) ?? 0) + 1);
@@ -42,12 +42,12 @@ export class ClassFilter {
   }
 
   choose(answer) {
-    this.said = new Map(answer ? this.rows.map(({ label }) => [label, answer()]) : []);
+    this.chosen = new Map(answer ? this.rows.map(({ label }) => [label, answer()]) : []);
     this.onChange();
   }
 
   isShown({ label }, place) {
-    return this.said.get(label) ?? (this.truth.has(label) || this.found.has(label) || place < LIKELY);
+    return this.chosen.get(label) ?? (this.truth.has(label) || this.found.has(label) || place < LIKELY);
   }
 
   /** Rows of the timeline, most probable first. */
@@ -100,11 +100,11 @@ export class SearchSettings {
       const slider = this.sliders[name];
       if (Number(slider.value) !== value) slider.value = String(value);
     }
-    const range = several ? `${Math.min(...thresholds)} – ${Math.max(...thresholds)}, ${thresholds.length} cuts` : middle.toFixed(2);
-    const said = {
+    const range = several ? `${Math.min(...thresholds)} – ${Math.max(...thresholds)}, ${thresholds.length} thresholds` : middle.toFixed(2);
+    const texts = {
       thresholds: range, min_length_seconds: `${length.toFixed(2)} s`, min_score: score.toFixed(2), class_threshold: percent(probability),
     };
-    for (const [name, text] of Object.entries(said)) {
+    for (const [name, text] of Object.entries(texts)) {
       this.outputs[name].textContent = text;
       this.sliders[name].setAttribute("aria-valuetext", text);
     }
@@ -124,7 +124,7 @@ export class SearchSettings {
   }
 }
 
-/** The intervals, one a row. */
+/** The intervals as a table, one per row. */
 export class IntervalTable {
   /** @param act {select(interval), change(interval, values), remove(interval)} */
   constructor({ body, count }, act) {

@@ -40,7 +40,7 @@ export class Player {
     }
   }
 
-  /** Nothing in sight while the next video is asked for. */
+  /** Show nothing while the next video is loaded. */
   leave() {
     this.video.pause();
     this.empty("");

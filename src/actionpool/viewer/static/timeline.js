@@ -1,4 +1,4 @@
-// The time axis: a row a class (curve, ground truth, detections), relevance, and the moving mark.
+// The time axis: one row per class (curve, ground truth, detections), relevance, and the current time.
 
 import { clock, percent, spoken } from "./format.js";
 
@@ -355,21 +355,21 @@ export class Timeline {
 
   /** What there is to say of a place, a line each. */
   valuesAt({ seconds, row, isRelevance }) {
-    const said = [clock(seconds)];
+    const lines = [clock(seconds)];
     const segment = this.segmentAt(seconds);
     if (row) {
-      said[0] += `  ${row.label}`;
+      lines[0] += `  ${row.label}`;
       if (segment >= 0 && row.index !== null) {
-        said.push(`class score ${this.curves.scores[segment * this.numClasses + row.index].toFixed(3)}`);
+        lines.push(`class score ${this.curves.scores[segment * this.numClasses + row.index].toFixed(3)}`);
       }
     }
-    if (segment >= 0 && (row || isRelevance)) said.push(`relevance ${this.curves.relevance[segment].toPrecision(3)}`);
+    if (segment >= 0 && (row || isRelevance)) lines.push(`relevance ${this.curves.relevance[segment].toPrecision(3)}`);
     const inside = (one) => one.start <= seconds && seconds < one.end && (!row || one.label === row.label);
-    for (const one of this.truth.filter(inside)) said.push(`truth ${one.label} ${clock(one.start)} – ${clock(one.end)}`);
+    for (const one of this.truth.filter(inside)) lines.push(`truth ${one.label} ${clock(one.start)} – ${clock(one.end)}`);
     for (const one of this.intervals.filter(inside).slice(0, 4)) {
-      said.push(`detection ${one.label} ${clock(one.start)} – ${clock(one.end)}, score ${one.score.toFixed(3)}`);
+      lines.push(`detection ${one.label} ${clock(one.start)} – ${clock(one.end)}, score ${one.score.toFixed(3)}`);
     }
-    return said;
+    return lines;
   }
 
   /** The segment whose share of the axis holds a time; -1 in a gap. */

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { element } from "./format.js";
 
-const SAID = {
+const STATES = {
   waiting: "waiting", probing: "checking the file", recognising: "recognising", done: "done", refused: "refused",
 };
 
@@ -61,7 +61,7 @@ export class Uploads {
       const found = uploads.find((one) => one.id === id);
       if (!found) throw new api.ServerError("It was deleted to make room for newer ones.");
       if (found.state === "refused") throw new api.ServerError(found.reason);
-      item.state.textContent = SAID[found.state] ?? found.state;
+      item.state.textContent = STATES[found.state] ?? found.state;
       if (found.state === "done") {
         this.finish(id, found.video_id, item);
         return;

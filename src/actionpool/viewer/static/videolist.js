@@ -105,7 +105,7 @@ export class VideoList {
     const last = Math.min(this.shown.length, Math.ceil((this.list.scrollTop + this.list.clientHeight) / HEIGHT) + MARGIN);
     const items = [];
     for (let index = first; index < last; index++) items.push(this.item(index));
-    // What a screen reader is told to be current must exist, also out of sight.
+    // The current option must exist for screen readers, also when it is scrolled out of sight.
     const index = this.shown.indexOf(this.current);
     if (index >= 0 && (index < first || index >= last)) items.push(this.item(index));
     this.rail.replaceChildren(...items);
@@ -121,18 +121,18 @@ export class VideoList {
     } else {
       under.append(element("span", { class: "clip" }, `${row.label} · ${percent(row.score)}`));
       if (row.disagreement !== null) {
-        const said = `${percent(row.disagreement)} disagreement with the truth`;
-        under.append(element("span", { class: "pill", title: said }, `≠ ${percent(row.disagreement)}`));
+        const text = `${percent(row.disagreement)} disagreement with the truth`;
+        under.append(element("span", { class: "pill", title: text }, `≠ ${percent(row.disagreement)}`));
       }
       if (row.num_detections) {
-        const said = plural(row.num_detections, "detection");
-        under.append(element("span", { class: "pill", title: said }, `${row.num_detections} ▬`));
+        const text = plural(row.num_detections, "detection");
+        under.append(element("span", { class: "pill", title: text }, `${row.num_detections} ▬`));
       }
     }
     const item = element(
       "div",
       {
-        class: "item", role: "option", id: `video-${row.id}`, title: row.name, "data-index": String(index),
+        class: "item", role: "option", id: `video-${row.id}`, title: row.problem ? `${row.name}: ${row.problem}` : row.name, "data-index": String(index),
         "aria-selected": String(row === this.current), "aria-posinset": String(index + 1),
         "aria-setsize": String(this.shown.length),
       },
