@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
@@ -82,7 +84,7 @@ def test_running_scores_are_those_of_the_segment(tmp_path):
     video = encode(tmp_path / "in.mp4", "libx264", num_frames=40, size=(240, 320))
     prediction, curves = make_prediction(video, num_segments=4, seconds=1.6, classes=("one", "two"))
     sure = torch.tensor([[9.0, -9.0], [-9.0, 9.0], [9.0, -9.0], [9.0, -9.0]])
-    curves = curves.model_copy(update={"segment_logits": sure})
+    curves = replace(curves, segment_logits=sure)
     prediction = prediction.model_copy(update={"probabilities": (0.75, 0.25)})
     write_overlay(video, prediction, curves, tmp_path / "out.mp4")
     with VideoReader(tmp_path / "out.mp4") as reader:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import re
@@ -16,8 +17,9 @@ from actionpool.commands.evaluate import evaluate
 from actionpool.config.options import Compute
 from actionpool.data.synthetic import motion_frames
 from actionpool.errors import CheckpointError, DataError
+from actionpool.results.run import RunFolder
 from actionpool.show.report import write_report
-from actionpool.show.report_data import read_scores, weights_by_class
+from actionpool.show.report_data import read_scored, read_scores, weights_by_class
 from actionpool.video.writer import VideoWriter
 from support.predictions import make_run
 
@@ -63,9 +65,12 @@ def test_everything_of_the_run_is_on_the_page(clip, tmp_path):
     detection = {
         "protocol": "thumos14", "mAP": {"0.3": 0.5, "0.5": 0.25}, "averages": {"mean": 0.375},
         "num_instances": 7, "num_detections": 99, "coverage": {"missing": ["a"]},
-        "breakdown": {"kinds": {"background": {"count": 3.0, "gain": 0.125, "share": 0.2}}},
     }  # fmt: skip
-    (run / "evaluations" / "detection.json").write_text(json.dumps(detection))
+    kinds = {"background": {"count": 3.0, "gain": 0.125, "share": 0.2}}
+    breakdown = {"protocol": "thumos14", "tious": [0.5], "mAP": 0.25, "kinds": kinds}
+    path = run / "evaluations" / "test-4x1.json"
+    when = {"detection": detection, "breakdown": breakdown, "localize": {}, "files": "test-4x1"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "when": when}))
     written = write_report(run)
     assert written == run / "report.html"
     page = Page(written.read_text(encoding="utf-8"))
@@ -114,13 +119,14 @@ def test_the_page_asks_for_nothing_and_runs_nothing_of_others(clip, tmp_path):
 
 def test_groups_hold_the_right_videos_in_order(clip, tmp_path):
     run = make_run(tmp_path / "run", [clip], num_videos=30, classes=("rise", "fall", "sway"))
-    scores = read_scores(run / "evaluations")[0]
+    with (run / "evaluations" / "test-4x1.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
     text = write_report(run).read_text(encoding="utf-8")
     sections = dict(re.findall(r"<h2>(Best|Worst|Most confidently wrong)</h2>(.*?)(?=<h2)", text, re.DOTALL))
     shown = {title: re.findall(r'<div class="name">(video \d+\.mp4)</div>', body) for title, body in sections.items()}
     rows = [
-        (one.video, one.labels[0], one.predicted, dict(zip(scores.classes, one.probabilities, strict=True)))
-        for one in scores.videos
+        (row["video"], row["label"], row["predicted"], {name: float(row[name]) for name in ("rise", "fall", "sway")})
+        for row in table
     ]
     best = sorted((row for row in rows if row[1] == row[2]), key=lambda row: -row[3][row[1]])
     worst = sorted(rows, key=lambda row: row[3][row[1]])
@@ -131,11 +137,13 @@ def test_groups_hold_the_right_videos_in_order(clip, tmp_path):
 
 
 def test_weights_are_averaged_by_class_in_multiples_of_an_even_share(clip, tmp_path):
-    scores = read_scores(make_run(tmp_path / "run", [clip], num_videos=10) / "evaluations")[0]
-    found = weights_by_class(scores, num_bins=8)
+    run = RunFolder(make_run(tmp_path / "run", [clip], num_videos=10))
+    saved = read_scores(run)["test-4x1"]
+    scored = read_scored(run, saved)
+    found = weights_by_class(saved, scored, num_bins=8)
     assert sorted(found) == ["fall", "rise"]
     for label, values in found.items():
-        mine = [scores.curves[one.video].weights.numpy() * 4 for one in scores.videos if one.labels == (label,)]
+        mine = [scored[one.video][1].weights.numpy() * 4 for one in saved.videos if one.labels == (label,)]
         # Four segments of 0.2 s: the middle of bin b is at (b + 0.5) / 10 s, those of the segments at 0.1, 0.3, ...
         expected = [
             np.mean([np.interp((b + 0.5) / 10, [0.1, 0.3, 0.5, 0.7], weights) for weights in mine]) for b in range(8)
@@ -146,7 +154,7 @@ def test_weights_are_averaged_by_class_in_multiples_of_an_even_share(clip, tmp_p
 def test_a_run_without_scores_or_videos_says_so(tmp_path):
     run = make_run(tmp_path / "run", [tmp_path / "gone.mp4"])
     words = Page(write_report(run, tmp_path / "r.html").read_text(encoding="utf-8")).words()
-    assert "is not there (say where with --data)" in words
+    assert "is not there; name the folder of the videos with --data" in words
     shutil.rmtree(run / "evaluations")
     words = Page(write_report(run, tmp_path / "r.html").read_text(encoding="utf-8")).words()
     assert "This run was not scored yet" in words
@@ -169,9 +177,9 @@ def test_many_classes_make_a_picture_of_the_confusion(clip, tmp_path):
 
 def test_a_real_run_is_reported(tiny_run, motion_clips, tmp_path):
     evaluation = evaluate(tiny_run, motion_clips, compute=Compute(num_workers=0))
-    scores = next(one for one in read_scores(tiny_run / "evaluations") if one.name == "test-3x1")
+    scored = read_scored(RunFolder(tiny_run), read_scores(RunFolder(tiny_run))["test-3x1"])
     for video, _, log_probs in evaluation.scored:
-        curves = scores.curves[video]
+        _, curves = scored[video]
         # The mean aggregation: a video's probabilities are the weighted mean of its segments'.
         mean = (curves.weights[:, None] * curves.segment_logits.softmax(dim=1)).sum(dim=0)
         torch.testing.assert_close(mean, log_probs.exp(), atol=1e-3, rtol=0)

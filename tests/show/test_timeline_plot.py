@@ -10,7 +10,7 @@ from actionpool.data.synthetic import motion_frames
 from actionpool.errors import UsageError, VideoError
 from actionpool.results.prediction import write_prediction
 from actionpool.show.colors import DETECTION, RELEVANCE, SCORE, TRUTH
-from actionpool.show.timeline_plot import draw_timeline, plot_timeline
+from actionpool.show.timeline_plot import _spread, draw_timeline, plot_timeline
 from actionpool.video.writer import VideoWriter
 from support.predictions import make_prediction
 
@@ -137,3 +137,18 @@ def test_a_video_that_moved_is_said(clip, tmp_path):
         plot_timeline(tmp_path / "p.json", tmp_path / "f.png", video=tmp_path / "gone.mp4")
     with pytest.raises(UsageError, match=r"the suffix must be one of \.png, \.svg, \.pdf"):
         plot_timeline(tmp_path / "p.json", tmp_path / "f.jpg")
+
+
+def test_boxes_that_do_not_touch_stay_where_they_are():
+    assert _spread([1.0, 3.0, 5.0], 1.0, 6.0) == [0.5, 2.5, 4.5]
+    assert _spread([2.0, 2.0], 1.0, 6.0) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_boxes_never_overlap_nor_leave_the_page(seed):
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 12))
+    starts = _spread(sorted(rng.uniform(0, 10, count).tolist()), 0.8, 10.0)
+    assert min(starts) >= -1e-9
+    assert max(starts) <= 10 - 0.8 + 1e-9
+    assert all(b - a >= 0.8 - 1e-9 for a, b in itertools.pairwise(starts))

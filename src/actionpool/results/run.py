@@ -46,6 +46,10 @@ class RunFolder:
         return self.path / "data.json"
 
     @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
     def splits(self) -> Path:
         return self.path / "splits.csv"
 
@@ -98,7 +102,7 @@ class RunFolder:
             raise UsageError(f"--resume: {self.path} holds no run that was begun; leave --resume out to start one")
 
     def write_environment(self, command: list[str]) -> None:
-        write_json(self.path / "environment.json", {"command": command, **environment()})
+        write_json(self.environment, {"command": command, **environment()})
 
     def write_quarantine(self, reasons: Mapping[str, str]) -> None:
         write_csv(self.quarantine, ("video", "reason"), sorted(reasons.items()))
@@ -109,13 +113,25 @@ class RunFolder:
         Raises:
             CheckpointError: it is absent or damaged.
         """
-        try:
-            value = json.loads(self.data.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{self.data} cannot be read ({error}); is {self.path} a finished run?") from None
-        if not isinstance(value, dict):
-            raise CheckpointError(f"{self.data} holds {type(value).__name__}, expected an object")
-        return value
+        return _read_object(self.data)
+
+    def read_environment(self) -> dict[str, Any]:
+        """``environment.json``; empty for a run without one.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        return _read_object(self.environment) if self.environment.exists() else {}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); is {path.parent} a finished run?") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds {type(value).__name__}, expected an object")
+    return value
 
 
 def _is_beginning(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""When a prediction says what: segments in order of time, each with its share of the time axis."""
+"""Curves on the time axis, and the frames that go with them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from actionpool.errors import DataError
 from actionpool.results.prediction import VideoPrediction, read_curves, read_prediction
-from actionpool.values import Curves
+from actionpool.values import Curves, Task
 from actionpool.video.reader import VideoReader
 
 Floats = NDArray[np.float64]
@@ -19,13 +19,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moments:
-    """The curves of a prediction on the time axis. Segments at the same place are averaged.
+    """Class scores and relevance over time.
 
     Attributes:
-        centres: ``(N,)`` ascending seconds.
-        bounds: ``(N, 2)`` what each segment fills of the axis: its own stretch, up to the middle of the way to its
-            neighbours where they overlap.
-        scores: ``(N, K)`` class probabilities of each segment.
+        centres: ``(N,)`` middle of each segment, in seconds.
+        bounds: ``(N, 2)`` start and end of what each segment fills of the time axis.
+        scores: ``(N, K)`` class probabilities.
         relevance: ``(N,)``.
     """
 
@@ -33,6 +32,29 @@ class Moments:
     bounds: Floats
     scores: Floats
     relevance: Floats
+
+    @classmethod
+    def of(cls, curves: Curves, task: Task) -> Moments:
+        """The segments as they were scored: they may overlap, and come in any order."""
+        bounds = curves.segments_seconds.double().numpy()
+        scores, relevance = curves.class_scores(task).double().numpy(), curves.relevance.double().numpy()
+        return cls(bounds.mean(axis=1), bounds, scores, relevance)
+
+    def in_order(self) -> Moments:
+        """In order of time: segments with the same middle are averaged, and neighbours that overlap meet half way."""
+        centres, group = np.unique(np.round(self.centres, 6), return_inverse=True)
+        counts = np.bincount(group).astype(np.float64)
+
+        def averaged(rows: Floats) -> Floats:
+            total = np.zeros((len(centres), *rows.shape[1:]))
+            np.add.at(total, group, np.nan_to_num(rows))
+            return np.asarray(total / counts.reshape(-1, *[1] * (rows.ndim - 1)))
+
+        bounds = averaged(self.bounds)
+        middles = (centres[:-1] + centres[1:]) / 2
+        bounds[1:, 0] = np.maximum(bounds[1:, 0], middles)
+        bounds[:-1, 1] = np.minimum(bounds[:-1, 1], middles)
+        return Moments(centres, bounds, averaged(self.scores), averaged(self.relevance))
 
 
 def read_with_curves(path: Path) -> tuple[VideoPrediction, Curves]:
@@ -48,37 +70,6 @@ def read_with_curves(path: Path) -> tuple[VideoPrediction, Curves]:
     return prediction, curves
 
 
-def moments(prediction: VideoPrediction, curves: Curves) -> Moments:
-    """Put the curves on the time axis."""
-    when = segments_of(prediction, curves)
-    return place(when.bounds, when.scores, when.relevance)
-
-
-def segments_of(prediction: VideoPrediction, curves: Curves) -> Moments:
-    """The curves as the network gave them: segments may overlap, and lie in any order."""
-    bounds = np.array([(s.start_seconds, s.end_seconds) for s in prediction.segments], np.float64).reshape(-1, 2)
-    scores = curves.class_scores(prediction.model.task).numpy().astype(np.float64)
-    return Moments(bounds.mean(axis=1), bounds, scores, curves.relevance.float().numpy().astype(np.float64))
-
-
-def place(stretches: Floats, scores: Floats, relevance: Floats) -> Moments:
-    """Sort ``(N, 2)`` stretches by their middle, average those that share it, and let no two overlap."""
-    rounded = np.round(stretches.mean(axis=1), 6)
-    centres, group = np.unique(rounded, return_inverse=True)
-    counts = np.bincount(group).astype(np.float64)
-
-    def averaged(rows: Floats) -> Floats:
-        total = np.zeros((len(centres), *rows.shape[1:]))
-        np.add.at(total, group, np.nan_to_num(rows))
-        return np.asarray(total / counts.reshape(-1, *[1] * (rows.ndim - 1)))
-
-    bounds = averaged(stretches)
-    middles = (centres[:-1] + centres[1:]) / 2
-    bounds[1:, 0] = np.maximum(bounds[1:, 0], middles)
-    bounds[:-1, 1] = np.minimum(bounds[:-1, 1], middles)
-    return Moments(centres, bounds, averaged(scores), averaged(relevance))
-
-
 def thumbnails(video: Path, seconds: Sequence[float], short_side: int) -> list[NDArray[np.uint8]]:
     """Frames of a video at some times, counted from its first frame.
 
@@ -88,24 +79,3 @@ def thumbnails(video: Path, seconds: Sequence[float], short_side: int) -> list[N
     with VideoReader(video, short_side=short_side) as reader:
         frames = reader.frames_at_seconds([reader.info.start_seconds + second for second in seconds])
     return list(frames)
-
-
-def spread(desired: Sequence[float], size: float, room: float) -> list[float]:
-    """Where boxes of one size begin so that none overlap, each as near as may be to the middle that it asks for.
-
-    Args:
-        desired: ascending middles.
-        size: of a box; ``len(desired) * size`` is at most ``room``.
-        room: from 0 to here.
-    """
-    # Without their own widths the boxes must only be in order; neighbours that are not move to their common mean.
-    groups: list[tuple[float, int]] = []
-    for index, middle in enumerate(desired):
-        mean, count = middle - size / 2 - index * size, 1
-        while groups and groups[-1][0] > mean:
-            before, members = groups.pop()
-            mean, count = (before * members + mean * count) / (members + count), members + count
-        groups.append((mean, count))
-    limit = room - len(desired) * size
-    ordered = [min(max(mean, 0.0), limit) for mean, count in groups for _ in range(count)]
-    return [start + index * size for index, start in enumerate(ordered)]

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from actionpool.results.prediction import VideoPrediction
 from actionpool.show.colors import DETECTION, MARK, RELEVANCE, SCORE, plain_text, rgb
-from actionpool.show.moments import Floats, Moments, moments
+from actionpool.show.moments import Floats, Moments
 from actionpool.show.saliency import HeatPainter, SaliencyTrack
 from actionpool.show.sheet import font_path
 from actionpool.values import Curves, VideoInfo
@@ -56,7 +56,7 @@ def write_overlay(video: Path, prediction: VideoPrediction, curves: Curves, outp
         info = reader.info
         scale = _enlargement(info)
         height, width = info.height * scale, info.width * scale
-        panel = _Panel(prediction, moments(prediction, curves), height, width)
+        panel = _Panel(prediction, Moments.of(curves, prediction.model.task).in_order(), height, width)
         band = _TopBand(prediction, (height, width))
         track, painter = None, None
         if curves.spatial is not None and prediction.spatial is not None:

@@ -7,7 +7,8 @@ any request.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -20,6 +21,8 @@ from markupsafe import Markup
 
 from actionpool.errors import DataError, VideoError
 from actionpool.files import write_text
+from actionpool.results.evaluation import SavedBreakdown, SavedDetectionReport, SavedEvaluation, ScoredVideo
+from actionpool.results.prediction import VideoPrediction
 from actionpool.results.run import RunFolder
 from actionpool.show.colors import DETECTION, RELEVANCE, SCORE
 from actionpool.show.moments import thumbnails
@@ -33,16 +36,14 @@ from actionpool.show.report_charts import (
 )
 from actionpool.show.report_data import (
     SPLITS,
-    ScoredVideo,
-    Scores,
     class_counts,
-    find_parts,
     history,
-    read_object,
     read_rows,
+    read_scored,
     read_scores,
     weights_by_class,
 )
+from actionpool.values import Curves
 
 _MOST_ROWS = 1000  # of what was left out
 _MOST_CELLS = 30  # classes of a confusion table; beyond, it is a picture
@@ -51,8 +52,8 @@ _FRAMES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """One video of the report: its row, what there is to see, and why there is nothing to see."""
+class _Card:
+    """One video of the report: its scores, frames and timeline, and why something is missing."""
 
     row: ScoredVideo
     frames: tuple[str, ...]
@@ -77,17 +78,18 @@ def write_report(run: str | Path, output: str | Path | None = None, *, data: str
     """
     folder = RunFolder(Path(run))
     target = folder.path / "report.html" if output is None else Path(output)
-    write_text(target, render_report(folder, None if data is None else Path(data)))
+    write_text(target, _render(folder, None if data is None else Path(data)))
     return target
 
 
-def render_report(run: RunFolder, data: Path | None = None) -> str:
-    """The HTML of ``write_report``."""
+def _render(run: RunFolder, data: Path | None) -> str:
     facts = run.read_data()
-    scores = read_scores(run.path / "evaluations")
-    environment = read_object(run.path / "environment.json")
+    scores = read_scores(run)
+    environment = run.read_environment()
     left_out = read_rows(run.quarantine)[1:]
-    evaluations = [read_object(path) for path in sorted((run.path / "evaluations").glob("*.json"))]
+    first = next(iter(scores.values()), None)
+    scored = {} if first is None else read_scored(run, first)
+    timed = [saved.when for saved in scores.values() if saved.when is not None]
     return _template().render(
         name=run.path.resolve().name,
         facts=facts,
@@ -96,11 +98,11 @@ def render_report(run: RunFolder, data: Path | None = None) -> str:
         left_out=[row for row in left_out if len(row) == 2][:_MOST_ROWS],
         num_left_out=len(left_out),
         training=_training_charts(history(read_rows(run.metrics))),
-        scores=[_score_section(one) for one in scores],
-        groups=_video_groups(scores[0], data) if scores else [],
-        weights=_weight_charts(scores[0]) if scores else [],
-        detection=[_detection_section(part) for one in evaluations for part in find_parts(one, "mAP", dict)],
-        errors=[_error_section(part) for one in evaluations for part in find_parts(one, "kinds", dict)],
+        scores=[_score_section(name, saved) for name, saved in scores.items()],
+        groups=[] if first is None else _video_groups(first, scored, data),
+        weights=[] if first is None else _weight_charts(first, scored),
+        detection=[_detection_section(one.detection) for one in timed],
+        errors=[_error_section(one.breakdown) for one in timed],
         command=_command(environment),
         environment=environment,
         config=run.config.read_text(encoding="utf-8", errors="replace") if run.config.is_file() else "",
@@ -136,45 +138,30 @@ def _training_charts(columns: Mapping[str, list[float]]) -> list[tuple[str, Mark
     return charts
 
 
-def _score_section(scores: Scores) -> dict[str, Any]:
-    result = scores.result
+def _score_section(name: str, saved: SavedEvaluation) -> dict[str, Any]:
     numbers = {
-        name: result[name] for name in ("top1", "top5", "mean_class_accuracy", "mAP") if _is_number(result.get(name))
-    }
-    confusion = _square(result.get("confusion"), len(scores.classes))
+        "top1": saved.top1, "top5": saved.top5, "mean_class_accuracy": saved.mean_class_accuracy, "mAP": saved.mAP,
+    }  # fmt: skip
+    confusion = saved.confusion or []
     table, picture = None, ""
-    if confusion:
-        if len(scores.classes) <= _MOST_CELLS:
-            table = [(name, _shares(row)) for name, row in zip(scores.classes, confusion, strict=True)]
-        else:
-            picture = confusion_picture(confusion)
-    per_class = result.get("per_class")
+    if len(confusion) > _MOST_CELLS:
+        picture = confusion_picture(confusion)
+    elif confusion:
+        table = [(label, _shares(row)) for label, row in zip(saved.classes, confusion, strict=True)]
+    counts = Counter(label for one in saved.videos for label in one.labels)
     return {
-        "name": scores.name,
-        "protocol": result.get("description") or result.get("protocol", ""),
-        "numbers": numbers,
-        "num_videos": result.get("num_videos", len(scores.videos)),
-        "missing": dict(result["missing"]) if isinstance(result.get("missing"), dict) else {},
-        "classes": scores.classes,
+        "name": name,
+        "protocol": saved.description or saved.protocol,
+        "numbers": {key: value for key, value in numbers.items() if value is not None},
+        "num_videos": saved.num_videos,
+        "missing": saved.missing,
+        "classes": saved.classes,
         "confusion": table,
         "picture": picture,
-        "mixed_up": _mixed_up(confusion, scores.classes),
-        "per_class": _per_class(per_class if isinstance(per_class, dict) else {}, scores),
-        "measure": "average precision" if scores.is_multilabel else "accuracy",
+        "mixed_up": _mixed_up(confusion, saved.classes),
+        "per_class": [(label, counts[label], value) for label, value in saved.per_class.items()],
+        "measure": "average precision" if saved.task == "multi-label" else "accuracy",
     }
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _square(value: object, size: int) -> list[list[int]]:
-    """A table of ``size`` x ``size`` counts; empty where the value is none."""
-    if not isinstance(value, list) or len(value) != size:
-        return []
-    if not all(isinstance(row, list) and len(row) == size and all(map(_is_number, row)) for row in value):
-        return []
-    return value
 
 
 def _shares(row: list[int]) -> list[tuple[int, float]]:
@@ -191,64 +178,63 @@ def _mixed_up(confusion: list[list[int]], classes: tuple[str, ...]) -> list[tupl
     return sorted(pairs, key=lambda pair: -pair[0])[:10]
 
 
-def _per_class(values: Mapping[str, Any], scores: Scores) -> list[tuple[str, int, float | None]]:
-    counts = dict.fromkeys(scores.classes, 0)
-    for one in scores.videos:
-        for label in one.labels:
-            counts[label] = counts.get(label, 0) + 1
-    return [(name, counts.get(name, 0), value if _is_number(value) else None) for name, value in values.items()]
-
-
-def _video_groups(scores: Scores, data: Path | None) -> list[tuple[str, str, list[Card]]]:
+def _video_groups(
+    saved: SavedEvaluation, scored: Mapping[str, tuple[VideoPrediction, Curves]], data: Path | None
+) -> list[tuple[str, str, list[_Card]]]:
     """Best, worst and most confidently wrong videos; each video is decoded once."""
-    right = [one for one in scores.videos if one.is_right]
-    wrong = [one for one in scores.videos if not one.is_right]
+    by_truth = sorted(saved.videos, key=lambda one: -one.true_probability)
+    by_answer = sorted(saved.videos, key=lambda one: -one.probability)
+    wrong = [one for one in by_answer if not one.is_right]
     chosen = [
-        ("Best", "right, and surest of it", sorted(right, key=lambda one: -one.true_probability)),
-        ("Worst", "the true class got least", sorted(scores.videos, key=lambda one: one.true_probability)),
-        ("Most confidently wrong", "wrong, and surest of it", sorted(wrong, key=lambda one: -one.wrong_probability)),
+        ("Best", "Right, and the true class has the highest probability.", [one for one in by_truth if one.is_right]),
+        ("Worst", "The true class has the lowest probability.", sorted(by_truth, key=lambda one: one.true_probability)),
+        ("Most confidently wrong", "A wrong class has the highest probability.", wrong),
     ]
-    cards: dict[str, Card] = {}
+    cards: dict[str, _Card] = {}
     groups = []
     for title, meaning, videos in chosen:
         for one in videos[:_VIDEOS_SHOWN]:
             if one.video not in cards:
-                cards[one.video] = _card(one, scores, data)
+                cards[one.video] = _card(one, saved.classes, scored.get(one.video), data)
         groups.append((title, meaning, [cards[one.video] for one in videos[:_VIDEOS_SHOWN]]))
     return groups
 
 
-def _card(row: ScoredVideo, scores: Scores, data: Path | None) -> Card:
-    curves = scores.curves.get(row.video)
-    if curves is None or not len(curves.relevance):
-        return Card(row, (), Markup(""), "no curves were kept; score the run again")
-    logits = curves.segment_logits.double()
-    probabilities = (logits.sigmoid() if scores.is_multilabel else logits.softmax(dim=1)).numpy()
-    index_of = {name: index for index, name in enumerate(scores.classes)}
+def _card(
+    row: ScoredVideo, classes: Sequence[str], scored: tuple[VideoPrediction, Curves] | None, data: Path | None
+) -> _Card:
+    if scored is None:
+        return _Card(row, (), Markup(""), "No curves were kept; score the run again.")
+    prediction, curves = scored
+    probabilities = curves.class_scores(prediction.model.task).double().numpy()
     weights = curves.weights.double().numpy()
-    shown = [(label, SCORE) for label in row.labels[:3]] + ([] if row.is_right else [(row.predicted, DETECTION)])
+    shown = [(label, "true", SCORE) for label in row.labels[:3]]
+    if not row.is_right:
+        shown.append((row.predicted, "predicted", DETECTION))
     rows = [
-        (f"{label} ({'true' if label in row.labels else 'predicted'})", probabilities[:, index_of[label]], colour)
-        for label, colour in shown
-        if index_of.get(label, probabilities.shape[1]) < probabilities.shape[1]
+        (f"{label} ({kind})", probabilities[:, classes.index(label)], colour)
+        for label, kind, colour in shown
+        if label in classes
     ]
     rows.append(("weight", weights / max(float(weights.max()), 1e-12), RELEVANCE))
     stretches = curves.segments_seconds.double().numpy()
     timeline = video_timeline(stretches, rows)
-    path = Path(scores.paths[row.video]) if data is None else data / row.video
+    path = Path(prediction.video) if data is None else data / row.video
     first, last = float(stretches.min()), float(stretches.max())
-    moments = [first + (index + 0.5) / _FRAMES * (last - first) for index in range(_FRAMES)]
+    times = [first + (index + 0.5) / _FRAMES * (last - first) for index in range(_FRAMES)]
     if not path.is_file():
-        return Card(row, (), timeline, f"no frames: {path} is not there (say where with --data)")
+        return _Card(row, (), timeline, f"No frames: {path} is not there; name the folder of the videos with --data.")
     try:
-        return Card(row, tuple(data_uri(frame) for frame in thumbnails(path, moments, short_side=84)), timeline, "")
+        return _Card(row, tuple(data_uri(frame) for frame in thumbnails(path, times, short_side=84)), timeline, "")
     except (VideoError, DataError) as error:
-        return Card(row, (), timeline, f"no frames: {error}")
+        return _Card(row, (), timeline, f"No frames: {error}")
 
 
-def _weight_charts(scores: Scores) -> list[tuple[str, Markup]]:
-    """A curve a class where the weights differ at all."""
-    curves = weights_by_class(scores)
+def _weight_charts(
+    saved: SavedEvaluation, scored: Mapping[str, tuple[VideoPrediction, Curves]]
+) -> list[tuple[str, Markup]]:
+    """One curve per class, if the weights differ at all."""
+    curves = weights_by_class(saved, scored)
     spread = max((float(np.abs(values - 1).max()) for values in curves.values()), default=0.0)
     if spread < 1e-3:
         return []
@@ -256,25 +242,21 @@ def _weight_charts(scores: Scores) -> list[tuple[str, Markup]]:
     return [(label, weight_curve(values, highest)) for label, values in list(curves.items())[:_MOST_CELLS]]
 
 
-def _detection_section(part: Mapping[str, Any]) -> dict[str, Any]:
-    by_tiou = {f"tIoU {name}": 100 * value for name, value in part["mAP"].items() if _is_number(value)}
-    averages = part.get("averages")
-    coverage = part.get("coverage")
+def _detection_section(report: SavedDetectionReport) -> dict[str, Any]:
     return {
-        "protocol": part.get("protocol", ""),
-        "chart": bars(by_tiou, highest=100.0, unit="%"),
-        "averages": {k: v for k, v in averages.items() if _is_number(v)} if isinstance(averages, dict) else {},
-        "num_instances": part.get("num_instances"),
-        "num_detections": part.get("num_detections"),
-        "num_missing": len(coverage["missing"]) if isinstance(coverage, dict) and "missing" in coverage else None,
+        "protocol": report.protocol,
+        "chart": bars({f"tIoU {name}": 100 * value for name, value in report.mAP.items()}, highest=100.0, unit="%"),
+        "averages": report.averages,
+        "num_instances": report.num_instances,
+        "num_detections": report.num_detections,
+        "num_missing": len(report.coverage.get("missing", ())),
     }
 
 
-def _error_section(part: Mapping[str, Any]) -> dict[str, Any]:
-    kinds = {name: one for name, one in part["kinds"].items() if isinstance(one, dict) and _is_number(one.get("gain"))}
-    points = {name: 100 * one["gain"] for name, one in kinds.items()}
+def _error_section(breakdown: SavedBreakdown) -> dict[str, Any]:
+    points = {name: 100 * one.gain for name, one in breakdown.kinds.items()}
     return {
-        "protocol": part.get("protocol", ""),
+        "protocol": breakdown.protocol,
         "chart": bars(points, highest=max([*points.values(), 1e-9]), unit=" points"),
-        "kinds": [(name, one.get("count"), one["gain"], one.get("share")) for name, one in kinds.items()],
+        "kinds": [(name, one.count, one.gain, one.share) for name, one in breakdown.kinds.items()],
     }

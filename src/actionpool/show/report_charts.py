@@ -12,8 +12,8 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
-from actionpool.show.colors import DETECTION, GREY, LIGHT, RELEVANCE, SCORE
-from actionpool.show.moments import Floats, place
+from actionpool.show.colors import DETECTION, GREY, LIGHT, RELEVANCE, SCORE, plain_text
+from actionpool.show.moments import Floats, Moments
 
 _LINES = (SCORE, DETECTION, RELEVANCE)
 
@@ -71,7 +71,7 @@ def video_timeline(stretches: Floats, rows: Sequence[tuple[str, Floats, str]]) -
         rows: name, ``(N,)`` values from 0 to 1, colour.
     """
     values = np.stack([row for _, row, _ in rows], axis=1)
-    when = place(stretches, values, np.zeros(len(stretches)))
+    when = Moments(stretches.mean(axis=1), stretches, values, np.zeros(len(stretches))).in_order()
     first, last = float(when.bounds.min()), float(when.bounds.max())
     span = last - first or 1.0
     width, line = 340, 30
@@ -85,7 +85,7 @@ def video_timeline(stretches: Floats, rows: Sequence[tuple[str, Floats, str]]) -
             steps.append(f"M{left:.1f} {base}V{up:.1f}H{max(right, left + 0.5):.1f}V{base}Z")
         parts.append(f'<path d="{"".join(steps)}" fill="{colour}"/>')
         parts.append(f'<line x1="0" x2="{width}" y1="{base}" y2="{base}" stroke="{GREY}" stroke-width="0.7"/>')
-        parts.append(f'<text x="0" y="{base - line + 12}" font-size="9">{escape(_cut(name, 60))}</text>')
+        parts.append(f'<text x="0" y="{base - line + 12}" font-size="9">{escape(plain_text(name, 60))}</text>')
     style = f'y="{line * len(rows) + 11}" font-size="9" fill="{GREY}"'
     parts.append(f'<text x="0" {style}>{first:.1f} s</text>')
     parts.append(f'<text x="{width}" {style} text-anchor="end">{last:.1f} s</text>')
@@ -115,7 +115,7 @@ def bars(values: Mapping[str, float], *, highest: float, unit: str = "") -> Mark
     parts = [f'<svg viewBox="0 0 {width} {line * len(values) + 4}" role="img" aria-label="bars">']
     for number, (name, value) in enumerate(values.items()):
         y, long = number * line + 3, max(0.0, min(value / (highest or 1), 1)) * (width - left - 70)
-        parts.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{escape(_cut(name, 20))}</text>')
+        parts.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{escape(plain_text(name, 20))}</text>')
         parts.append(f'<rect x="{left}" y="{y}" width="{long:.1f}" height="{line - 6}" fill="{SCORE}"/>')
         parts.append(f'<text x="{left + long + 6:.1f}" y="{y + 13}">{value:.1f}{escape(unit)}</text>')
     return Markup("".join(parts) + "</svg>")
@@ -137,7 +137,3 @@ def data_uri(pixels: NDArray[np.uint8], kind: str = "JPEG") -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, quality=72, optimize=True)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"

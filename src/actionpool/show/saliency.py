@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from actionpool.errors import DataError, UsageError
 from actionpool.results.prediction import SpatialView, VideoPrediction
 from actionpool.show.colors import GREY, MARK, heat_table
-from actionpool.show.moments import Floats, moments, read_with_curves, thumbnails
+from actionpool.show.moments import Floats, Moments, read_with_curves, thumbnails
 from actionpool.show.sheet import Sheet, check_suffix, font_families
 from actionpool.values import Curves
 
@@ -155,7 +155,7 @@ def draw_saliency(prediction: VideoPrediction, curves: Curves, *, video: Path, m
     if max_frames < 1:
         raise UsageError(f"max_frames got {max_frames}; show at least 1 frame")
     track = SaliencyTrack(prediction, curves)
-    when = moments(prediction, curves)
+    when = Moments.of(curves, prediction.model.task).in_order()
     count = min(len(when.centres), max_frames)
     chosen = np.unique(np.round(np.linspace(0, len(when.centres) - 1, count)).astype(int))
     if count == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from actionpool.errors import UsageError, VideoError
 from actionpool.results.prediction import VideoPrediction
 from actionpool.show.colors import DETECTION, GREY, LIGHT, RELEVANCE, SCORE, TRUTH
-from actionpool.show.moments import Floats, Moments, moments, read_with_curves, spread, thumbnails
+from actionpool.show.moments import Floats, Moments, read_with_curves, thumbnails
 from actionpool.show.sheet import Sheet, check_suffix, font_families
 from actionpool.values import Curves
 
@@ -71,7 +71,7 @@ def draw_timeline(prediction: VideoPrediction, curves: Curves, *, video: Path | 
     """
     if max_classes < 1:
         raise UsageError(f"max_classes got {max_classes}; show at least 1 class")
-    when = moments(prediction, curves)
+    when = Moments.of(curves, prediction.model.task).in_order()
     rows, num_left_out = _choose(prediction, max_classes)
     banded = bool(prediction.truth or prediction.detections)
     line = _LINE + (0.16 if banded else 0.0) - (0.1 if len(rows) > 8 else 0.0)
@@ -163,12 +163,33 @@ def _frames(sheet: Sheet, video: Path, when: Moments, size: tuple[float, float],
     axes.set_xlim(0, room)
     axes.set_ylim(-0.2, size[1])
     at = shown / end * room
-    for start, middle, picture in zip(spread(at.tolist(), size[0], room), at, pictures, strict=True):
+    for start, middle, picture in zip(_spread(at.tolist(), size[0], room), at, pictures, strict=True):
         left, right = start + 0.02, start + size[0] - 0.02
         axes.imshow(picture, extent=(left, right, 0.0, size[1]), aspect="auto", interpolation="antialiased")
         axes.plot([(left + right) / 2, middle, middle], [0.0, -0.12, -0.2], color=GREY, linewidth=0.6, clip_on=False)
     axes.set_xlim(0, room)
     axes.set_ylim(-0.2, size[1])
+
+
+def _spread(desired: Sequence[float], size: float, room: float) -> list[float]:
+    """Where boxes of one size begin so that none overlap, each as near as may be to the middle that it asks for.
+
+    Args:
+        desired: ascending middles.
+        size: of a box; ``len(desired) * size`` is at most ``room``.
+        room: from 0 to here.
+    """
+    # Without their own widths the boxes must only be in order; neighbours that are not move to their common mean.
+    groups: list[tuple[float, int]] = []
+    for index, middle in enumerate(desired):
+        mean, count = middle - size / 2 - index * size, 1
+        while groups and groups[-1][0] > mean:
+            before, members = groups.pop()
+            mean, count = (before * members + mean * count) / (members + count), members + count
+        groups.append((mean, count))
+    limit = room - len(desired) * size
+    ordered = [min(max(mean, 0.0), limit) for mean, count in groups for _ in range(count)]
+    return [start + index * size for index, start in enumerate(ordered)]
 
 
 def _row_axes(sheet: Sheet, top: float, height: float, end: float, *, banded: bool) -> Axes:

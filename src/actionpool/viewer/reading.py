@@ -19,7 +19,7 @@ from actionpool.evaluation.files import write_detections
 from actionpool.files import printable
 from actionpool.localization import localize
 from actionpool.results.prediction import ScoredInterval, VideoPrediction, read_curves, read_prediction
-from actionpool.show.moments import Moments, moments, segments_of
+from actionpool.show.moments import Moments
 from actionpool.values import Curves, Detection, Interval
 
 _MAX_JSON_BYTES = 256 * 2**20  # a larger file is no prediction; a day of one-second segments has 8 MB
@@ -144,11 +144,11 @@ def _searchable(prediction: VideoPrediction, curves: Curves) -> tuple[Moments, s
     Several views of a short clip overlap or coincide, which ``localize`` refuses: views at one place are averaged, and
     overlaps are cut in their middle.
     """
-    when = segments_of(prediction, curves)
+    when = Moments.of(curves, prediction.model.task)
     if not len(when.bounds):
         return when, "The prediction has no segments."
     if _why_not(prediction, when):
-        when = moments(prediction, curves)
+        when = when.in_order()
     return when, _why_not(prediction, when)
 
 
