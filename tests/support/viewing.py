@@ -24,9 +24,9 @@ from actionpool.results.prediction import (
     Segment,
     SpatialView,
     VideoPrediction,
-    find_predictions,
     write_prediction,
 )
+from actionpool.results.run import find_predictions
 from actionpool.values import Curves
 from actionpool.video.writer import VideoWriter
 from actionpool.viewer.app import create_app

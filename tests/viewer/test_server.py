@@ -13,7 +13,8 @@ from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import UsageError
 from actionpool.evaluation.files import write_detections
 from actionpool.localization import localize
-from actionpool.results.prediction import find_predictions, read_curves, read_prediction, write_prediction
+from actionpool.results.prediction import read_curves, read_prediction, write_prediction
+from actionpool.results.run import find_predictions
 from actionpool.show.colors import heat_table
 from actionpool.values import Detection, Interval
 from support.viewing import STATIC, TOKEN, made_up, make_app, write_clip
@@ -304,6 +305,18 @@ def test_what_to_run_is_said_where_there_is_nothing(tmp_path):
     write_prediction(tmp_path / "predictions" / "a.mp4.json", *made_up("a.mp4"))
     assert [path.name for path in find_predictions(tmp_path)] == ["a.mp4.json"]
     assert find_predictions(tmp_path / "predictions" / "a.mp4.json") == [tmp_path / "predictions" / "a.mp4.json"]
+
+
+def test_a_run_shows_its_predictions_and_what_every_evaluation_scored(tmp_path):
+    (tmp_path / "config.yaml").write_text("")
+    for folder in ("predictions", "evaluations/test-4x1", "evaluations/val-4x1"):
+        write_prediction(tmp_path / folder / "rise" / "a.mp4.json", *made_up("a.mp4"))
+    (tmp_path / "evaluations" / "test-4x1.json").write_text("{}")
+    (tmp_path / "evaluations" / "test-4x1" / "detections.json").write_text("{}")
+    rows = client_of(make_app(tmp_path)[0]).get("/api/videos").json()["rows"]
+    assert sorted((row["name"], row["group"]) for row in rows) == [
+        ("rise/a.mp4", ""), ("rise/a.mp4", "test-4x1"), ("rise/a.mp4", "val-4x1"),
+    ]  # fmt: skip
 
 
 def test_segments_at_one_place_are_averaged(tmp_path):

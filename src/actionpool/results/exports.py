@@ -18,9 +18,9 @@ from actionpool.results.prediction import (
     Provenance,
     Target,
     VideoPrediction,
-    predictions_in,
     write_prediction,
 )
+from actionpool.results.run import predictions_in
 from actionpool.values import Detection, Failure, Interval, VideoScore
 
 FORMATS = ("json", "csv", "srt", "vtt", "activitynet")

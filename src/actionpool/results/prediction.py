@@ -14,19 +14,15 @@ from safetensors.torch import load_file
 
 from actionpool.config.sections import TransformConfig
 from actionpool.data.example import Example
-from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.data.transforms import centre_view
-from actionpool.errors import DataError, UsageError, first_problem
+from actionpool.errors import DataError, first_problem
 from actionpool.files import printable, write_tensors, write_text
 from actionpool.results import html
-from actionpool.results.run import RunFolder
 from actionpool.values import Curves, Detection, Instance, Interval, Task, VideoScore
 
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
-_MARK = b"actionpool-video-prediction"
-_HEAD_BYTES = 512
 _STORED = tuple(one.name for one in fields(Curves) if one.name != "segments_seconds")  # the JSON has the seconds
 
 
@@ -383,48 +379,3 @@ def _shapes(curves: Curves, num_segments: int) -> dict[str, tuple[int, ...]]:
         steps = shapes["spatial"][1] if curves.spatial is not None else max(1, *curves.temporal.shape[1:], 1)
         shapes["temporal"] = (num_segments, steps)
     return shapes
-
-
-def find_predictions(folder: Path) -> list[Path]:
-    """The prediction files of a folder, in the order of their names.
-
-    A file counts if it says that it is a prediction, or is called like one (``clip.mp4.json``) and cannot be
-    understood, so that whoever reads it can say why.
-
-    Args:
-        folder: that ``predict -o`` wrote, or a run (its predictions and the videos that ``eval`` scored), or one file.
-
-    Raises:
-        UsageError: there is none; the message says what to run.
-    """
-    if folder.is_file():
-        return [folder]
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not there; give a folder that 'actionpool predict RUN VIDEOS -o FOLDER' wrote")
-    run = RunFolder(folder)
-    places = [run.path / "predictions", run.evaluations] if run.config.exists() else [folder]
-    found = sorted(path for place in places for path in predictions_in(place))
-    if found:
-        return found
-    if run.config.exists():
-        raise UsageError(
-            f"{folder} is a run, and {places[0]} holds no predictions; make some with 'actionpool predict {folder} "
-            f"VIDEOS -o {places[0]}', or score the run with 'actionpool eval {folder} DATA', then view it again"
-        )
-    raise UsageError(f"{folder} holds no predictions; 'actionpool predict RUN VIDEOS -o {folder}' writes them")
-
-
-def predictions_in(folder: Path) -> list[Path]:
-    """The prediction files below a folder, in the order of their names."""
-    return sorted(path for path in folder.rglob("*.json") if path.is_file() and _is_prediction(path))
-
-
-def _is_prediction(path: Path) -> bool:
-    if path.name.startswith("."):
-        return False
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError:
-        return True  # shown with its reason
-    return _MARK in head or Path(path.stem).suffix.lower() in VIDEO_SUFFIXES

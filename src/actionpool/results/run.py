@@ -25,9 +25,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.errors import CheckpointError, UsageError
 from actionpool.files import is_leftover, write_csv, write_json
 
+_PREDICTION_MARK = b"actionpool-video-prediction"
+_HEAD_BYTES = 512
 _BEFORE_TRAINING = ("splits.csv", "data.json", "environment.json", "quarantine.csv")
 
 
@@ -132,6 +135,51 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds {type(value).__name__}, expected an object")
     return value
+
+
+def find_predictions(folder: Path) -> list[Path]:
+    """The prediction files of a folder, in the order of their names.
+
+    A file counts if it says that it is a prediction, or is called like one (``clip.mp4.json``) and cannot be
+    understood, so that whoever reads it can say why.
+
+    Args:
+        folder: that ``predict -o`` wrote, or a run (its predictions and the videos that ``eval`` scored), or one file.
+
+    Raises:
+        UsageError: there is none; the message says what to run.
+    """
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not there; give a folder that 'actionpool predict RUN VIDEOS -o FOLDER' wrote")
+    run = RunFolder(folder)
+    places = [run.path / "predictions", run.evaluations] if run.config.exists() else [folder]
+    found = sorted(path for place in places for path in predictions_in(place))
+    if found:
+        return found
+    if run.config.exists():
+        raise UsageError(
+            f"{folder} is a run, and {places[0]} holds no predictions; make some with 'actionpool predict {folder} "
+            f"VIDEOS -o {places[0]}', or score the run with 'actionpool eval {folder} DATA', then view it again"
+        )
+    raise UsageError(f"{folder} holds no predictions; 'actionpool predict RUN VIDEOS -o {folder}' writes them")
+
+
+def predictions_in(folder: Path) -> list[Path]:
+    """The prediction files below a folder, in the order of their names."""
+    return sorted(path for path in folder.rglob("*.json") if path.is_file() and _is_prediction(path))
+
+
+def _is_prediction(path: Path) -> bool:
+    if path.name.startswith("."):
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return True  # shown with its reason
+    return _PREDICTION_MARK in head or Path(path.stem).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _is_beginning(path: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.files import printable
+from actionpool.results.run import RunFolder
 
 if TYPE_CHECKING:
     from actionpool.results.prediction import VideoPrediction
@@ -22,14 +23,16 @@ class Entry:
 
     Attributes:
         id: 16 random hexadecimal digits.
-        path: of its JSON file.
-        name: to show.
-        is_upload: whether it came from the browser.
+        path: its JSON file.
+        name: what the list calls it.
+        group: the evaluation of a run that it belongs to; "" for other predictions.
+        is_upload: True if it came from the browser.
     """
 
     id: str
     path: Path
     name: str
+    group: str = ""
     is_upload: bool = False
 
 
@@ -37,8 +40,8 @@ class Library:
     """The predictions, and a thread that reads what the list shows of each.
 
     Args:
-        root: names are relative to it.
-        paths: of the JSON files.
+        root: the folder that they were found in.
+        paths: their JSON files.
         videos: a folder in which to look for videos that moved.
     """
 
@@ -49,8 +52,8 @@ class Library:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         for path in paths:
-            name = path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else path.name
-            self._register(path, printable(name.removesuffix(".json")), is_upload=False)
+            name, group = _name(root, path)
+            self._register(path, name, group=group)
         self._waiting = list(self._entries.values())
         self._total = len(self._waiting)  # with those removed since
         self._thread = threading.Thread(target=self._read_all, name="predictions", daemon=True)
@@ -78,7 +81,7 @@ class Library:
 
     def add(self, path: Path, name: str) -> Entry:
         """Take in a prediction of an uploaded video."""
-        entry = self._register(path, printable(name), is_upload=True)
+        entry = self._register(path, name, is_upload=True)
         with self._lock:
             self._total += 1
         self._read(entry)
@@ -90,10 +93,10 @@ class Library:
 
     def video_of(self, prediction: VideoPrediction, path: Path) -> tuple[Path | None, str]:
         """Where the video of a prediction lies; or None, and why it cannot be shown."""
-        said = Path(prediction.video)
-        if said.suffix.lower() not in VIDEO_SUFFIXES:
+        recorded = Path(prediction.video)
+        if recorded.suffix.lower() not in VIDEO_SUFFIXES:
             return None, f"{prediction.video} does not have the suffix of a video, so it is not opened."
-        for candidate in self._candidates(said, path):
+        for candidate in self._candidates(recorded, path):
             try:
                 if candidate.is_file():
                     candidate.open("rb").close()
@@ -103,17 +106,17 @@ class Library:
         where = f" and not in {self._videos}" if self._videos else "; start the viewer with --videos FOLDER if it moved"
         return None, f"{prediction.video} is not there{where}."
 
-    def _candidates(self, said: Path, path: Path) -> Iterator[Path]:
-        yield said
-        yield path.parent / said.name
+    def _candidates(self, recorded: Path, path: Path) -> Iterator[Path]:
+        yield recorded
+        yield path.parent / recorded.name
         if self._videos is not None:
             # The longest end of the path that exists there: a/b/c.mp4, then b/c.mp4, then c.mp4.
-            parts = [part for part in said.parts if part not in (said.anchor, "..")]
+            parts = [part for part in recorded.parts if part not in (recorded.anchor, "..")]
             for first in range(len(parts)):
                 yield self._videos.joinpath(*parts[first:])
 
-    def _register(self, path: Path, name: str, *, is_upload: bool) -> Entry:
-        entry = Entry(secrets.token_hex(8), path, name, is_upload)
+    def _register(self, path: Path, name: str, *, group: str = "", is_upload: bool = False) -> Entry:
+        entry = Entry(secrets.token_hex(8), path, printable(name), printable(group), is_upload)
         self._entries[entry.id] = entry
         return entry
 
@@ -126,6 +129,21 @@ class Library:
     def _read(self, entry: Entry) -> None:
         from actionpool.viewer.reading import summarize
 
-        row = summarize(entry.path) | {"id": entry.id, "name": entry.name, "is_upload": entry.is_upload}
+        place = {"id": entry.id, "name": entry.name, "group": entry.group, "is_upload": entry.is_upload}
+        row = {**summarize(entry.path), **place}
         with self._lock:
             self._rows.append(row)
+
+
+def _name(root: Path, path: Path) -> tuple[str, str]:
+    """What to call a prediction, and the evaluation that it belongs to if ``root`` is a run."""
+    if path == root or not path.is_relative_to(root):
+        return path.name.removesuffix(".json"), ""
+    parts = path.relative_to(root).parts
+    group = ""
+    if RunFolder(root).config.exists():
+        if parts[0] == "evaluations" and len(parts) > 2:
+            group, parts = parts[1], parts[2:]
+        elif parts[0] == "predictions" and len(parts) > 1:
+            parts = parts[1:]
+    return "/".join(parts).removesuffix(".json"), group

@@ -173,7 +173,7 @@ def summarize(path: Path) -> dict[str, Any]:
     try:
         prediction = _prediction(path)
     except ActionPoolError as error:
-        return row | {"problem": printable(str(error))}
+        return row | {"problem": printable(str(error).removeprefix(f"{path} "))}  # the row names the file
     label, score = prediction.top(1)[0]
     return row | {
         "label": label,

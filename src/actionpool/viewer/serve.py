@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from actionpool.errors import UsageError
-from actionpool.results.prediction import find_predictions
+from actionpool.results.run import find_predictions
 from actionpool.viewer.library import Library
 from actionpool.viewer.uploads import Recognise, UploadLimits, UploadQueue
 

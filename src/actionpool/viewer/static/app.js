@@ -87,7 +87,8 @@ async function show(found, row) {
   search = new Search(found, curves);
   at("facts").textContent = [
     `${clock(found.duration_seconds)}`, `${found.width} × ${found.height}`, `${Number(found.fps.toFixed(3))} fps`,
-    `${found.num_frames.toLocaleString("en")} frames`, `${found.num_segments} segments`, found.model.preset, found.video,
+    `${found.num_frames.toLocaleString("en")} frames`, `${found.num_segments} segments`, found.model.preset,
+    ...(row.group ? [`evaluation ${row.group}`] : []), found.video,
   ].join(" · ");
   at("curves-problem").textContent = found.curves_problem;
   at("curves-problem").hidden = !found.curves_problem;

@@ -55,11 +55,11 @@ export class VideoList {
   update() {
     const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     this.shown = this.all.filter((row) => {
-      const text = `${row.name} ${row.label}`.toLowerCase();
+      const text = `${row.name} ${row.label} ${row.group}`.toLowerCase();
       return words.every((word) => text.includes(word));
     });
     const order = ORDERS[this.sort.value];
-    this.shown.sort((a, b) => order(a, b) || BY_NAME.compare(a.name, b.name));
+    this.shown.sort((a, b) => order(a, b) || BY_NAME.compare(a.group, b.group) || BY_NAME.compare(a.name, b.name));
     const reading = this.missing > 0 ? `, reading ${this.missing.toLocaleString("en")} more…` : "";
     const some = this.shown.length < this.all.length ? `${this.shown.length.toLocaleString("en")} of ` : "";
     this.count.textContent = some + plural(this.all.length, "video") + reading;
@@ -129,6 +129,7 @@ export class VideoList {
         under.append(element("span", { class: "pill", title: text }, `${row.num_detections} ▬`));
       }
     }
+    if (row.group) under.append(element("span", { class: "pill clip", title: `scored by the evaluation ${row.group}` }, row.group));
     const item = element(
       "div",
       {
