@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 ROOT_DOCUMENTS = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 SCHEMAS = {
     "video-prediction": "actionpool.results.prediction:VideoPrediction",
+    "evaluation": "actionpool.results.evaluation:SavedEvaluation",
     "feature-file": "actionpool.data.features.file:FeatureHeader",
     "feature-folder": "actionpool.data.features.folder:FeatureIndex",
     "configuration": "actionpool.config.sections:Config",
@@ -43,7 +44,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in ``<!-- schema: NAME -->`` and ``<!-- api: GROUP -->``; other comments go."""
+    """Fill in ``<!-- schema: NAME -->`` and ``<!-- api: GROUP -->``; highlight commands as a shell's."""
+    markdown = markdown.replace("```console\n", "```bash\n")  # "console" greys lines without a prompt
     markdown = re.sub(r"<!-- schema: ([a-z-]+) -->", lambda found: _schema_block(found[1]), markdown)
     return re.sub(r"<!-- api: ([a-z]+) -->", lambda found: "\n".join(api(found[1])), markdown)
 
@@ -182,7 +184,7 @@ def configuration_page() -> str:
     for name, field in Config.model_fields.items():
         (section,) = _models(field.annotation)
         lines += [f"## {name}", "", *_section(section, name)]
-    return "\n".join(lines)
+    return re.sub(r"\bdocs/([\w/-]+)\.md", r"[\1](../\1.md)", "\n".join(lines))
 
 
 def _section(model: type, prefix: str) -> Iterator[str]:
