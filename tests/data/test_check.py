@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from actionpool.data.catalog import Catalog
-from actionpool.data.check import CheckReport, check_source, duplicate_groups
+from actionpool.data.check import CheckReport
+from actionpool.data.grouping import find_copies
 from actionpool.data.sources import read_source
-from actionpool.data.splits import plan_splits
+from support.splits import check_source, plan_splits
 
 ClipWriter = Callable[..., Path]
 
@@ -98,24 +99,19 @@ def test_copies(tmp_path: Path, clip: ClipWriter) -> None:
     source = read_source(data)
     with Catalog(tmp_path / "c.sqlite") as catalog:
         report = check_source(source, catalog)
-        groups = duplicate_groups(source, catalog.probe([example.path for example in source.examples]))
+        groups = find_copies(source, catalog.probe([example.path for example in source.examples]))
     found = {item.videos: item for item in report.duplicates}
     assert set(found) == {("test/a/again.mp4", "train/a/0.mp4"), ("train/a/1.mp4", "train/b/small.mp4")}
     same = found["test/a/again.mp4", "train/a/0.mp4"]
     assert (same.identical, same.splits, same.labels) == (True, ("train", "test"), ("a",))
     coarse = found["train/a/1.mp4", "train/b/small.mp4"]
     assert (coarse.identical, coarse.labels) == (False, ("a", "b"))
-    assert groups == {
-        "test/a/again.mp4": "test/a/again.mp4",
-        "train/a/0.mp4": "test/a/again.mp4",
-        "train/a/1.mp4": "train/a/1.mp4",
-        "train/b/small.mp4": "train/a/1.mp4",
-    }
+    assert groups == [["test/a/again.mp4", "train/a/0.mp4"], ["train/a/1.mp4", "train/b/small.mp4"]]
     told = "\n".join(report.warnings)
     assert "1 sets of copies lie in several splits, which flatters the score" in told
     assert "1 sets of copies have different labels, so some are wrong" in told
     assert "1 groups (videos of one source, or copies) are in train and in test" in told
-    drawn = plan_splits(read_source(data, format="folder"), near_duplicate_groups=groups)
+    drawn = plan_splits(read_source(data, format="folder"), copies=groups)
     by_name = {example.video: drawn.assignment[i] for i, example in enumerate(source.examples)}
     assert by_name["test/a/again.mp4"] == by_name["train/a/0.mp4"]
 

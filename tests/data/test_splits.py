@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from actionpool.data.sources import Example, Source, read_source
-from actionpool.data.splits import SplitPlan, plan_splits, read_split_rows, read_splits, write_splits
+from actionpool.data.splits import SplitPlan, read_split_rows, read_splits, write_splits
 from actionpool.errors import ActionPoolError, AnnotationError, UsageError
 from actionpool.values import Interval
-from support.splits import positions
+from support.splits import plan_splits, positions
 
 ROOT = Path("/data")
 
@@ -184,9 +184,9 @@ def test_groups_from_names_copies_and_intervals() -> None:
         example("v_Run_g02_c01.avi", "run", group="film 1"),
         example("other.mp4", "walk", group="film 1"),
     ]
-    copies = {"copy of it.mp4": "h1", "x/v_Run_g01_c01.avi": "h1", "never listed.mp4": "h1"}
+    copies = [["copy of it.mp4", "x/v_Run_g01_c01.avi", "never listed.mp4"]]
     for seed in range(5):
-        plan = plan_splits(source_of(items), seed=seed, near_duplicate_groups=copies)
+        plan = plan_splits(source_of(items), seed=seed, copies=copies)
         assert [plan.groups[i] for i in range(8)] == ["Run_g01"] * 3 + ["long.mp4"] * 2 + ["alone.mp4"] + ["film 1"] * 2
         assert all(len({plan.assignment[i] for i in same}) == 1 for same in ((0, 1, 2), (3, 4), (6, 7)))
 
@@ -227,7 +227,7 @@ def test_warnings_about_given_splits() -> None:
         example("5.mp4", split="train"),
         example("6.mp4", split="test"),
     ]
-    plan = plan_splits(source_of(items), val_fraction=0, near_duplicate_groups={"3.mp4": "x", "4.mp4": "x"})
+    plan = plan_splits(source_of(items), val_fraction=0, copies=[["3.mp4", "4.mp4"]])
     told = "\n".join(plan.warnings)
     assert "1 classes are in test but not in train and cannot be learned: 'b'" in told
     assert "1 classes are in train but not in test and are never scored: 'c'" in told

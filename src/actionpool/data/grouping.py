@@ -7,11 +7,18 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from actionpool.data.example import Example
+from actionpool.data.example import Example, Source
 from actionpool.data.sources.base import natural_key
 from actionpool.errors import UsageError, did_you_mean
 
+if TYPE_CHECKING:
+    from actionpool.video.probe import ProbeResult
+
+_MAX_COMPARED = 50_000
+"""Above so many videos only equal files are found: comparing each with each grows with the square."""
 _UCF_NAME = re.compile(r"v_(.+)_(g[0-9]+)_c[0-9]+(?:\.[A-Za-z0-9]+)?")
 
 NO_COLUMNS = "This data has no columns; a CSV table can have any (video,label,group)."
@@ -21,14 +28,14 @@ def group_examples(
     examples: Sequence[Example],
     *,
     group: str | None = None,
-    near_duplicate_groups: Mapping[str, str] | None = None,
+    copies: Iterable[Sequence[str]] = (),
 ) -> list[str]:
     """The group of each example: whatever shares a video, a group column, a UCF101 source or near copies, joined.
 
     Args:
         examples: the examples.
         group: a column; None = "group" where there is one.
-        near_duplicate_groups: video name -> name of its set of copies.
+        copies: sets of videos that show the same, from `find_copies`.
 
     Returns:
         One name an example. A group is named by its column, else by the first of its videos.
@@ -39,7 +46,8 @@ def group_examples(
     columns = {column for example in examples for column in example.columns}
     if group is not None and group not in columns:
         raise UsageError(f"no column {group!r} to group by. {did_you_mean(group, columns) if columns else NO_COLUMNS}")
-    union = Union()
+    copy_of = {video: members[0] for members in copies for video in members}
+    union = _Union()
     for example in examples:
         video = ("video", example.video)
         union.add(video)
@@ -49,13 +57,39 @@ def group_examples(
         name = _UCF_NAME.fullmatch(example.video.rsplit("/", 1)[-1])
         if name:
             union.join(video, ("ucf", f"{name[1]}_{name[2]}"))
-        if near_duplicate_groups and example.video in near_duplicate_groups:
-            union.join(video, ("copies", near_duplicate_groups[example.video]))
+        if example.video in copy_of:
+            union.join(video, ("copies", copy_of[example.video]))
     names = union.names()
     return [names[union.find(("video", example.video))] for example in examples]
 
 
-class Union:
+def find_copies(source: Source, probes: Mapping[Path, ProbeResult]) -> list[list[str]]:
+    """Sets of usable videos that are equal files, or show the same (re-encoded, rescaled), in natural order.
+
+    Args:
+        source: names the videos.
+        probes: a result for each path.
+
+    Returns:
+        Lists of at least two video names.
+    """
+    from actionpool.video.probe import near_duplicate_pairs
+
+    videos = {example.video: probes[example.path] for example in source.examples}
+    usable = sorted((video for video, probe in videos.items() if probe.reason is None), key=natural_key)
+    union = _Union()
+    for video in usable:
+        union.join(("video", video), ("content", videos[video].content_hash))
+    if len(usable) <= _MAX_COMPARED:
+        for first, second in near_duplicate_pairs([videos[video].frame_hash for video in usable]):
+            union.join(("video", usable[first]), ("video", usable[second]))
+    sets: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for video in usable:
+        sets[union.find(("video", video))].append(video)
+    return [members for members in sets.values() if len(members) > 1]
+
+
+class _Union:
     """Disjoint sets of (kind, name)."""
 
     def __init__(self) -> None:

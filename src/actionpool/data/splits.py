@@ -9,11 +9,12 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from actionpool.config.sections import DataConfig
 from actionpool.data.example import Example, Source, SplitName
 from actionpool.data.grouping import NO_COLUMNS, allocate, group_examples
 from actionpool.data.sources.base import SPLIT_WORDS, join_labels, natural_key, read_text, split_labels
@@ -44,36 +45,78 @@ class SplitPlan:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SplitRequest:
+    """How to divide a data set.
+
+    Attributes:
+        split_column: the column that holds train, val, test or unused; None = "split", else "split1", where the source
+            has one.
+        folds: number of folds of a cross-validation; as many as there are groups = leave one group out, in the order
+            of their names. None = no folds.
+        fold: which fold is the test part, from 0.
+        group: the column that says what belongs together; None = "group" where the source has it. UCF101's names
+            (``v_Class_g01_c02``), intervals of one video and copies are joined as well.
+        val_fraction: part of all examples (of the rest, with folds or a given split) for validation; 0 = none.
+        test_fraction: part of all examples for testing; ignored with folds or a given split.
+        seed: the same seed, names and labels give the same splits, in whatever order they are listed.
+
+    Raises:
+        UsageError: values that do not fit together.
+    """
+
+    split_column: str | None = None
+    folds: int | None = None
+    fold: int | None = None
+    group: str | None = None
+    val_fraction: float = 0.15
+    test_fraction: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        folds, fold = self.folds, self.fold
+        if (folds is None) != (fold is None):
+            raise UsageError(f"folds={folds} and fold={fold}: give both (--folds K --fold I) or none")
+        if folds is not None and self.split_column is not None:
+            raise UsageError(f"split_column={self.split_column!r} and folds={folds} exclude each other; drop one")
+        if folds is not None and folds < 2:
+            raise UsageError(f"folds={folds}; expected at least 2")
+        if folds is not None and fold is not None and not 0 <= fold < folds:
+            raise UsageError(f"fold={fold} of {folds}; expected 0 to {folds - 1} (folds count from 0)")
+        for name, value in (("val_fraction", self.val_fraction), ("test_fraction", self.test_fraction)):
+            if not 0 <= value < 1:
+                raise UsageError(f"{name}={value}; expected 0 <= {name} < 1")
+
+    @classmethod
+    def of(cls, config: DataConfig) -> SplitRequest:
+        """What the ``data`` section of a configuration asks for."""
+        return cls(
+            split_column=config.split_column,
+            folds=config.folds,
+            fold=config.fold,
+            group=config.group,
+            val_fraction=config.val_fraction,
+            test_fraction=config.test_fraction,
+            seed=config.split_seed,
+        )
+
+
 def plan_splits(
     source: Source,
+    request: SplitRequest,
     *,
-    split_column: str | None = None,
-    folds: int | None = None,
-    fold: int | None = None,
-    group: str | None = None,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    seed: int = 0,
-    near_duplicate_groups: Mapping[str, str] | None = None,
+    copies: Iterable[Sequence[str]] = (),
     unusable: Collection[Path] = (),
 ) -> SplitPlan:
-    """Decides the split of every example.
+    """Decide the split of every example.
 
-    A given split (``split_column``, else the column "split", else "split1") is respected; where it has no validation
-    part, that is drawn from its training part. Otherwise the splits are drawn, or with ``folds`` fold number ``fold``
-    of a cross-validation is the test part and validation is drawn from the rest.
+    A given split (a column) is respected; where it has no validation part, that is drawn from its training part.
+    Otherwise the splits are drawn, or with folds one fold is the test part and validation is drawn from the rest.
 
     Args:
         source: the labelled videos.
-        split_column: the column that holds train, val, test or unused.
-        folds: number of folds; as many as there are groups = leave one group out, in the order of their names.
-        fold: which fold is the test part, from 0.
-        group: the column that says what belongs together; default "group" where the source has it. UCF101's names
-            (``v_Class_g01_c02``), intervals of one video and near duplicates are joined as well.
-        val_fraction: part of all examples (of the rest, with folds or a given split) for validation; 0 = none.
-        test_fraction: part of all examples for testing; ignored with folds or a given split.
-        seed: of the draw; the same seed, names and labels give the same splits, in whatever order they are listed.
-        near_duplicate_groups: video name -> name of its set of (near) copies.
+        request: how to divide them.
+        copies: sets of videos that show the same, from `find_copies`; they stay together in a drawn split.
         unusable: files that cannot be read. A draw leaves them out ("unused"), so that they fill no part's share; a
             given split keeps them, so that what is missing from a test part is known.
 
@@ -81,46 +124,24 @@ def plan_splits(
         The plan. With too few groups a split may be empty; a warning says so.
 
     Raises:
-        UsageError: an unknown column, a fold out of range, fractions that do not fit.
+        UsageError: an unknown column.
         AnnotationError: a split that is none, or fewer groups than the request needs.
     """
-    _check_request(source, split_column, folds, fold, val_fraction, test_fraction)
-    groups = group_examples(source.examples, group=group, near_duplicate_groups=near_duplicate_groups)
-    broken = set(unusable)
-    drawable = [p for p, example in enumerate(source.examples) if example.labels and example.path not in broken]
-    pool = _Pool(source.examples, groups, drawable, seed)
-    column = _given_column(source, split_column) if folds is None else None
-    if folds is not None and fold is not None:
-        assignment, how = _draw_fold(pool, folds, fold, val_fraction)
-    elif column is not None:
-        assignment, how = _respect(pool, column, val_fraction)
-    else:
-        assignment, how = _draw(pool, val_fraction, test_fraction)
-    named = dict(enumerate(groups))
-    return SplitPlan(assignment, how, named, tuple(split_warnings(source, assignment, named)))
-
-
-def _check_request(
-    source: Source,
-    split_column: str | None,
-    folds: int | None,
-    fold: int | None,
-    val_fraction: float,
-    test_fraction: float,
-) -> None:
     if not source.examples:
         raise AnnotationError(f"{source.root} has no examples; nothing to split")
-    if (folds is None) != (fold is None):
-        raise UsageError(f"folds={folds} and fold={fold}: give both (--folds K --fold I) or none")
-    if folds is not None and split_column is not None:
-        raise UsageError(f"split_column={split_column!r} and folds={folds} exclude each other; drop one")
-    if folds is not None and folds < 2:
-        raise UsageError(f"folds={folds}; expected at least 2")
-    if folds is not None and fold is not None and not 0 <= fold < folds:
-        raise UsageError(f"fold={fold} of {folds}; expected 0 to {folds - 1} (folds count from 0)")
-    for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 <= value < 1:
-            raise UsageError(f"{name}={value}; expected 0 <= {name} < 1")
+    groups = group_examples(source.examples, group=request.group, copies=copies)
+    broken = set(unusable)
+    drawable = [p for p, example in enumerate(source.examples) if example.labels and example.path not in broken]
+    pool = _Pool(source.examples, groups, drawable, request.seed)
+    column = _given_column(source, request.split_column) if request.folds is None else None
+    if request.folds is not None and request.fold is not None:
+        assignment, how = _draw_fold(pool, request.folds, request.fold, request.val_fraction)
+    elif column is not None:
+        assignment, how = _respect(pool, column, request.val_fraction)
+    else:
+        assignment, how = _draw(pool, request.val_fraction, request.test_fraction)
+    named = dict(enumerate(groups))
+    return SplitPlan(assignment, how, named, tuple(split_warnings(source, assignment, named)))
 
 
 def _given_column(source: Source, wanted: str | None) -> str | None:
@@ -226,31 +247,31 @@ def split_warnings(source: Source, assignment: Mapping[int, SplitName], groups: 
     seen: dict[str, set[str]] = {name: set() for name in get_args(SplitName)}
     for position, name in assignment.items():
         seen[name].update(source.examples[position].labels)
-    told = []
+    warnings = []
     for name, classes in (("test", seen["test"] - seen["train"]), ("val", seen["val"] - seen["train"])):
         if classes and seen["train"]:
             unknown = first_few(sorted(classes))
-            told.append(f"{len(classes)} classes are in {name} but not in train and cannot be learned: {unknown}")
+            warnings.append(f"{len(classes)} classes are in {name} but not in train and cannot be learned: {unknown}")
     never = seen["train"] - seen["test"]
     if never and seen["test"]:
-        told.append(
+        warnings.append(
             f"{len(never)} classes are in train but not in test and are never scored: {first_few(sorted(never))}"
         )
-    told += [f"no example is in {name}" for name in ("train", "test") if name not in assignment.values()]
+    warnings += [f"no example is in {name}" for name in ("train", "test") if name not in assignment.values()]
     sides: dict[str, set[str]] = defaultdict(set)
     for position, name in assignment.items():
         sides[groups[position]].add(name)
     for first, second in (("train", "test"), ("train", "val"), ("val", "test")):
         both = sorted((name for name, found in sides.items() if {first, second} <= found), key=natural_key)
         if both:
-            told.append(
+            warnings.append(
                 f"{len(both)} groups (videos of one source, or copies) are in {first} and in {second}, "
                 f"which flatters the score: {first_few(both)}"
             )
     unlabelled = [example.video for example in source.examples if not example.labels]
     if unlabelled:
-        told.append(f"{len(unlabelled)} examples have no label and are not trained on: {first_few(unlabelled)}")
-    return told
+        warnings.append(f"{len(unlabelled)} examples have no label and are not trained on: {first_few(unlabelled)}")
+    return warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,12 +317,12 @@ def read_splits(path: Path, source: Source) -> SplitPlan:
         raise AnnotationError(f"{path} names none of the {len(new)} examples of {source.root}; it is of other data")
     assignment: dict[int, SplitName] = {position: row.split if row else "unused" for position, row in enumerate(found)}
     groups = {position: row.group if row else source.examples[position].video for position, row in enumerate(found)}
-    told = split_warnings(source, assignment, groups)
+    warnings = split_warnings(source, assignment, groups)
     if new:
-        told.append(f"{len(new)} examples are not in {path.name} and are not used: {first_few(new)}")
+        warnings.append(f"{len(new)} examples are not in {path.name} and are not used: {first_few(new)}")
     if len(known) > len(found) - len(new):
-        told.append(f"{len(known) - len(found) + len(new)} examples of {path.name} are no longer in the data")
-    return SplitPlan(assignment, f"as written in {path.name}", groups, tuple(told))
+        warnings.append(f"{len(known) - len(found) + len(new)} examples of {path.name} are no longer in the data")
+    return SplitPlan(assignment, f"as written in {path.name}", groups, tuple(warnings))
 
 
 def read_split_rows(path: Path) -> tuple[SplitRow, ...]:

@@ -16,12 +16,11 @@ from actionpool.config.options import Compute
 from actionpool.data.packs import plain, wtalc
 from actionpool.data.packs.timing import CUSTOMARY, I3D, Timing, infer_timing, parse_timing
 from actionpool.data.sources import activitynet, read_source
-from actionpool.data.splits import plan_splits
 from actionpool.errors import AnnotationError, DataError, UsageError
 from actionpool.values import Instance, Interval
 from support.feature_files import stored
 from support.pickled_arrays import save
-from support.splits import positions
+from support.splits import plan_splits, positions
 
 D = 12
 

@@ -10,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actionpool.data.catalog import Catalog
-from actionpool.data.check import check_source
 from actionpool.data.sources import activitynet, read_source
-from actionpool.data.splits import plan_splits
 from actionpool.errors import AnnotationError
 from actionpool.values import Instance, Interval
 from support.label_files import database, put, video
-from support.splits import positions
+from support.splits import check_source, plan_splits, positions
 
 
 def test_files_are_found_with_and_without_prefix_and_at_any_depth(tmp_path):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from actionpool.data.sources import hmdb51, read_source
-from actionpool.data.splits import plan_splits
 from actionpool.errors import AnnotationError
 from support.label_files import put
+from support.splits import plan_splits
 
 
 @pytest.fixture

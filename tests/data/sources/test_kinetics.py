@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from actionpool.data.sources import read_source
-from actionpool.data.splits import plan_splits
 from actionpool.errors import AnnotationError
 from support.label_files import put
+from support.splits import plan_splits
 
 
 def test_kinetics(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from actionpool.data.sources import read_source, ucf101
-from actionpool.data.splits import plan_splits
 from actionpool.errors import AnnotationError
 from support.label_files import put
-from support.splits import positions
+from support.splits import plan_splits, positions
 
 
 @pytest.fixture
