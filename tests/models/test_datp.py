@@ -130,7 +130,7 @@ def test_components_of_a_mixture_part_from_each_other():
 
 
 def test_context_feeds_the_auxiliary_network_and_nothing_else():
-    aggregation = trained("direct", features_from="stem", context_channels=3)
+    aggregation = trained("direct", context=("stem", 3))
     features, context = videos(6), videos(3, seed=2)
     output = aggregation(features, VALID, context)
     assert torch.isfinite(output.log_probs).all()
@@ -160,8 +160,8 @@ def test_a_stage_feeds_the_weights_through_the_recognizer():
 @pytest.mark.parametrize("weight_model", MODELS)
 @pytest.mark.parametrize("num_segments", [1, 6])
 def test_the_gradient_of_a_segment_is_its_responsibility_for_the_right_class(weight_model, num_segments):
-    """METHODS §3: d loss / d log p[n, y] = - w[n] p[n, y] / sum_m w[m] p[m, y], and 0 for the other classes."""
-    aggregation = trained(weight_model, channels=4, features_from="stem", context_channels=3)
+    """DATP's claim: d loss / d log p[n, y] = - w[n] p[n, y] / sum_m w[m] p[m, y], and 0 for the other classes."""
+    aggregation = trained(weight_model, channels=4, context=("stem", 3))
     seen = {}
 
     def keep(logits):
@@ -239,16 +239,9 @@ def test_extreme_parameters_stay_finite(weight_model, sign):
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in aggregation.parameters())
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"features_from": "stem"}, "features_from='stem' without context_channels; give that stage's channel count"),
-        ({"num_components": 0}, "num_components=0; give at least 1"),
-    ],
-)
-def test_what_cannot_be_built_is_refused(options, sentence):
-    with pytest.raises(ConfigError, match=sentence):
-        DATPAggregation(6, 4, **options)
+def test_what_cannot_be_built_is_refused():
+    with pytest.raises(ConfigError, match="num_components=0; give at least 1"):
+        DATPAggregation(6, 4, num_components=0)
 
 
 def test_an_unknown_stage_is_named():

@@ -82,6 +82,6 @@ def test_gates_that_cannot_be():
     with torch.device("meta"):
         with pytest.raises(ConfigError, match=r"'Mixed_3d' is no stage of I3D. Did you mean 'Mixed_\w+'\?"):
             build("i3d", "Mixed_3d")
-        with pytest.raises(ConfigError, match="hand on a class token.*use swin3d_t"):
+        with pytest.raises(ConfigError, match="pass on a class token.*use swin3d_t"):
             build("mvit_v2_s", "stage1")
         build("mvit_v2_s")

@@ -1,4 +1,4 @@
-"""The published numbers of METHODS §4: parameters, shapes, and the pool that is exact at 16 x 112 x 112."""
+"""Gated C3D's published numbers: parameters, shapes, and the pool that is exact at 16 x 112 x 112."""
 
 from __future__ import annotations
 

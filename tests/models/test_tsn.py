@@ -117,7 +117,7 @@ def test_flow_reads_ten_channels():
     [
         ("bn_inception", {}, "'bn_inception', which timm does not know. .*of the Inception family use inception_v3"),
         ("resnet5", {}, r"which timm does not know. Near: .*resnet50"),
-        ("resnet18.nothing", {}, r"with published weights timm has resnet18\."),
+        ("resnet18.nothing", {}, r"timm has published weights resnet18\."),
         ("resnet18", {"pad_type": "same"}, "pad_type 'same' is for MobileNet and EfficientNet"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The one place where names of the configuration become modules."""
+"""From the names in a configuration to modules, and to the input that they take."""
 
 from __future__ import annotations
 
@@ -56,11 +56,14 @@ from actionpool.models.recognizer import Recognizer
 
 
 def build_recognizer(config: ModelConfig, num_classes: int) -> Recognizer:
-    """Make the modules that a configuration names and compose them.
+    """Make the modules that a configuration names, and compose them.
 
     Args:
-        config: the ``model`` section.
+        config: the ``model`` section of a configuration.
         num_classes: K.
+
+    Raises:
+        ConfigError: a part cannot be built; see ``build_backbone`` and ``build_aggregation``.
 
     Example:
         >>> import torch
@@ -89,10 +92,10 @@ def build_recognizer(config: ModelConfig, num_classes: int) -> Recognizer:
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:
-    """Make a backbone with random weights; ``models.weights`` loads others.
+    """Make a backbone with random weights; ``models.weights`` loads pretrained ones.
 
     Raises:
-        ConfigError: timm does not know the network, or a stage to be gated is none.
+        ConfigError: timm does not know the network, or a stage that should get a gate does not exist.
     """
     backbone: Backbone
     match config:
@@ -118,7 +121,7 @@ def build_backbone(config: BackboneConfig) -> Backbone:
 
 
 def backbone_input(config: BackboneConfig) -> InputSpec:
-    """The input that a backbone was made for, without making it.
+    """The input that a backbone was made for, without building it.
 
     Raises:
         ConfigError: timm does not know the network.
@@ -139,13 +142,14 @@ def backbone_input(config: BackboneConfig) -> InputSpec:
 def _channels_of(config: FeaturesBackbone) -> int:
     if not config.channels:
         raise ConfigError(
-            "model.backbone is 'features' of unknown width; train on features, which say it, or set "
+            "model.backbone is 'features' of unknown width; train on a feature file, which has it, or set "
             "model.backbone.channels"
         )
     return config.channels
 
 
 def build_pooling(config: PoolingConfig, in_channels: int) -> Pooling:
+    """Make a pooling of maps with ``in_channels`` channels."""
     match config:
         case AveragePoolingConfig():
             return AveragePooling(in_channels)
@@ -174,10 +178,10 @@ def build_pooling(config: PoolingConfig, in_channels: int) -> Pooling:
 def build_aggregation(
     config: AggregationConfig, in_channels: int, num_classes: int, *, multilabel: bool, backbone: Backbone
 ) -> Aggregation:
-    """Make the aggregation; ``backbone`` is asked for the channels of ``features_from``.
+    """Make an aggregation of vectors with ``in_channels`` channels; ``backbone`` resolves ``features_from``.
 
     Raises:
-        ConfigError: ``features_from`` is no stage, or vsam's variant contradicts the task.
+        ConfigError: ``features_from`` is not a stage, or vsam's variant contradicts the task.
     """
     match config:
         case MeanConfig():
@@ -212,21 +216,20 @@ def build_aggregation(
                 multilabel=multilabel,
                 weight_model=config.weight_model,
                 num_components=config.num_components,
-                features_from=stage,
-                context_channels=None if stage is None else backbone.stage_channels[backbone.check_stage(stage)],
+                context=None if stage is None else (stage, backbone.stage_channels[backbone.check_stage(stage)]),
                 pool=config.pool,
                 hidden=config.hidden,
             )
 
 
 def resolve_transform(transform: TransformConfig, spec: InputSpec) -> TransformConfig:
-    """Fill in what was left to the backbone; a transform that says everything comes back as it is.
+    """Fill in what a transform leaves to the backbone; a complete transform is returned unchanged.
 
-    A crop of another size than the backbone's takes the size of the whole frame with it.
+    If the crop differs from the backbone's, the size of the whole frame is scaled with it.
 
     Args:
-        transform: as it was configured.
-        spec: of the backbone.
+        transform: the ``transform`` section as configured.
+        spec: input of the backbone.
     """
     crop = transform.crop or spec.size
     resize, short_side = transform.resize, transform.short_side

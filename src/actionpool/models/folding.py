@@ -1,4 +1,4 @@
-"""Batch norms and activations folded into the convolutions before them: the same network, less to do at inference."""
+"""Fold batch norms and activations into the convolutions before them: the same network, faster at inference."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def fold_batch_norms(module: nn.Module) -> int:
-    """Multiply every batch norm that follows a convolution, and nothing else, into its weights.
+    """Multiply each batch norm that is the only reader of a convolution into the convolution's weights.
 
     Args:
-        module: in evaluation mode; changed in place, and its ``state_dict`` with it. Not to be trained any further.
+        module: in evaluation mode; changed in place, and its ``state_dict`` with it. It cannot be trained afterwards.
 
     Returns:
-        How many norms were folded.
+        Number of folded norms.
     """
     num_folded = 0
     for parent in list(module.modules()):
@@ -37,13 +37,13 @@ def fold_batch_norms(module: nn.Module) -> int:
 
 
 def fuse_activations(module: nn.Module) -> int:
-    """Let every convolution apply the activation that alone reads it, on a processor: one pass over memory less.
+    """Let each convolution apply the activation that is its only reader, which saves a pass over memory on a CPU.
 
     Args:
-        module: its norms folded; changed in place, and its ``state_dict`` with it. Not to be trained any further.
+        module: after ``fold_batch_norms``; changed in place, and its ``state_dict`` with it.
 
     Returns:
-        How many activations were fused.
+        Number of fused activations.
     """
     num_fused = 0
     for parent in list(module.modules()):
@@ -58,13 +58,13 @@ def fuse_activations(module: nn.Module) -> int:
 
 
 def fuse_sums(module: nn.Module) -> int:
-    """Let the last convolution of a residual block add the shortcut and apply the activation behind the sum.
+    """Let the last convolution of a residual block add the shortcut and apply the activation after the sum.
 
     Args:
-        module: its norms folded; blocks in it become ``torch.fx.GraphModule``. Not to be trained any further.
+        module: after ``fold_batch_norms``; blocks in it become ``torch.fx.GraphModule``.
 
     Returns:
-        How many sums were fused.
+        Number of fused sums.
     """
     num_fused = 0
     for name, block in list(module.named_modules()):
@@ -90,7 +90,7 @@ def fuse_sums(module: nn.Module) -> int:
 
 
 def _activated_sums(block: nn.Module, graph: fx.Graph) -> Iterator[tuple[fx.Node, fx.Node, fx.Node]]:
-    """Of each sum that an activation alone reads: a convolution that only the sum reads, its other part, the reader."""
+    """For each sum that only an activation reads: a convolution that only the sum reads, the other term, the reader."""
     calls = _single_calls(graph)
     for node in calls:
         total = node.args[0] if node.args else None
@@ -111,7 +111,7 @@ def _activated_sums(block: nn.Module, graph: fx.Graph) -> Iterator[tuple[fx.Node
 
 
 def _pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
-    """Paths below ``parent``: a convolution, and the batch norm that alone reads its output."""
+    """Paths below ``parent``: a convolution, and the batch norm that is the only reader of its output."""
     children = dict(parent.named_children())
     if not any(isinstance(child, _BatchNorm) for child in children.values()):
         return
@@ -128,7 +128,7 @@ def _pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _activated(parent: nn.Module) -> Iterator[tuple[str, str]]:
-    """Paths below ``parent``: a convolution, and what alone reads it, with nothing but ``Identity`` between the two."""
+    """Paths below ``parent``: a convolution and its only reader, with at most ``Identity`` between the two."""
     if not list(parent.children()) or isinstance(parent, (Unit3d, ActivatedConvolution)):
         return
     calls = _calls(parent)
@@ -147,20 +147,20 @@ def _activated(parent: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _calls(parent: nn.Module) -> dict[fx.Node, None]:
-    """Calls of children in the forward of ``parent``, each of a child called once; none where it cannot be traced."""
+    """Calls of children in the forward of ``parent``, of children called once; empty if it cannot be traced."""
     graph = _trace(parent)
     return {} if graph is None else _single_calls(graph)
 
 
 def _trace(parent: nn.Module) -> fx.Graph | None:
-    """The forward of ``parent`` in calls of its children."""
+    """The forward of ``parent`` as calls of its children; None if it cannot be traced."""
     tracer = _Shallow()
     if hasattr(parent, "forward_features"):
         tracer.traced_func_name = "forward_features"
     try:
         return tracer.trace(parent)
     except (fx.proxy.TraceError, TypeError, ValueError, AttributeError, RuntimeError):
-        return None  # its forward depends on values or shapes; it stays as it is, and is right so
+        return None  # its forward depends on values or shapes, so it stays as it is
 
 
 def _single_calls(graph: fx.Graph) -> dict[fx.Node, None]:
@@ -169,13 +169,13 @@ def _single_calls(graph: fx.Graph) -> dict[fx.Node, None]:
 
 
 def _source(node: fx.Node, calls: Container[fx.Node], place: int = 0) -> fx.Node | None:
-    """The call whose output ``node`` reads, first or at a ``place`` of its own, if nothing else reads it."""
+    """The call whose output is argument ``place`` of ``node``, if nothing else reads it."""
     source = node.args[place] if len(node.args) > place else None
     return source if isinstance(source, fx.Node) and source in calls and len(source.users) == 1 else None
 
 
 def _last_part(parent: nn.Module, path: str) -> str:
-    """The path of what gives the output of the module at ``path``: itself, or the last of a sequence."""
+    """The path of the module that makes the output of the one at ``path``: itself, or the last of a sequence."""
     while type(inner := parent.get_submodule(path)).forward is nn.Sequential.forward:
         names = [name for name, part in inner.named_children() if not isinstance(_only_part(part), nn.Identity)]
         if not names:
@@ -185,7 +185,7 @@ def _last_part(parent: nn.Module, path: str) -> str:
 
 
 def _only_part(module: nn.Module) -> nn.Module:
-    """What a sequence does besides nothing, if that is one module."""
+    """The only module of a sequence that is not an identity; otherwise the module itself."""
     if type(module).forward is not nn.Sequential.forward:
         return module
     parts = [part for child in module.children() if not isinstance(part := _only_part(child), nn.Identity)]
@@ -198,13 +198,13 @@ def _replace(parent: nn.Module, path: str, module: nn.Module) -> None:
 
 
 class _Shallow(fx.Tracer):
-    """Traces the forward of one module and takes its children as they are."""
+    """Traces the forward of one module, with its children as single calls."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
 
 
 def _without_norm(norm: nn.Module) -> nn.Module:
-    """What timm's norms do besides: dropout and activation."""
+    """What timm's norm layers do besides the norm: dropout and activation."""
     rest = [part for name in ("drop", "act") if isinstance(part := getattr(norm, name, None), nn.Module)]
     return nn.Sequential(*rest) if rest else nn.Identity()

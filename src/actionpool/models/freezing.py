@@ -1,4 +1,4 @@
-"""Which parts of a backbone learn: whole stages, and batch norms."""
+"""Hold parts of a backbone fixed in training: whole stages, and batch norms."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ FreezeNorms = Literal["none", "all", "all-but-first"]
 def freeze(backbone: Backbone, *, stages: str | None = None, norms: FreezeNorms = "none") -> None:
     """Hold parts of a backbone fixed: their parameters get no gradient, and they stay in evaluation mode in training.
 
-    With the first stages fixed no graph is built through them. Gates always learn: they begin as the identity, and
-    have nothing to keep.
+    If the first stages are fixed, no graph is built through them. Gates always learn: they start as the identity, so
+    there is nothing to preserve.
 
     Args:
         backbone: changed in place; a second call replaces the first.
-        stages: ``"all"``, a stage, or a range: ``"stem..stage3"``, ``"..stage3"``, ``"stage2.."``; None = none.
-        norms: batch norms besides: ``"all"``, or ``"all-but-first"`` (TSN's partial batch norm). Fixed are their
-            running averages, their weights and their biases.
+        stages: ``"all"``, a stage, or a range (``"stem..stage3"``, ``"..stage3"``, ``"stage2.."``); None fixes none.
+        norms: batch norms to fix as well: ``"all"``, or ``"all-but-first"`` (TSN's partial batch norm). Their running
+            averages, weights and biases are fixed.
 
     Raises:
-        ConfigError: a name is no stage, or the range runs backwards.
+        ConfigError: a name is not a stage, or the range runs backwards.
     """
     backbone.requires_grad_(True)
     held: list[nn.Module] = []
@@ -42,7 +42,7 @@ def freeze(backbone: Backbone, *, stages: str | None = None, norms: FreezeNorms 
 
 
 def frozen_stages(backbone: Backbone, stages: str | None) -> tuple[str, ...]:
-    """The names that ``stages`` stands for.
+    """Names of the stages that a setting of ``freeze`` covers.
 
     Raises:
         ConfigError: as for ``freeze``.

@@ -1,23 +1,23 @@
-"""Inference on a processor with fewer passes over memory: what torch's own operators leave to be had there.
+"""Operators for inference on a CPU that pass over memory less often than torch's own.
 
-Maps of a 3D network are larger than the caches, so that an activation behind a convolution, or a pool that keeps its
-indices, costs as much as the convolution itself. All of it is for inference: none of it has a gradient.
+The maps of a 3D network are larger than the caches, so that an activation after a convolution, or a pool that keeps its
+indices, costs as much as the convolution itself. None of these operators has a gradient.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# oneDNN's names of activations, with their arguments (torch's inductor compiles to the same operator).
+# oneDNN's names of activations (torch's inductor compiles to the same operator).
 _ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.ReLU6: "hardtanh", nn.SiLU: "swish"}
 _RELU = nn.ReLU()
-# On other processors oneDNN hands convolutions on to other libraries, which do not all take more than a convolution.
+# On other processors oneDNN passes convolutions to other libraries, not all of which fuse activations and sums.
 _HAS_ONEDNN = (
     platform.machine() in ("x86_64", "AMD64")
     and torch.backends.mkldnn.is_available()
@@ -25,16 +25,16 @@ _HAS_ONEDNN = (
 )
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
-# Exported programs keep to torch's own operators. Older torch does not say; it exports ours.
+# Exported programs use torch's own operators only. Older versions of torch cannot tell, and export ours.
 is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
 class ActivatedConvolution(nn.Module):
-    """A convolution, perhaps a sum with it, and the activation that alone reads it: written once, activated.
+    """A convolution, optionally a sum, and an activation in one pass over the output.
 
     Args:
-        convolution: of two or three dimensions, padded with zeros by numbers.
-        activation: one that ``is_fusable`` accepts.
+        convolution: a module that ``is_fusable`` accepts with the activation.
+        activation: the only reader of the convolution or of the sum.
     """
 
     def __init__(self, convolution: nn.Module, activation: nn.Module) -> None:
@@ -42,25 +42,17 @@ class ActivatedConvolution(nn.Module):
         self.convolution, self.activation = cast(nn.Conv3d, convolution), activation
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
-        """What ``activation(convolution(x))`` gives, or ``activation(convolution(x) + added)``."""
+        """``activation(convolution(x))``, or ``activation(convolution(x) + added)``."""
         convolution = self.convolution
         if not _takes(x) or not (added is None or self._may_add(x, added)):
             out = convolution(x)
             return self.activation(out if added is None else out + added)  # type: ignore[no-any-return]
-        return _activated(
-            x,
-            convolution.weight,
-            convolution.bias,
-            convolution.stride,
-            cast(tuple[int, ...], convolution.padding),
-            convolution.dilation,
-            convolution.groups,
-            self.activation,
-            added,
-        )
+        padding = cast(tuple[int, ...], convolution.padding)
+        geometry = _Geometry(padding, convolution.stride, convolution.dilation, convolution.groups)
+        return _activated(x, convolution.weight, convolution.bias, geometry, self.activation, added)
 
     def _may_add(self, x: Tensor, added: Tensor) -> bool:
-        """Whether it has the shape and the type of the output, with nothing to be repeated, and oneDNN the layout."""
+        """True if ``added`` has the shape and type of the output, and the weights the layout that oneDNN needs."""
         convolution = self.convolution
         kernel_size, padding = convolution.kernel_size, cast(tuple[int, ...], convolution.padding)
         geometry = (kernel_size, convolution.stride, padding, convolution.dilation)
@@ -75,7 +67,7 @@ class ActivatedConvolution(nn.Module):
 
 
 def is_fusable(convolution: nn.Module, activation: nn.Module, *, with_sum: bool = False) -> bool:
-    """Whether the two can be one ``ActivatedConvolution``, in which something may be added between them."""
+    """True if the two can be one ``ActivatedConvolution``; ``with_sum``: with something added between them."""
     plain = (nn.Conv2d.forward, nn.Conv3d.forward)
     return (
         isinstance(convolution, (nn.Conv2d, nn.Conv3d))
@@ -90,11 +82,20 @@ def convolution_relu(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Seq
     """``relu(conv3d(x, weight, bias, stride, padding))``."""
     if not _takes(x):
         return F.relu(F.conv3d(x, weight, bias, tuple(stride), padding))
-    return _activated(x, weight, bias, stride, (padding,) * 3, (1, 1, 1), 1, _RELU)
+    return _activated(x, weight, bias, _Geometry((padding,) * 3, stride, (1, 1, 1), 1), _RELU)
+
+
+class _Geometry(NamedTuple):
+    """How a convolution moves over its input, in the order of oneDNN's arguments."""
+
+    padding: Sequence[int]
+    stride: Sequence[int]
+    dilation: Sequence[int]
+    groups: int
 
 
 def _takes(x: Tensor) -> bool:
-    """Under ``torch.compile`` and ``torch.export`` the plain operators are what the compiler fuses by itself."""
+    """True if oneDNN's operator applies; under ``torch.compile`` and ``torch.export`` the compiler fuses by itself."""
     if torch.compiler.is_compiling() or torch.is_grad_enabled():
         return False
     return _HAS_ONEDNN and x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
@@ -104,17 +105,13 @@ def _activated(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    geometry: _Geometry,
     activation: nn.Module,
     added: Tensor | None = None,
 ) -> Tensor:
     name = _ACTIVATIONS[type(activation)]
     limits = [0.0, 6.0] if name == "hardtanh" else []
     convolve = torch.ops.mkldnn._convolution_pointwise
-    geometry = (padding, stride, dilation, groups)
     if added is None:
         out: Tensor = convolve(x, weight, bias, *geometry, name, limits, "")
     else:
@@ -123,20 +120,21 @@ def _activated(
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros in front and behind so that the output has ``ceil(size / stride)`` cells; the odd one goes behind."""
+    """Number of zeros before and after, so that the output has ``ceil(size / stride)`` cells; an odd one goes after."""
     total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
     return total // 2, total - total // 2
 
 
 def column_pairs(x: Tensor, kernel_size: int, stride: int) -> Tensor:
-    """Two neighbouring columns as one of twice the channels, with the SAME padding of a convolution of stride 2.
+    """Join pairs of columns to one with twice the channels, with the SAME padding of a convolution of stride 2.
 
     Args:
         x: ``(B, C, T, H, W)``.
-        kernel_size: odd, of all three axes.
+        kernel_size: odd, the same on all three axes.
+        stride: the convolution's.
 
     Returns:
-        ``(B, 2C, T', H', W'/2)``, padded, channels last: where ``x`` is channels last too, only the padding is new.
+        ``(B, 2C, T', H', W'/2)``, padded, channels last. If ``x`` is channels last too, only the padding is new memory.
     """
     make = _column_pairs if torch.is_grad_enabled() or is_exporting() else _opaque_column_pairs
     pairs: Tensor = make(x, kernel_size, stride)
@@ -145,14 +143,14 @@ def column_pairs(x: Tensor, kernel_size: int, stride: int) -> Tensor:
 
 def _column_pairs(x: Tensor, kernel_size: int, stride: int) -> Tensor:
     time, height, (front, _) = (same_padding(size, kernel_size, stride) for size in x.shape[2:])
-    columns = 2 * -(-x.shape[4] // 2) + kernel_size - 1  # of the padded picture; even
+    columns = 2 * -(-x.shape[4] // 2) + kernel_size - 1  # of the padded frame; even
     width = (front, columns - x.shape[4] - front)
     x = F.pad(x.movedim(1, -1), (0, 0, *width, *height, *time))  # (B, T', H', W', C)
     pairs: Tensor = x.contiguous().unflatten(3, (-1, 2))
     return pairs.flatten(4).movedim(-1, 1)
 
 
-# torch's compiler makes a loop over single numbers of it, twenty times slower than the copy (2.15).
+# An operator of its own, because torch's compiler turns the copy into a loop over single numbers, 20 times slower.
 _opaque_column_pairs = torch.library.custom_op(
     "actionpool::column_pairs",
     _column_pairs,
@@ -168,14 +166,14 @@ _opaque_column_pairs.register_fake(_column_pairs)
     schema="(Tensor x, int[] kernel_size, int[] stride) -> Tensor",
 )
 def max_pool_nonnegative(x: Tensor, kernel_size: Sequence[int], stride: Sequence[int]) -> Tensor:
-    """Max pool of what is nowhere negative, with SAME padding, one axis after the other.
+    """Max pool of values that are never negative, with SAME padding, one axis after the other.
 
-    Numbers that are not negative order as their bits do, and a processor compares integers of sixteen bits without
-    widening them first, as it must bfloat16.
+    The bits of such values sort like the values, and a CPU compares 16-bit integers directly, while it has to widen
+    bfloat16 first.
 
     Args:
-        x: ``(B, C, T, H, W)``, floating, nowhere below zero.
-        kernel_size, stride: of time, height and width; no stride above its kernel size.
+        x: ``(B, C, T, H, W)``, floating point, >= 0.
+        kernel_size, stride: for time, height and width; no stride exceeds its kernel size.
 
     Returns:
         ``(B, C, ceil(T/stride), ceil(H/stride), ceil(W/stride))``, channels last.
@@ -184,7 +182,7 @@ def max_pool_nonnegative(x: Tensor, kernel_size: Sequence[int], stride: Sequence
     lengths = [-(-size // step) for size, step in zip(cells.shape[1:4], stride, strict=True)]
     pooled = cells.new_empty((len(cells), *lengths, cells.shape[4]))
     *axes, last = [axis for axis in (1, 2, 0) if kernel_size[axis] > 1] or [0]
-    for clip, out in zip(cells, pooled, strict=True):  # by itself each stays in the cache from axis to axis
+    for clip, out in zip(cells, pooled, strict=True):  # one clip at a time stays in the cache from axis to axis
         for axis in axes:
             clip = _max_along(clip, axis, kernel_size[axis], stride[axis])
         _max_along(clip, last, kernel_size[last], stride[last], out)
@@ -198,11 +196,11 @@ def _(x: Tensor, kernel_size: Sequence[int], stride: Sequence[int]) -> Tensor:
 
 
 def _max_along(x: Tensor, axis: int, kernel: int, stride: int, out: Tensor | None = None) -> Tensor:
-    """The maximum of ``kernel`` neighbours along one axis at every ``stride``-th, with SAME padding."""
+    """The maximum of ``kernel`` neighbours along one axis at every ``stride``-th place, with SAME padding."""
     size = x.shape[axis]
     front, _ = same_padding(size, kernel, stride)
     length = -(-size // stride)
-    whole, parts = [], []  # what each place in the kernel sees: at all outputs, or between two of them
+    whole, parts = [], []  # what each place of the kernel reads: for all outputs, or from first to last
     for place in range(kernel):
         first = max(0, -(-(front - place) // stride))
         last = min(length, (size - 1 - place + front) // stride + 1)

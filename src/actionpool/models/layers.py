@@ -1,4 +1,4 @@
-"""Layers that backbones, poolings and aggregations share: attention scores, gates, layouts, temporal embedding."""
+"""Layers that backbones, poolings and aggregations share: attention scores, gates, and the embedding over segments."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Normaliser = Literal["softmax", "sigmoid"]
+Size3 = tuple[int, int, int]
+"""Time, height and width."""
+
+
+# Attention ------------------------------------------------------------------------------------------------------------
 
 
 class TanhScore(nn.Module):
-    """One number a vector, ``v . tanh(V x)``; zero at the start, so that attention starts uniform.
+    """One score per vector, ``v . tanh(V x)``; 0 before training, so that attention starts uniform.
 
     Args:
         in_channels: length of x.
         hidden: rows of V.
-        bias: a learned constant. A softmax does not see it; a sigmoid becomes more or less selective by it.
+        bias: add a learned constant. A softmax ignores it; a sigmoid becomes more or less selective through it.
     """
 
     def __init__(self, in_channels: int, hidden: int, *, bias: bool = False) -> None:
@@ -33,34 +38,34 @@ class TanhScore(nn.Module):
 
 
 def start_at_zero(layer: nn.Linear) -> None:
-    """Zero weights and bias: what the layer feeds starts at its neutral value, and learns from the first step on."""
+    """Zero weights and bias, so that what reads the layer starts at its neutral value and still gets a gradient."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
 def log_weights(scores: Tensor, normaliser: Normaliser, dim: int) -> Tensor:
-    """Scores to logarithms of weights that sum to 1 along ``dim``.
+    """Logarithms of weights that sum to 1 along ``dim``.
 
-    ``"softmax"``: ``exp(q) / sum exp(q)``. ``"sigmoid"``: ``sigmoid(q) / sum sigmoid(q)``, which is the softmax of
-    ``log sigmoid(q)``; computed so, it has a value even where every sigmoid underflows. A score of minus infinity is
-    left out: its weight is 0 and it gets no gradient.
+    ``"softmax"`` is ``exp(q) / sum exp(q)``; ``"sigmoid"`` is ``sigmoid(q) / sum sigmoid(q)``, computed as the softmax
+    of ``log sigmoid(q)``, which has a value even where every sigmoid underflows. A score of minus infinity gets weight
+    0 and no gradient.
     """
     return F.log_softmax(F.logsigmoid(scores) if normaliser == "sigmoid" else scores, dim=dim)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """float64 stays, anything narrower becomes float32: logarithms and sums to 1 want the digits."""
+    """Widen anything narrower than float32, which is too coarse for logarithms and for weights that sum to 1."""
     return x if x.dtype == torch.float64 else x.float()
 
 
-Size3 = tuple[int, int, int]
+# Gates ----------------------------------------------------------------------------------------------------------------
 
 
 class GatedConv3d(nn.Module):
-    """``relu(feature(x)) * sigmoid(gate(x))``: two convolutions of one shape, side by side over the layer's input.
+    """``relu(feature(x)) * sigmoid(gate(x))``: two convolutions of one shape over the layer's input.
 
-    The gate sees the input of the layer, not its output (the published code; METHODS §4).
+    Both read the input, as in the published code (docs/explanation/methods.md, Gated C3D).
     """
 
     def __init__(
@@ -77,15 +82,15 @@ class GatedConv3d(nn.Module):
 
 
 class StageGate(nn.Module):
-    """The same gate around a stage of another network: ``stage(x) * 2 sigmoid(gate(x))``.
+    """A gate around a stage of another network: ``stage(x) * 2 sigmoid(conv(x))``.
 
-    The gate sees the stage's input, averaged onto the grid of its output. Its convolution starts at zero and the factor
-    2 makes an untrained gate 1: a pretrained network is the same network until the gate has learnt something.
+    The convolution reads the stage's input, averaged onto the grid of its output. It starts at zero, and the factor 2
+    makes the gate 1 there, so that a pretrained network is unchanged until the gate has learnt something.
 
     Args:
-        in_channels: of the stage's input.
-        out_channels: of its output.
-        kernel_size: of the convolution, odd.
+        in_channels: channels of the stage's input.
+        out_channels: channels of its output.
+        kernel_size: size of the convolution, odd.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int = 3) -> None:
@@ -95,7 +100,7 @@ class StageGate(nn.Module):
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]  # it has one
 
     def forward(self, seen: Tensor, maps: Tensor) -> Tensor:
-        """The stage's input ``(B, C, T, H, W)`` and output ``(B, D, t, h, w)`` to the output gated, of that shape."""
+        """Gate the stage's output ``(B, D, t, h, w)`` by its input ``(B, C, T, H, W)``."""
         if seen.shape[2:] != maps.shape[2:]:
             time, height, width = maps.shape[2:]
             seen = F.adaptive_avg_pool3d(seen, (time, height, width))
@@ -103,43 +108,21 @@ class StageGate(nn.Module):
         return gated
 
 
-def rank_of(valid: Tensor) -> Tensor:
-    """``(B, N)`` bool to how many valid segments come before each one; -1 before the first."""
-    return valid.cumsum(dim=1) - 1
-
-
-def packed(valid: Tensor) -> Tensor:
-    """``(B, N)`` bool with the same number of True a row, all of them first."""
-    places = torch.arange(valid.shape[1], device=valid.device)
-    return places.unsqueeze(0) < valid.sum(dim=1, keepdim=True)
-
-
-def move_together(rows: Tensor, valid: Tensor, rank: Tensor) -> Tensor:
-    """``(B, N, D)`` with the valid rows first, in order, and zeros behind them."""
-    num_segments = valid.shape[1]
-    # What is not valid goes to one place too many, which is cut off.
-    target = torch.where(valid, rank, num_segments).unsqueeze(-1).expand_as(rows)
-    room = rows.new_zeros((rows.shape[0], num_segments + 1, rows.shape[2]))
-    return room.scatter(1, target, rows)[:, :num_segments]
-
-
-def move_apart(rows: Tensor, valid: Tensor, rank: Tensor) -> Tensor:
-    """The opposite of ``move_together``: ``(B, N, D)`` with the rows at their places, and zeros where not valid."""
-    places = rank.clamp(min=0).unsqueeze(-1).expand_as(rows)
-    return torch.where(valid.unsqueeze(-1), rows.gather(1, places), 0)
+# Layers over segments -------------------------------------------------------------------------------------------------
+# Valid segments may lie anywhere in a row. Convolutions over segments run on rows in which they come first.
 
 
 class TemporalEmbedding(nn.Module):
-    """One convolution over the segments and a ReLU, ``relu(W * x + b)``, whose neighbours are the valid segments'.
+    """A convolution over the valid segments and a ReLU, ``relu(W * x + b)``.
 
-    Frozen features know nothing of the task; the aggregations' linear scores cannot change that. With kernel 1 each
-    segment is seen on its own (the layer of W-TALC, arXiv 1807.10418), with 3 beside its neighbours (BaS-Net, arXiv
-    1911.09963), so that what moves differs from what stands still.
+    It adapts frozen features to the task, which the linear scores of an aggregation cannot. Kernel 1 reads each segment
+    alone (W-TALC, arXiv 1807.10418), kernel 3 also its neighbours (BaS-Net, arXiv 1911.09963), so that motion can
+    differ from rest.
 
     Args:
-        in_channels: E of the segment features.
-        out_channels: of the result.
-        kernel: segments that are seen at once; odd.
+        in_channels: length of the segment features.
+        out_channels: length of the result.
+        kernel: number of segments that are read at once; odd.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int = 3) -> None:
@@ -147,16 +130,42 @@ class TemporalEmbedding(nn.Module):
         self.convolution = nn.Conv1d(in_channels, out_channels, kernel, padding=kernel // 2)
 
     def forward(self, features: Tensor, valid: Tensor) -> Tensor:
-        """Embed.
+        """Embed each segment.
 
         Args:
-            features: ``(B, N, E)``; what is not valid changes nothing.
+            features: ``(B, N, E)``; rows that are not valid have no effect.
             valid: bool ``(B, N)``.
 
         Returns:
             ``(B, N, out_channels)``, 0 where not valid.
         """
         rank = rank_of(valid)
-        # Zeros behind the end, as a convolution's own padding has them: a longer batch changes nothing.
+        # Behind the end are zeros, like a convolution's own padding: the length of the batch has no effect.
         rows = self.convolution(move_together(features, valid, rank).transpose(1, 2)).relu().transpose(1, 2)
         return move_apart(rows, valid, rank)
+
+
+def rank_of(valid: Tensor) -> Tensor:
+    """``(B, N)`` bool to the number of valid segments before each valid one; -1 before the first."""
+    return valid.cumsum(dim=1) - 1
+
+
+def packed(valid: Tensor) -> Tensor:
+    """``(B, N)`` bool with as many True in each row, all of them first."""
+    places = torch.arange(valid.shape[1], device=valid.device)
+    return places.unsqueeze(0) < valid.sum(dim=1, keepdim=True)
+
+
+def move_together(rows: Tensor, valid: Tensor, rank: Tensor) -> Tensor:
+    """``(B, N, D)`` with the valid rows first, in order, and zeros behind them."""
+    num_segments = valid.shape[1]
+    # Rows that are not valid go to one place beyond the end, which is cut off.
+    target = torch.where(valid, rank, num_segments).unsqueeze(-1).expand_as(rows)
+    room = rows.new_zeros((rows.shape[0], num_segments + 1, rows.shape[2]))
+    return room.scatter(1, target, rows)[:, :num_segments]
+
+
+def move_apart(rows: Tensor, valid: Tensor, rank: Tensor) -> Tensor:
+    """The inverse of ``move_together``: ``(B, N, D)`` with the rows at their places, and zeros where not valid."""
+    places = rank.clamp(min=0).unsqueeze(-1).expand_as(rows)
+    return torch.where(valid.unsqueeze(-1), rows.gather(1, places), 0)

@@ -1,4 +1,4 @@
-"""The one composition that all systems are rows of: backbone, pooling, aggregation."""
+"""The composition that every system is one row of: backbone, pooling, aggregation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from actionpool.values import RecognizerOutput
 
 
 class Recognizer(nn.Module):
-    """Clips of N segments to class probabilities, and to where and when they come from.
+    """From the clips of N segments to the video's class probabilities and the attention behind them.
 
     Args:
-        backbone: ``(C, T, H, W)`` to ``(D, t, h, w)``.
-        pooling: a segment's maps, its M clips joined on time, ``(D, M t, h, w)`` to ``(E)``.
-        aggregation: N segment vectors to the video.
-        dropout: on the features that are aggregated.
-        embedding: of the pooled features; None = they are aggregated as they are.
+        backbone: maps a clip ``(C, T, H, W)`` to ``(D, t, h, w)``.
+        pooling: maps a segment's map, its M clips joined on time, ``(D, M t, h, w)`` to a vector ``(E)``.
+        aggregation: combines the N vectors of a video.
+        dropout: dropout on the vectors before the aggregation.
+        embedding: layer between pooling and aggregation; None leaves it out.
     """
 
     def __init__(
@@ -44,18 +44,18 @@ class Recognizer(nn.Module):
         self.aggregation = aggregation
 
     def forward(self, clips: Tensor, valid: Tensor) -> RecognizerOutput:
-        """Recognise.
+        """Recognise B videos.
 
         Args:
             clips: ``(B, N, M, C, T, H, W)``, normalised.
-            valid: bool ``(B, N)``, at least one True a row. What is not valid changes no output.
+            valid: bool ``(B, N)``, at least one True per row. Segments that are not valid change no output.
 
         Returns:
-            ``RecognizerOutput``, the same in training and evaluation.
+            The same fields in training and evaluation.
         """
         num_videos, num_segments = valid.shape
-        # Padding is left out before the network, so that it costs nothing and no batch norm sees it. Traced graphs
-        # have fixed shapes: there everything runs, and the aggregation leaves the padding out.
+        # Padding is left out before the network, so that it costs nothing and no batch norm sees it. In traced graphs,
+        # whose shapes are fixed, it runs through the network, and the aggregation leaves it out.
         padded = not torch.compiler.is_compiling() and not bool(valid.all())
         segments = clips[valid] if padded else clips.flatten(0, 1)  # (S, M, C, T, H, W)
         pooled, context = self.pool(segments)
@@ -67,14 +67,14 @@ class Recognizer(nn.Module):
         return self.aggregate(pooled, valid, context)
 
     def aggregate(self, pooled: PoolingOutput, valid: Tensor, context: Tensor | None) -> RecognizerOutput:
-        """The second half of ``forward``: segments that were pooled, now or before, to the video.
+        """The second half of ``forward``: from pooled segments, which may have been stored, to the video.
 
         Args:
-            pooled: vectors ``(B, N, E)`` and the attention over them.
+            pooled: vectors ``(B, N, E)`` and the attention inside the segments.
             valid: bool ``(B, N)``.
-            context: ``(B, N, D)`` where the aggregation wants one.
+            context: ``(B, N, D)``, the average of stage ``aggregation.features_from``; None if that is None.
         """
-        # Whatever the network computes in, logarithms of probabilities want the aggregation's own digits.
+        # Logarithms of probabilities need the precision of the aggregation's parameters, whatever the network runs in.
         dtype = self.aggregation.classifier.weight.dtype
         features = pooled.features if self.embedding is None else self.embedding(pooled.features, valid)
         features = self.dropout(features).to(dtype)  # (B, N, E)
@@ -92,19 +92,19 @@ class Recognizer(nn.Module):
         )
 
     def pool(self, segments: Tensor) -> tuple[PoolingOutput, Tensor | None]:
-        """The first half of ``forward``: segments by themselves, each without regard to the others.
+        """The first half of ``forward``: each segment by itself.
 
         Args:
             segments: ``(S, M, C, T, H, W)``.
 
         Returns:
-            Pooled vectors ``(S, E)`` with their attention, and the context ``(S, D)`` where the aggregation wants one.
+            Pooled vectors ``(S, E)`` with their attention, and the context ``(S, D)`` if the aggregation reads one.
         """
         num_segments, num_clips = segments.shape[:2]
         tap = self.aggregation.features_from
         maps, tapped = self.backbone(segments.flatten(0, 1), tap)  # (S M, D, t, h, w)
         if num_clips > 1:
-            # The clips of a segment follow one another on time: (S, M, D, t, h, w) -> (S, D, M t, h, w).
+            # The clips of a segment are joined on time: (S, M, D, t, h, w) -> (S, D, M t, h, w).
             maps = maps.unflatten(0, (num_segments, num_clips)).transpose(1, 2).flatten(2, 3)
         if tap is None:
             return self.pooling(maps), None
@@ -113,7 +113,7 @@ class Recognizer(nn.Module):
 
 
 def _scatter_one(rows: Tensor, valid: Tensor) -> Tensor:
-    """``(S, ...)`` rows of the valid segments to ``(B, N, ...)`` with zeros elsewhere."""
+    """Rows ``(S, ...)`` of the valid segments to ``(B, N, ...)`` with zeros elsewhere."""
     full = rows.new_zeros((*valid.shape, *rows.shape[1:]))
     full[valid] = rows
     return full

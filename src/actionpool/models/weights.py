@@ -1,4 +1,4 @@
-"""Pretrained weights for a backbone: by name where a library publishes them, or from a file, under checked names."""
+"""Pretrained weights of a backbone: published by a library under a name, or read from a file, always checked."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from actionpool.errors import CheckpointError, ConfigError, did_you_mean
 from actionpool.models.backbones import Backbone
 
 _SAFE = ".safetensors"
-
 _PICKLES = (".pt", ".pth", ".tar", ".ckpt", ".bin", ".pkl")
-
+# Keys under which training scripts store the weights beside other things.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-
 _COUNTER = "num_batches_tracked"
 
-# What torch's restricted reader raises on bytes that are no pickle, or none of weights.
+# What torch's restricted reader raises on bytes that are not a pickle, or not one of weights.
 _NO_PICKLE = (
     *(pickle.UnpicklingError, struct.error, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError),
     *(AttributeError, AssertionError, ArithmeticError, MemoryError),
@@ -33,21 +31,21 @@ _NO_PICKLE = (
 
 
 def load_weights(backbone: Backbone, config: BackboneConfig, *, allow_pickle: bool = False) -> str | None:
-    """Give a backbone the weights that its configuration names.
+    """Load the weights that a backbone's configuration names.
 
-    Building a network never loads anything, so that a checkpoint opens anywhere; training calls this once.
+    Building a network loads nothing, so that a checkpoint opens on any machine; training calls this once.
 
     Args:
         backbone: built from ``config``; changed in place.
-        config: its ``weights`` is None, a name (``"default"``, or the library's own), or a file.
-        allow_pickle: also read ``.pt`` and ``.pth`` files, with torch's restricted reader.
+        config: its ``weights`` is a file, ``"default"``, a name that the network's library publishes, or None.
+        allow_pickle: accept ``.pt`` and ``.pth`` files, read with torch's restricted reader.
 
     Returns:
-        A sentence for the user; None where there is nothing to load.
+        A sentence for the user; None if there is nothing to load.
 
     Raises:
         ConfigError: no library publishes weights under that name.
-        CheckpointError: a file is absent, of another layout, or cannot be downloaded.
+        CheckpointError: a file is missing, has another layout, or cannot be downloaded.
     """
     if isinstance(config, FeaturesBackbone) or config.weights is None:
         return None
@@ -67,19 +65,19 @@ def load_weights(backbone: Backbone, config: BackboneConfig, *, allow_pickle: bo
 
 
 def load_weight_file(backbone: Backbone, path: Path, *, allow_pickle: bool = False) -> str:
-    """Load a file in the published layout, or that of one of our own runs (``model.safetensors``).
+    """Load a file in the published layout, or ``model.safetensors`` of a run.
 
     Args:
         backbone: changed in place, completely or not at all.
-        path: ``.safetensors``; with ``allow_pickle`` also ``.pt`` or ``.pth``.
+        path: a ``.safetensors`` file; with ``allow_pickle`` also ``.pt`` or ``.pth``.
         allow_pickle: see ``load_weights``.
 
     Returns:
         A sentence for the user.
 
     Raises:
-        CheckpointError: the file is absent, unreadable, a pickle that is not allowed, or of another layout; the message
-            names the first missing and unexpected tensors.
+        CheckpointError: the file is missing, unreadable, a pickle that is not allowed, or has another layout; the
+            message names the first missing and unexpected tensors.
     """
     if not path.is_file():
         raise CheckpointError(f"--weights {path}: there is no such file; give a .safetensors file of this network")
@@ -92,8 +90,8 @@ def load_weight_file(backbone: Backbone, path: Path, *, allow_pickle: bool = Fal
         tensors = _read_pickle(path)
     else:
         raise CheckpointError(
-            f"{path} is a pickle, not a safetensors file, and a pickle can hold more than numbers. If you trust where "
-            "it comes from, add --allow-pickle-weights (torch's restricted reader is used), or convert it"
+            f"{path} is a pickle, not a safetensors file, and a pickle can hold more than numbers. If you trust its "
+            "origin, add --allow-pickle-weights (torch's restricted reader is used), or convert it"
         )
     return _fit(backbone, tensors, str(path))
 
@@ -112,16 +110,16 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     if not isinstance(value, Mapping):
         raise CheckpointError(f"{path} holds {type(value).__name__}, expected tensors by name; save its state_dict()")
     tensors = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
-    # A network that was saved inside DataParallel.
+    # Names of a network that was saved inside DataParallel.
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return tensors
 
 
 def _fit(backbone: Backbone, tensors: Mapping[str, Tensor], source: str) -> str:
-    """Bring tensors under the backbone's names, check them all, and copy them."""
+    """Rename tensors to the backbone's names, check all of them, and copy them."""
     expected = backbone.state_dict()
-    if any(name.startswith("backbone.") for name in tensors):  # a recogniser of ours: its other parts stay behind
+    if any(name.startswith("backbone.") for name in tensors):  # a whole recogniser of ours: only its backbone is read
         prefix = "backbone."
         tensors = {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
     ours = not tensors.keys().isdisjoint(name for name in expected if name in backbone.published_names)
@@ -129,7 +127,7 @@ def _fit(backbone: Backbone, tensors: Mapping[str, Tensor], source: str) -> str:
     wanted = {theirs[name]: tensor for name, tensor in expected.items()}
     given = {name: tensor for name, tensor in tensors.items() if ours or not name.startswith(backbone.published_head)}
     for name, tensor in wanted.items():
-        # Gates are ours, and files from before torch 1.0 do not count batches: both keep what they have.
+        # Published files have no gates, and old ones (torch < 1.0) no batch counts: both keep their present values.
         if name.startswith("gates.") or name.endswith(_COUNTER):
             given.setdefault(name, tensor)
     note = _adapt_first_layer(wanted, given, backbone.input_spec.num_channels)
@@ -139,7 +137,7 @@ def _fit(backbone: Backbone, tensors: Mapping[str, Tensor], source: str) -> str:
 
 
 def _adapt_first_layer(wanted: Mapping[str, Tensor], given: dict[str, Tensor], num_channels: int) -> str:
-    """Cross-modality initialisation (TSN): RGB weights averaged, for as many channels as the network reads."""
+    """Average a first layer that was trained on RGB over its channels, for any number of them (TSN)."""
     first = next((name for name, tensor in wanted.items() if tensor.dim() >= 4), None)
     if first is None or first not in given or num_channels == 3:
         return ""
@@ -199,7 +197,7 @@ def _offline(what: str, where: str, error: Exception) -> CheckpointError:
 
 
 def load_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Copy tensors into a module, all of them or none.
+    """Copy tensors into a module, either all of them or none.
 
     Raises:
         CheckpointError: as for ``check_tensors``.
@@ -209,10 +207,10 @@ def load_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], p
 
 
 def check_tensors(expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], source: str) -> None:
-    """Hold the names and shapes of tensors against the expected ones.
+    """Compare the names and shapes of tensors with the expected ones.
 
     Raises:
-        CheckpointError: they differ; the message names the first missing, unexpected and misshapen ones.
+        CheckpointError: they differ; the message names the first missing, unexpected and misshapen tensors.
     """
     missing = [name for name in expected if name not in tensors]
     unexpected = [name for name in tensors if name not in expected]

@@ -1,4 +1,4 @@
-"""Background suppression: the same classifier sees a video with and without its background (BaS-Net)."""
+"""Background suppression: one classifier sees a video with and without its background (BaS-Net)."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from actionpool.errors import ConfigError
-from actionpool.models.aggregation.base import Aggregated, Aggregation, zero_invalid
-from actionpool.models.aggregation.topk import topk_mean
+from actionpool.models.aggregation.base import Aggregated, Aggregation, topk_mean, zero_invalid
 from actionpool.models.layers import TanhScore, at_least_float32
 from actionpool.models.losses import log1mexp, video_bce, video_nll
 
 
 class BackgroundSuppression(Aggregation):
-    """Two branches of one classifier, of K classes and background (in the manner of BaS-Net, arXiv 1911.09963).
+    """Two branches of one classifier over K classes and background (after BaS-Net, arXiv 1911.09963).
 
-    The base branch classifies the segments as they are, the suppressed branch after each is multiplied by its
-    relevance ``a[n] = sigmoid(v . tanh(V x[n]) + c)``; a class of either scores the mean of its ``ratio`` highest
-    segments. Every video has background: in training the base branch has to say so, and the suppressed branch has to
-    say that none is left, which only a relevance that is low on background can bring about.
+    The base branch classifies the segments as they are; the suppressed branch classifies them multiplied by their
+    relevance ``a[n] = sigmoid(v . tanh(V x[n]) + c)``. In both, the score of a class is the mean of its ``ratio``
+    highest segments. Every video has background: in training the base branch has to find it, and the suppressed branch
+    has to find none, which requires low relevance on background.
 
-    The result is that of the suppressed branch over the K classes: background never leaves this module, and the two
-    losses that need it are its ``auxiliary_loss``. Weights are the relevance divided by its sum.
+    The result is that of the suppressed branch over the K classes. Background does not leave this module, and the two
+    losses that need it are its ``auxiliary_loss``. Weights are relevance divided by its sum.
 
     Args:
         in_channels, num_classes, multilabel: see ``Aggregation``.
-        ratio: share of the valid segments that a class's score is the mean of, rounded up.
+        ratio: share of the valid segments that a class score averages, rounded up.
         hidden: rows of V.
 
     Raises:
-        ConfigError: ratio outside (0, 1].
+        ConfigError: ratio is outside (0, 1].
     """
 
     def __init__(
@@ -53,18 +52,18 @@ class BackgroundSuppression(Aggregation):
         """See ``Aggregation.aggregate``."""
         scores = at_least_float32(self.relevance_score(features))  # (B, N)
         relevance = torch.where(valid, scores.sigmoid(), 0)
-        # Divided in log space: there is a sum even where every sigmoid underflows.
+        # Normalised in log space, which works even where every sigmoid underflows.
         weights = torch.where(valid, F.logsigmoid(scores), -torch.inf).softmax(dim=1)
         suppressed = at_least_float32(self.classifier(features * relevance.unsqueeze(-1).to(features.dtype)))
         video = topk_mean(suppressed, valid, ratio=self.ratio)
         return Aggregated(self.segment_log_probs(video), relevance, weights, suppressed)
 
     def auxiliary_loss(self, features: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The base branch's loss with background on, and what background off adds to the suppressed branch's.
+        """Loss of the base branch with background as a label, plus that of the suppressed branch without it.
 
-        Single-label, the log-probabilities of the result are given that the video is no background, so that
-        ``- log(1 - p[background])`` beside them is the suppressed branch's loss over K + 1 classes. Multi-label, it is
-        one class's share, a K-th, of the mean.
+        In the single-label task, the result's log-probabilities are conditional on the video not being background, so
+        that adding ``- log(1 - p[background])`` makes their loss one over K + 1 classes. In the multi-label task that
+        term weighs as much as one of the K classes.
         """
         features = zero_invalid(features, valid)
         relevance = torch.where(valid, at_least_float32(self.relevance_score(features)).sigmoid(), 0)

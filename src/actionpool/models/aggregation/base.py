@@ -1,7 +1,8 @@
-"""The contract of an aggregation, and the masked arithmetic that all of them share."""
+"""The interface of an aggregation, and the masked arithmetic that aggregations share."""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -12,13 +13,13 @@ from actionpool.models.layers import Normaliser, at_least_float32, log_weights
 
 
 class AggregationOutput(NamedTuple):
-    """What an aggregation returns for B videos; at least float32, whatever the features are.
+    """Result of an aggregation for B videos; at least float32, whatever type the features have.
 
     Attributes:
         log_probs: ``(B, K)``.
         segment_logits: ``(B, N, K)``; 0 where not valid.
-        relevance: ``(B, N)`` in [0, 1]; 0 where not valid. What it means is the aggregation's own.
-        weights: ``(B, N)``, relevance divided by its sum: 1 over valid segments, 0 elsewhere.
+        relevance: ``(B, N)`` in [0, 1]; 0 where not valid. Its meaning depends on the aggregation.
+        weights: ``(B, N)``, relevance divided by its sum; 0 where not valid.
     """
 
     log_probs: Tensor
@@ -28,7 +29,7 @@ class AggregationOutput(NamedTuple):
 
 
 class Aggregated(NamedTuple):
-    """``AggregationOutput``, where the segment logits are those of ``classifier`` unless given."""
+    """What ``Aggregation.aggregate`` returns; ``segment_logits`` are those of ``classifier`` unless given."""
 
     log_probs: Tensor
     relevance: Tensor
@@ -37,15 +38,15 @@ class Aggregated(NamedTuple):
 
 
 class Aggregation(nn.Module):
-    """Segment features to video probabilities. A subclass writes ``aggregate``.
+    """From segment features to video probabilities. Subclasses implement ``aggregate``.
 
     Args:
         in_channels: E of the segment features.
         num_classes: K.
-        multilabel: several classes at once (a sigmoid a class) instead of exactly one (a softmax).
+        multilabel: any number of classes per video (sigmoids) instead of exactly one (a softmax).
 
     Attributes:
-        features_from: the backbone stage whose average the aggregation wants as ``context``; None = no context.
+        features_from: backbone stage whose average is passed as ``context``; None if the aggregation reads none.
     """
 
     features_from: str | None = None
@@ -56,16 +57,16 @@ class Aggregation(nn.Module):
         self.multilabel = multilabel
 
     def segment_log_probs(self, segment_logits: Tensor) -> Tensor:
-        """``(..., K)`` logits to log-probabilities: log-softmax, or log-sigmoid where multi-label."""
+        """``(..., K)`` logits to log-probabilities: log-softmax, or log-sigmoid if multi-label."""
         return F.logsigmoid(segment_logits) if self.multilabel else F.log_softmax(segment_logits, dim=-1)
 
     def forward(self, features: Tensor, valid: Tensor, context: Tensor | None = None) -> AggregationOutput:
-        """Aggregate.
+        """Aggregate B videos.
 
         Args:
             features: ``(B, N, E)``.
-            valid: bool ``(B, N)``, at least one True a row; what is not valid changes nothing, even if it is NaN.
-            context: ``(B, N, D)``, the average of stage ``features_from``; None where no stage is named.
+            valid: bool ``(B, N)``, at least one True per row. Rows that are not valid have no effect, even if NaN.
+            context: ``(B, N, D)``, the average of stage ``features_from``; None if that is None.
         """
         features = zero_invalid(features, valid)
         context = features if context is None else zero_invalid(context, valid)
@@ -81,31 +82,31 @@ class Aggregation(nn.Module):
             features: ``(B, N, E)``, 0 where not valid.
             logits: ``(B, N, K)`` of ``classifier``, finite where not valid.
             valid: bool ``(B, N)``.
-            context: ``(B, N, D)``, 0 where not valid; the features again where no stage is named.
+            context: ``(B, N, D)``, 0 where not valid; the features again if ``features_from`` is None.
         """
         raise NotImplementedError
 
     def auxiliary_loss(self, features: Tensor, labels: Tensor, valid: Tensor) -> Tensor | None:
-        """What training asks of the aggregation beside the loss of its ``log_probs``; by default nothing.
+        """A loss of the aggregation besides that of its ``log_probs``; none by default.
 
         Args:
-            features: ``(B, N, E)`` that were aggregated.
+            features: ``(B, N, E)``, the features that were aggregated.
             labels: ``(B, K)`` of zeros and ones.
             valid: bool ``(B, N)``.
 
         Returns:
-            A scalar, at least float32, that is added to the loss; None = nothing.
+            A scalar, at least float32, that is added to the loss, or None.
         """
         return None
 
 
 def zero_invalid(rows: Tensor, valid: Tensor) -> Tensor:
-    """``(B, N, D)`` with 0 where not valid. Multiplying by 0 would keep a NaN, and send one back as a gradient."""
+    """``(B, N, D)`` with 0 where not valid. Multiplying by 0 would keep a NaN, in the values and in the gradient."""
     return torch.where(valid.unsqueeze(-1), rows, 0)
 
 
 def uniform_weights(valid: Tensor, dtype: torch.dtype) -> Tensor:
-    """``(B, N)`` bool to weights that are equal over valid segments and sum to 1 (0 for a row without any)."""
+    """``(B, N)`` bool to equal weights that sum to 1 over valid segments (to 0 in rows that have none)."""
     real = valid.to(dtype)
     return real / real.sum(dim=1, keepdim=True).clamp(min=1)
 
@@ -120,7 +121,7 @@ def weighted_log_mean(log_probs: Tensor, log_weights: Tensor) -> Tensor:
 
     Args:
         log_probs: ``(B, N, K)``.
-        log_weights: ``(B, N)``; minus infinity where not valid, at least one finite entry a row.
+        log_weights: ``(B, N)``; minus infinity where not valid, at least one finite entry per row.
 
     Returns:
         ``(B, K)``.
@@ -134,6 +135,45 @@ def weighted_mean(logits: Tensor, weights: Tensor) -> Tensor:
 
 
 def log_or_minus_infinity(weights: Tensor) -> Tensor:
-    """``log w``, with minus infinity for 0 and no gradient through it (a plain ``log(0)`` has an infinite one)."""
+    """``log w``, with minus infinity and no gradient at 0, where that of a plain logarithm is infinite."""
     positive = weights > 0
     return torch.where(positive, weights.clamp(min=torch.finfo(weights.dtype).tiny).log(), -torch.inf)
+
+
+def topk_segments(
+    logits: Tensor, valid: Tensor, *, k: int | None = None, ratio: float = 0.125
+) -> tuple[Tensor, Tensor]:
+    """Choose the k highest segments of each class.
+
+    Args:
+        logits: ``(B, N, K)``, finite where not valid.
+        valid: bool ``(B, N)``.
+        k: number of segments, at most all valid ones.
+        ratio: share of the valid segments, rounded up; used if k is None.
+
+    Returns:
+        ``(B, N, K)``, 1 for the chosen segments and 0 elsewhere, and their number ``(B,)``.
+    """
+    num_valid = valid.sum(dim=1)  # (B,)
+    num_segments = valid.shape[1]
+    if k is None:
+        # Rounded up in whole numbers: 0.07 of 100 is 7, although 0.07 * 100 > 7 in floating point.
+        above, below = Fraction(ratio).limit_denominator(10_000).as_integer_ratio()
+        count = ((num_valid * above + below - 1) // below).clamp(min=1)
+        # Sort all of them: a share of N would tie an exported graph to the N that it was traced with.
+        largest = num_segments
+    else:
+        count = num_valid.clamp(min=1, max=k)
+        largest = min(k, num_segments)
+    excluded = torch.where(valid.unsqueeze(-1), logits.detach(), -torch.inf)
+    order = excluded.topk(largest, dim=1).indices  # (B, largest, K)
+    # The same number was taken for all videos; shorter ones drop the end of their list.
+    kept = torch.arange(largest, device=count.device).unsqueeze(0) < count.unsqueeze(1)  # (B, largest)
+    chosen = torch.zeros_like(logits).scatter(1, order, kept.unsqueeze(-1).expand_as(order).to(logits.dtype))
+    return chosen, count
+
+
+def topk_mean(logits: Tensor, valid: Tensor, *, k: int | None = None, ratio: float = 0.125) -> Tensor:
+    """Mean of each class's highest logits, ``(B, N, K)`` to ``(B, K)``; arguments as ``topk_segments``."""
+    chosen, count = topk_segments(logits, valid, k=k, ratio=ratio)
+    return (chosen * logits).sum(dim=1) / count.unsqueeze(1)

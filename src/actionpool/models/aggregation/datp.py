@@ -1,4 +1,4 @@
-"""Deep adaptive temporal pooling: a small network reads the whole video and regresses where its weight lies."""
+"""Deep adaptive temporal pooling: a small network reads the whole video and regresses weights over time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from actionpool.models.layers import at_least_float32, move_together, packed, ra
 
 WeightModel = Literal["uniform", "direct", "gaussian", "mixture", "beta"]
 
-# Starts. A Gaussian at 1/2 this wide differs from uniform by 1 / (12 sigma^2) = 0.7%.
+# Before training: a Gaussian of this width at 1/2 differs from uniform by 1 / (12 sigma^2) = 0.7%.
 _SIGMA_FLOOR = 0.05
 _SIGMA_START = 3.5
 # A Beta(1 + c, 1 + c) with this c differs from uniform by less than 1% at up to 10,000 segments.
@@ -32,14 +32,15 @@ _BETA_START = 1e-3
 
 
 class DATPAggregation(Aggregation):
-    """Weights from a model of time whose parameters an auxiliary network regresses (METHODS §3; arXiv 1808.07272).
+    """Weights from a model of time whose parameters an auxiliary network regresses (arXiv 1808.07272).
 
-    Segment n of the N valid ones lies at ``t[n] = (n - 1/2) / N``. The weights, which sum to 1 over valid segments, are
+    See docs/explanation/methods.md, DATP. Segment n of the N valid ones lies at ``t[n] = (n - 1/2) / N``. The weights,
+    which sum to 1 over valid segments, are
 
     - ``"uniform"``: 1 / N (TSN)
-    - ``"direct"``: the softmax of one regressed logit a segment
+    - ``"direct"``: the softmax of one regressed logit per segment
     - ``"gaussian"``: proportional to ``exp(-(t[n] - mu)^2 / 2 sigma^2)``, mu a sigmoid, sigma a softplus + 0.05
-    - ``"mixture"``: J of those, each summing to 1 over the segments, added up by shares ``softmax(pi)``
+    - ``"mixture"``: J such Gaussians, each summing to 1 over the segments, weighted by ``softmax(pi)``
     - ``"beta"``: proportional to ``t[n]^(alpha - 1) (1 - t[n])^(beta - 1)``, alpha and beta > 1
 
     and the video score is ``log sum_n w[n] softmax(z[n])``. Relevance is the weight. All models take any N with the
@@ -47,15 +48,14 @@ class DATPAggregation(Aggregation):
 
     Args:
         in_channels, num_classes, multilabel: see ``Aggregation``.
-        weight_model: see above.
+        weight_model: one of the above.
         num_components: J of the mixture.
-        features_from: the backbone stage that the auxiliary network reads; None = the pooled features.
-        context_channels: D of that stage; needed with ``features_from``.
-        pool: ``"probabilities"``, or ``"logits"``: the softmax of the weighted mean of logits.
+        context: name and channels of the backbone stage that the auxiliary network reads; None reads the features.
+        pool: ``"probabilities"``, or ``"logits"`` for the softmax of the weighted mean of logits.
         hidden: channels of the auxiliary network.
 
     Raises:
-        ConfigError: ``features_from`` without ``context_channels``, or ``num_components`` below 1.
+        ConfigError: ``num_components`` is below 1.
     """
 
     def __init__(
@@ -66,16 +66,11 @@ class DATPAggregation(Aggregation):
         multilabel: bool = False,
         weight_model: WeightModel = "gaussian",
         num_components: int = 3,
-        features_from: str | None = None,
-        context_channels: int | None = None,
+        context: tuple[str, int] | None = None,
         pool: Literal["probabilities", "logits"] = "probabilities",
         hidden: int = 256,
     ) -> None:
         super().__init__(in_channels, num_classes, multilabel=multilabel)
-        if features_from is not None and context_channels is None:
-            raise ConfigError(
-                f"datp got features_from='{features_from}' without context_channels; give that stage's channel count"
-            )
         if num_components < 1:
             raise ConfigError(f"datp got num_components={num_components}; give at least 1")
         self.weight_model: WeightModel = weight_model
@@ -83,9 +78,9 @@ class DATPAggregation(Aggregation):
         self.pool = pool
         self.parameter_network: ParameterNetwork | None = None
         if weight_model != "uniform":
-            self.features_from = features_from
+            self.features_from, channels = context or (None, in_channels)
             self.parameter_network = ParameterNetwork(
-                in_channels if features_from is None or context_channels is None else context_channels,
+                channels,
                 start=_start(weight_model, self.num_components),
                 hidden=hidden,
                 per_segment=weight_model == "direct",
@@ -104,14 +99,14 @@ class DATPAggregation(Aggregation):
     def _log_weights(self, context: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
         if self.parameter_network is None:
             return log_or_minus_infinity(uniform_weights(valid, dtype))
-        # Segments that are not valid are left out and the rest move together: neighbours in the auxiliary network, and
-        # positions in (0, 1), are those of the valid segments alone.
+        # Valid segments are moved together, so that neighbours in the auxiliary network and positions in (0, 1) are
+        # those of valid segments only.
         rank = rank_of(valid)  # (B, N)
         parameters = at_least_float32(self.parameter_network(move_together(context, valid, rank), packed(valid)))
         if self.weight_model == "direct":
             return segment_log_weights(parameters.squeeze(-1).gather(1, rank.clamp(min=0)), valid)
         count = valid.sum(dim=1, keepdim=True)
-        # One half where not valid: a harmless place, whose weight is then left out.
+        # One half where not valid: a harmless position, whose weight is left out afterwards.
         positions = torch.where(valid, (rank.to(dtype) + 0.5) / count.clamp(min=1), 0.5)  # (B, N)
         if self.weight_model == "beta":
             return segment_log_weights(_beta_scores(parameters, positions), valid)
@@ -121,14 +116,14 @@ class DATPAggregation(Aggregation):
 class ParameterNetwork(nn.Module):
     """The auxiliary network: two temporal convolutions, mean and max over the segments, two fully connected layers.
 
-    Beside its features, each segment's place on time is read as one more channel: convolutions, means and maxima are
-    blind to where a thing is, and where it is, is what the parameters say.
+    The position of each segment is read as one more channel: the parameters encode position, which convolutions, means
+    and maxima alone cannot see.
 
     Args:
         in_channels: D of the sequence.
-        start: what the parameters are before training, whatever the input.
+        start: the parameters before training, for any input.
         hidden: channels of the convolutions and of the first fully connected layer.
-        per_segment: regress one set of parameters a segment, from its own channels beside the video's mean and max.
+        per_segment: regress parameters for each segment, from its channels and the video's mean and max.
     """
 
     def __init__(
@@ -146,14 +141,14 @@ class ParameterNetwork(nn.Module):
             self.last.bias.copy_(torch.tensor(start))
 
     def forward(self, sequence: Tensor, real: Tensor) -> Tensor:
-        """Regress.
+        """Regress the parameters.
 
         Args:
             sequence: ``(B, N, D)``, the real segments first, zeros behind them.
             real: bool ``(B, N)``.
 
         Returns:
-            ``(B, P)``, or ``(B, N, P)`` a segment.
+            ``(B, P)``, or ``(B, N, P)`` with ``per_segment``.
         """
         keep = real.unsqueeze(1)
         count = real.sum(dim=1, keepdim=True).clamp(min=1)
@@ -161,7 +156,7 @@ class ParameterNetwork(nn.Module):
         places = torch.where(real, places, 0).to(sequence.dtype)
         hidden = torch.cat([sequence.transpose(1, 2), places.unsqueeze(1)], dim=1)  # (B, D + 1, N)
         for convolution in self.convolutions:
-            # Zeros behind the end, as a convolution's own padding has them: a longer batch changes nothing.
+            # Behind the end are zeros, like a convolution's own padding: the length of the batch has no effect.
             hidden = torch.where(keep, convolution(hidden).relu(), 0)  # (B, hidden, N)
         mean = hidden.sum(dim=2) / count
         summary = torch.cat([mean, hidden.amax(dim=2)], dim=1)  # (B, 2 hidden); all >= 0, so zeros cannot be the max
@@ -173,9 +168,9 @@ class ParameterNetwork(nn.Module):
 
 
 def _start(weight_model: WeightModel, num_components: int) -> list[float]:
-    """The parameters of (nearly) uniform weights."""
+    """Parameters of (nearly) uniform weights."""
     if weight_model in ("gaussian", "mixture"):
-        # Components start side by side: at one place they would stay one, having the same gradient.
+        # Components start apart: at one place they would get the same gradient and stay together.
         centres = [(j + 0.5) / num_components for j in range(num_components)]
         means = [math.log(centre / (1 - centre)) for centre in centres]
         sigma = math.log(math.expm1(_SIGMA_START - _SIGMA_FLOOR))
@@ -193,7 +188,7 @@ def _gaussian_log_weights(parameters: Tensor, positions: Tensor, valid: Tensor, 
         return segment_log_weights(exponents.squeeze(1), valid)
     over_valid = torch.where(valid.unsqueeze(1), exponents, -torch.inf).logsumexp(dim=2, keepdim=True)
     log_shares = F.log_softmax(parameters[:, 2 * num_components :], dim=1).unsqueeze(2)
-    # Left out at the very end: minus infinity in every component would turn the gradient into NaN.
+    # Masked at the very end: minus infinity in every component would turn the gradient into NaN.
     return segment_log_weights(torch.logsumexp(log_shares + exponents - over_valid, dim=1), valid)
 
 
@@ -201,7 +196,7 @@ def _beta_scores(parameters: Tensor, positions: Tensor) -> Tensor:
     """Parameters ``(B, 2)`` at ``(B, N)`` to the logarithm of an unnormalised Beta density ``(B, N)``.
 
     alpha - 1 and beta - 1 are ``(x + sqrt(x^2 + 4 c^2)) / 2``: positive like a softplus and equal to c at x = 0, but
-    with a slope of one half there, where a softplus that starts as near to 0 would hardly move.
+    with slope 1/2 there. A softplus that starts as close to 0 would hardly move.
     """
     excess = (parameters + (parameters**2 + 4 * _BETA_START**2).sqrt()) / 2  # (B, 2)
     return excess[:, :1] * positions.log() + excess[:, 1:] * (-positions).log1p()

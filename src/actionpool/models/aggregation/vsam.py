@@ -1,4 +1,4 @@
-"""The video segment attention model: which class is a segment, and does it matter at all."""
+"""The video segment attention model: the class of each segment, and its relevance to any class."""
 
 from __future__ import annotations
 
@@ -9,44 +9,50 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from actionpool.errors import ConfigError
-from actionpool.models.aggregation.base import Aggregated, Aggregation, segment_log_weights, weighted_log_mean
-from actionpool.models.aggregation.topk import topk_segments
+from actionpool.models.aggregation.base import (
+    Aggregated,
+    Aggregation,
+    segment_log_weights,
+    topk_segments,
+    weighted_log_mean,
+)
 from actionpool.models.layers import Normaliser, TanhScore, at_least_float32, start_at_zero
 
 Variant = Literal["auto", "mixture", "multilabel", "two-way", "best"]
 
 
 class VSAMAggregation(Aggregation):
-    """Class-specific scores weighed by class-agnostic relevance (METHODS §2; doi 10.1109/TMM.2021.3058050).
+    """Class-specific scores weighted by class-agnostic relevance (doi 10.1109/TMM.2021.3058050).
 
-    ``A[n] = W x[n] + b``, ``q[n] = v . tanh(V x[n])``, ``r[n]`` = softmax of q over valid segments, or its sigmoid
-    divided by the sum of sigmoids.
+    See docs/explanation/methods.md, VSAM. With ``A[n] = W x[n] + b`` and ``q[n] = v . tanh(V x[n])``, r is the softmax
+    of q over valid segments, or its sigmoid divided by the sum of sigmoids. The variants are
 
     - ``"mixture"``: ``p[k] = sum_n r[n] softmax_k(A[n])[k]``
     - ``"multilabel"``: ``p[k] = sum_n r[n] sigmoid(A[n, k])``
-    - ``"two-way"``: ``p[k]`` proportional to ``sum_n r[n] softmax_n(A[., k])[n] f[n, k]`` over k, f the softmax of a
-      second class head. Where multi-label, f is its sigmoid, and the products ``r[n] softmax_n(A[., k])[n]`` are
-      divided by their sum over n instead, so that each ``p[k]`` is a mean of f of its own.
+    - ``"two-way"``: ``p[k]`` proportional to ``sum_n r[n] softmax_n(A[., k])[n] f[n, k]`` over k, where f is the
+      softmax of a second class head. A then says when a class happens, and f which one it is. If multi-label, f is a
+      sigmoid, and the products ``r[n] softmax_n(A[., k])[n]`` are divided by their sum over n instead, so that each
+      ``p[k]`` is a weighted mean of f.
     - ``"best"`` (multi-label, normaliser sigmoid): ``p[k]`` is the mean of the class's ``ratio`` highest
-      ``r[n] sigmoid(A[n, k])``, r the sigmoid of q itself. A mixture over all segments cannot be sure of a class that
-      fills half of what is relevant, so it teaches each segment the classes of its neighbours; here a class asks for
-      segments of its own, and r falls wherever no class wants a segment.
-    - ``"auto"``: ``"mixture"``, or ``"multilabel"`` where multi-label.
+      ``sigmoid(q[n]) sigmoid(A[n, k])``. A mixture over all segments cannot be certain of a class that fills half of
+      the relevant ones, so it teaches each segment the classes of its neighbours. Here each class chooses its own
+      segments, and relevance falls where no class chooses one.
+    - ``"auto"``: ``"multilabel"`` if multi-label, else ``"mixture"``
 
-    Untrained, v = 0 and r is uniform: the mean of probabilities. In ``"two-way"`` W starts at zero as well, and it is
-    the mean of f. There, A says *when* a class happens and is defined up to a constant a class; f says *which* it is.
+    Untrained, v = 0 and r is uniform, so the result is the mean of probabilities. In ``"two-way"`` W starts at zero as
+    well, and the result is the mean of f.
 
-    Relevance is r for a softmax, and the sigmoid of q itself for a sigmoid; the weights are r either way.
+    Relevance is r for a softmax and the sigmoid of q for a sigmoid; the weights are r in both cases.
 
     Args:
         in_channels, num_classes, multilabel: see ``Aggregation``.
-        variant: see above.
-        normaliser: of r.
+        variant: one of the above.
+        normaliser: normaliser of r over the segments.
         hidden: rows of V.
         ratio: for ``"best"``, share of the valid segments, rounded up.
 
     Raises:
-        ConfigError: the variant contradicts ``multilabel`` or ``normaliser``, or ratio lies outside (0, 1].
+        ConfigError: the variant contradicts ``multilabel`` or ``normaliser``, or ratio is outside (0, 1].
     """
 
     def __init__(
@@ -64,16 +70,16 @@ class VSAMAggregation(Aggregation):
         if variant == "mixture" and multilabel:
             raise ConfigError(
                 "vsam's variant 'mixture' shares one unit of probability among the classes, so a multi-label video "
-                "cannot have two for sure; use variant 'multilabel' or 'two-way' (or model.task=single-label)"
+                "cannot have two with certainty; use variant 'multilabel' or 'two-way' (or model.task=single-label)"
             )
         if variant == "multilabel" and not multilabel:
             raise ConfigError(
-                "vsam's variant 'multilabel' gives each class a probability of its own, so a single-label video's need "
-                "not sum to 1; use variant 'mixture' or 'two-way', or model.task=multi-label"
+                "vsam's variant 'multilabel' gives each class its own probability, and those of a single-label video "
+                "would not sum to 1; use variant 'mixture' or 'two-way', or model.task=multi-label"
             )
         if variant == "best" and not (multilabel and normaliser == "sigmoid"):
             raise ConfigError(
-                "vsam's variant 'best' is for several labels and for relevance that does not share a sum; use "
+                "vsam's variant 'best' needs several labels and relevance whose sum is free; use "
                 "model.task=multi-label with model.aggregation.normaliser=sigmoid, or variant 'mixture'"
             )
         if not 0 < ratio <= 1:
@@ -104,7 +110,7 @@ class VSAMAggregation(Aggregation):
         return Aggregated(log_probs, relevance, weights)
 
     def _two_way(self, when: Tensor, which: Tensor, valid: Tensor, log_relevance: Tensor) -> Tensor:
-        """``(B, N, K)`` of both heads to ``(B, K)``."""
+        """Logits ``(B, N, K)`` of both heads to log-probabilities ``(B, K)``."""
         over_time = F.log_softmax(torch.where(valid.unsqueeze(-1), when, -torch.inf), dim=1)
         joint = over_time + log_relevance.unsqueeze(-1)  # (B, N, K), log r[n] softmax_n(A)[n]
         if self.multilabel:

@@ -1,10 +1,9 @@
 """Networks that turn one clip ``(C, T, H, W)`` into a feature map ``(D, t, h, w)``."""
 
-from actionpool.models.backbones.base import Backbone, InputSpec
-from actionpool.models.backbones.features import Features
+from actionpool.models.backbones.base import Backbone, Features, InputSpec
 from actionpool.models.backbones.gated_c3d import GatedC3D, GatedC3DSimple, gated_c3d_input
 from actionpool.models.backbones.i3d import I3D, i3d_input
-from actionpool.models.backbones.torchvision3d import VideoBackbone, video_backbone, video_input
+from actionpool.models.backbones.torchvision3d import video_backbone, video_input
 from actionpool.models.backbones.tsn import TSN, tsn_input
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "GatedC3D",
     "GatedC3DSimple",
     "InputSpec",
-    "VideoBackbone",
     "gated_c3d_input",
     "i3d_input",
     "tsn_input",

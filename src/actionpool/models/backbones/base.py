@@ -1,4 +1,4 @@
-"""What every backbone states about itself, and the one way to run it."""
+"""The interface of a backbone, and the backbone that stands for stored features."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from actionpool.models.layers import StageGate
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """The input that a backbone was made for. Other sizes work unless its page says otherwise.
+    """The input that a backbone was made for; most accept other sizes too.
 
     Attributes:
-        num_channels: C, 3 for RGB, 2 for a flow field, 10 for a stack of five.
+        num_channels: C; 3 for RGB, 2 for a flow field, 10 for a stack of five.
         frames_per_clip: T.
         size: height and width in pixels.
-        mean, std: of the normalised input ``(x - mean) / std`` with x in [0, 1], one per channel or one for all.
-        resize: (height, width) before the crop; None where ``short_side`` says it.
-        short_side: pixels of the shorter side before the crop, the aspect ratio kept.
+        mean, std: normalisation ``(x - mean) / std`` of x in [0, 1], one number per channel or one for all.
+        resize: (height, width) in pixels before the crop; None if ``short_side`` is set.
+        short_side: shorter side in pixels before the crop, keeping the aspect ratio.
     """
 
     num_channels: int
@@ -38,12 +38,12 @@ class Backbone(nn.Module):
     """A network in named stages: ``(B, C, T, H, W)`` to ``(B, D, t, h, w)``.
 
     Attributes:
-        stages: the parts in order, by name; freezing, gates and ``features_from`` speak of these names.
+        stages: its parts in order; freezing, gates and ``features_from`` refer to their names.
         stage_channels: D after each stage, in order.
         input_spec: the input that it was made for.
-        published_names: from a name in ``state_dict()`` to the name in published weight files, where they differ.
-        published_head: how the names begin that published files hold for their own classifier.
-        gates: attention gates by the name of the stage that each one multiplies; empty unless asked for.
+        published_names: names in ``state_dict()`` to names in published weight files, where they differ.
+        published_head: prefixes of the names of the classifier in published files.
+        gates: attention gates by the name of the stage that they multiply; empty unless ``gate`` was called.
     """
 
     stages: nn.ModuleDict
@@ -72,37 +72,37 @@ class Backbone(nn.Module):
         return self.stage_names[-1]
 
     def check_stage(self, name: str) -> str:
-        """Return ``name`` if it is a stage.
+        """Return the name of a stage unchanged.
 
         Raises:
-            ConfigError: it is not; the message lists the stages.
+            ConfigError: there is no such stage; the message lists the stages.
         """
         if name not in self.stage_channels:
             raise ConfigError(f"'{name}' is no stage of {type(self).__name__}. {did_you_mean(name, self.stage_names)}")
         return name
 
     def stage_modules(self, name: str) -> list[nn.Module]:
-        """Every module of a stage, containers and parts alike."""
+        """All modules of a stage, containers as well as their parts."""
         return list(self.stages[name].modules())
 
     def gate(self, names: Iterable[str], *, kernel_size: int) -> None:
-        """Put an attention gate on each of these stages; it starts as the identity.
+        """Put an attention gate, which starts as the identity, on each of some stages.
 
         Args:
-            names: of stages.
-            kernel_size: of the gate's convolution, odd.
+            names: names of the stages.
+            kernel_size: size of the gate's convolution, odd.
 
         Raises:
-            ConfigError: a name is no stage, or this network's stages hand on more than a map.
+            ConfigError: a name is not a stage, or the stages of this network return more than a map.
         """
-        before = {after: at for at, after in zip(self.stage_names, self.stage_names[1:], strict=False)}
+        before = dict(zip(self.stage_names[1:], self.stage_names, strict=False))
         for name in names:
             previous = before.get(self.check_stage(name))
             in_channels = self.input_spec.num_channels if previous is None else self.stage_channels[previous]
             self.gates[name] = StageGate(in_channels, self.stage_channels[name], kernel_size=kernel_size)
 
     def hold_in_eval(self, modules: Iterable[nn.Module]) -> None:
-        """Keep these modules (not their children) in evaluation mode, whatever ``train()`` says."""
+        """Keep modules (but not their children) in evaluation mode, even after ``train()``."""
         self._held_in_eval = tuple(modules)
         self.train(self.training)
 
@@ -117,10 +117,10 @@ class Backbone(nn.Module):
 
         Args:
             clips: ``(B, C, T, H, W)``.
-            tap: the stage whose map is wanted besides the last one.
+            tap: stage whose map is returned besides the last one.
 
         Returns:
-            The last map ``(B, D, t, h, w)`` and the map after stage ``tap`` (the last one again without ``tap``).
+            The last map ``(B, D, t, h, w)`` and the map after stage ``tap``, which is the last one again if None.
         """
         maps = clips
         tapped: Tensor | None = None
@@ -133,8 +133,22 @@ class Backbone(nn.Module):
         return maps, maps if tapped is None else tapped
 
 
+class Features(Backbone):
+    """Stored features in place of a backbone: ``(B, D, t, h, w)`` unchanged; pooled ones have t = h = w = 1.
+
+    Args:
+        channels: D.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.input_spec = InputSpec(num_channels=channels, frames_per_clip=1, size=1, mean=(0.0,), std=(1.0,))
+        self.stages = nn.ModuleDict({"features": nn.Identity()})
+        self.stage_channels = {"features": channels}
+
+
 def names_by_identity(backbone: nn.Module, published: nn.Module) -> dict[str, str]:
-    """Names of ``backbone``'s tensors to the names that the same tensors have in ``published``, where they differ."""
+    """Names of tensors in ``backbone`` to the names of the same tensors in ``published``, where they differ."""
     theirs = {id(tensor): name for name, tensor in published.state_dict(keep_vars=True).items()}
     ours = backbone.state_dict(keep_vars=True)
     return {name: theirs[id(tensor)] for name, tensor in ours.items() if theirs[id(tensor)] != name}

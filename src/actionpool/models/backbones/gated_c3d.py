@@ -1,4 +1,7 @@
-"""The two networks of "3D Convolutional with Attention for Action Recognition" (arXiv 2206.02203)."""
+"""Gated C3D, two networks of "3D Convolutional with Attention for Action Recognition" (arXiv 2206.02203).
+
+See docs/explanation/methods.md, Gated C3D.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from actionpool.models.layers import GatedConv3d
 
 
 def gated_c3d_input(num_channels: int = 3) -> InputSpec:
-    """The published size; the published subtraction of another network's means is not kept (METHODS §4)."""
+    """Published size. The published code subtracts another network's BGR means from RGB; this does not."""
     return InputSpec(num_channels, 16, 112, mean=(0.5,) * num_channels, std=(0.25,) * num_channels, resize=(128, 171))
 
 
 class _ParallelConvs(nn.Module):
-    """Two convolutions side by side, each ReLU, norm and max pool; their channels are joined."""
+    """Two branches of convolution, ReLU, norm and max pool, whose channels are joined."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -23,8 +26,8 @@ class _ParallelConvs(nn.Module):
             nn.Sequential(
                 nn.Conv3d(in_channels, out_channels, (2, 3, 3), (1, 2, 2), 1),
                 nn.ReLU(),
-                # One group: mean and variance over the whole map, as the published layer norm has them, but with one
-                # affine pair a channel, so that the input size stays free.
+                # One group: mean and variance over the whole map like the published layer norm, but with one affine
+                # pair per channel, so that the input size stays free.
                 nn.GroupNorm(1, out_channels),
                 nn.MaxPool3d((2, 2, 2), (1, 2, 2)),
             )
@@ -36,13 +39,13 @@ class _ParallelConvs(nn.Module):
 
 
 class GatedC3D(Backbone):
-    """The strong published network: gated, two parallel convolutions, gated (METHODS §4).
+    """The stronger network: a gated layer, two parallel branches, a gated layer.
 
-    ``(B, 3, 16, 112, 112)`` to ``(B, 512, 9, 5, 5)``; any other size that leaves at least one cell works as well.
+    ``(B, 3, 16, 112, 112)`` to ``(B, 512, 9, 5, 5)``; other sizes work if they leave at least one cell.
 
     Args:
-        width: multiplies every channel count; 1 is the published network.
-        num_channels: of the input; 2 for optical flow.
+        width: factor on every channel count; 1 is the published network.
+        num_channels: input channels; 3 for RGB, 2 for optical flow.
     """
 
     def __init__(self, *, width: float = 1.0, num_channels: int = 3) -> None:
@@ -60,7 +63,7 @@ class GatedC3D(Backbone):
 
 
 class GatedC3DSimple(Backbone):
-    """One gated layer: ``(B, 3, 16, 112, 112)`` to ``(B, 64, 7, 36, 36)`` (METHODS §4)."""
+    """One gated layer: ``(B, 3, 16, 112, 112)`` to ``(B, 64, 7, 36, 36)``."""
 
     def __init__(self, *, num_channels: int = 3) -> None:
         super().__init__()

@@ -32,7 +32,7 @@ _POOL_BEFORE: dict[str, tuple[Size3, Size3]] = {
 
 
 def i3d_input(num_channels: int) -> InputSpec:
-    """RGB and flow alike are scaled to [-1, 1]; for flow that is -20 to 20 pixels."""
+    """RGB and flow are both scaled to [-1, 1]; in flow that stands for -20 to 20 pixels."""
     return InputSpec(
         num_channels=num_channels,
         frames_per_clip=32,
@@ -46,8 +46,8 @@ def i3d_input(num_channels: int) -> InputSpec:
 class I3D(Backbone):
     """``(B, 3, 32, 224, 224)`` to ``(B, 1024, 4, 7, 7)``; in general ``(1024, T/8, H/32, W/32)``, rounded up.
 
-    Its layers carry the names of the published PyTorch weights (``Conv3d_1a_7x7.conv3d.weight``,
-    ``Mixed_3b.b1a.bn.running_mean``), which load as they are. 12.3 M parameters.
+    The layers have the names of the published PyTorch weights (``Conv3d_1a_7x7.conv3d.weight``,
+    ``Mixed_3b.b1a.bn.running_mean``), which load without renaming. 12.3 M parameters.
 
     Args:
         num_channels: 3 for RGB, 2 for flow.
@@ -73,10 +73,10 @@ class I3D(Backbone):
 
 
 class Unit3d(nn.Module):
-    """Convolution with the padding that TensorFlow calls SAME, batch norm, ReLU.
+    """Convolution with TensorFlow's SAME padding, batch norm, ReLU.
 
-    The published running averages move by 1% a step, which needs hundreds of steps before evaluation means anything;
-    here they move by torch's 10%. With pretrained weights freeze them (``train.freeze_bn``).
+    The published running averages move by 1% per step, so that evaluation is meaningless for hundreds of steps; here
+    they move by torch's 10%. Freeze them if the weights are pretrained (``train.freeze_bn``).
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int = 1, stride: int = 1) -> None:
@@ -89,11 +89,11 @@ class Unit3d(nn.Module):
         """``(B, C, T, H, W)`` to ``(B, D, ceil(T/stride), ceil(H/stride), ceil(W/stride))``."""
         weight, stride, padding = self.conv3d.weight, (self.stride,) * 3, 0
         if self.stride == 1:
-            # With an odd kernel SAME is symmetric, and the convolution pads by itself.
+            # For an odd kernel SAME is symmetric, so the convolution can pad by itself.
             padding = self.kernel_size // 2
         elif x.device.type == "cpu":
-            # A CPU multiplies sixteen and more channels at a time, and pictures have three: two neighbouring columns
-            # become one of twice the channels. Stride 2 becomes 1 on the width, the odd kernel gets a column of zeros.
+            # A CPU multiplies 16 or more channels at a time, but frames have three: pairs of columns become one with
+            # twice the channels. Stride 2 becomes 1 on the width, and the odd kernel gets a column of zeros.
             x = column_pairs(x, self.kernel_size, self.stride)
             weight = F.pad(weight, (0, 1)).unflatten(4, (-1, 2)).movedim(5, 1).flatten(1, 2)
             stride = (self.stride, self.stride, 1)
@@ -106,7 +106,7 @@ class Unit3d(nn.Module):
 
 
 class SameMaxPool3d(nn.Module):
-    """Max pool with SAME padding over an input that is nowhere negative."""
+    """Max pool with SAME padding over an input that is never negative."""
 
     def __init__(self, kernel_size: Size3, stride: Size3) -> None:
         super().__init__()
@@ -117,14 +117,14 @@ class SameMaxPool3d(nn.Module):
         if x.device.type == "cpu" and not torch.is_grad_enabled() and not is_exporting():
             pooled: Tensor = max_pool_nonnegative(x, self.kernel_size, self.stride)
             return pooled
-        # SAME pads at most one more behind than in front, and rounding the output length up stands for that one.
+        # SAME pads at most one more after than before; rounding the output length up replaces that one.
         sizes = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
         time, height, width = (same_padding(size, kernel, stride)[0] for size, kernel, stride in sizes)
         return F.max_pool3d(x, self.kernel_size, self.stride, (time, height, width), ceil_mode=True)
 
 
 class _Mixed(nn.Module):
-    """Four branches side by side; the names of the parts are the published ones."""
+    """Four parallel branches, under their published names."""
 
     def __init__(
         self,

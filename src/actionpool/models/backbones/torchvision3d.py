@@ -1,4 +1,4 @@
-"""torchvision's video networks, cut into named stages."""
+"""Video networks of torchvision, divided into named stages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ _BUILD = {
     "swin3d_t": video.swin3d_t,
     "mvit_v2_s": video.mvit_v2_s,
 }
-# Where each stage of s3d begins in torchvision's flat list; pools go with the block that follows them.
+# First and last + 1 module of each stage of s3d in torchvision's flat list, and its channels; a pool belongs to the
+# block after it.
 _S3D_STAGES = {
     "stem": (0, 5, 192),
     "Mixed_3b": (5, 6, 256),
@@ -53,23 +54,23 @@ def video_input(network: VideoNetwork) -> InputSpec:
 
 
 def video_backbone(network: VideoNetwork) -> Backbone:
-    """A torchvision network with random weights, as a backbone; ``docs/explanation/methods.md`` has their maps."""
+    """A torchvision network with random weights as a backbone (docs/explanation/methods.md, Backbones)."""
     return MViT() if network == "mvit_v2_s" else VideoBackbone(network)
 
 
 class VideoBackbone(Backbone):
     """A torchvision video network without its classifier.
 
-    The ResNets have the stages ``stem, stage1..stage4``, s3d those of I3D, Swin ``stem, stage1..stage4``.
+    The ResNets and Swin have the stages ``stem, stage1..stage4``, s3d has those of I3D.
 
     Args:
-        network: torchvision's name.
+        network: name in torchvision.
     """
 
     def __init__(self, network: VideoNetwork) -> None:
         super().__init__()
         self.input_spec = _INPUT[network]
-        # num_classes=1: the classifier is thrown away, and drawing it large would only take time.
+        # The classifier is not used; initialising a large one would only take time.
         whole = _BUILD[network](weights=None, num_classes=1)
         match network:
             case "s3d":
@@ -95,7 +96,7 @@ class VideoBackbone(Backbone):
 
 
 class _ChannelsLast(nn.Sequential):
-    """Parts that work on ``(B, t, h, w, D)``, for maps ``(B, D, t, h, w)``; the exchange of axes copies nothing."""
+    """Applies parts that work on ``(B, t, h, w, D)`` to maps ``(B, D, t, h, w)``, without copying them."""
 
     def __init__(self, *parts: nn.Module, channels_first_input: bool = False) -> None:
         super().__init__(*parts)
@@ -109,12 +110,12 @@ class _ChannelsLast(nn.Sequential):
 
 
 class MViT(Backbone):
-    """MViT-v2-S: ``(B, 3, 16, 224, 224)`` to ``(B, 768, 8, 7, 7)``, for clips of 16 frames of 224 pixels only.
+    """MViT-v2-S: ``(B, 3, 16, 224, 224)`` to ``(B, 768, 8, 7, 7)``, only for clips of 16 frames of 224 pixels.
 
-    A class token travels beside the map from stage to stage, so the stages are run here and not one after another.
+    The stages pass a class token besides the map, so ``forward`` runs their parts itself.
     """
 
-    _FIRST_BLOCKS = (0, 1, 3, 14, 16)  # of the stages; the first block of each but stage1 halves the grid
+    _FIRST_BLOCKS = (0, 1, 3, 14, 16)  # of each stage; that of every stage but stage1 halves the grid
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,26 +130,26 @@ class MViT(Backbone):
         self.published_head = ("head.",)
 
     def gate(self, names: Iterable[str], *, kernel_size: int) -> None:
-        """Refuse: see ``Backbone.gate``."""
+        """Raise ConfigError: a gate cannot multiply the class token."""
         if not list(names):
             return
         raise ConfigError(
-            "model.backbone.gate_stages: the stages of mvit_v2_s hand on a class token beside their maps, which a gate "
-            "cannot multiply; use swin3d_t, or a convolutional network"
+            "model.backbone.gate_stages: the stages of mvit_v2_s pass on a class token besides their maps, which a "
+            "gate cannot multiply; use swin3d_t, or a convolutional network"
         )
 
     def forward(self, clips: Tensor, tap: str | None = None) -> tuple[Tensor, Tensor]:
         """See ``Backbone.forward``.
 
         Raises:
-            ConfigError: the clips are of another size than 16 frames of 224 x 224 pixels.
+            ConfigError: the clips do not have 16 frames of 224 x 224 pixels.
         """
         spec = self.input_spec
         if tuple(clips.shape[2:]) != (spec.frames_per_clip, spec.size, spec.size):
             frames, height, width = clips.shape[2:]
             raise ConfigError(
                 f"mvit_v2_s takes clips of 16 frames of 224x224 pixels, got {frames} of {height}x{width}: its "
-                "attention knows positions of that grid; set sampling.frames_per_clip=16 and transform.crop=224"
+                "position embeddings fit only that grid; set sampling.frames_per_clip=16 and transform.crop=224"
             )
         project, positions = self.stages["stem"].children()
         maps = project(clips)  # (B, 96, 8, 56, 56)

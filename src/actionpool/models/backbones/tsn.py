@@ -1,4 +1,4 @@
-"""The frame networks of temporal segment networks: any two-dimensional network of timm, frame by frame."""
+"""The frame networks of temporal segment networks: any 2D network of timm, applied frame by frame."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def tsn_input(network: str, *, num_channels: int = 3, normalisation: Normalisati
     """The input of a timm network, without building it.
 
     Args:
-        network: timm's name, ``"resnet50"`` or with the weights' tag ``"resnet50.a1_in1k"``.
-        num_channels: 3 for RGB, 10 for stacks of five flow fields.
+        network: name in timm, with or without a weights' tag: ``"resnet50"``, ``"resnet50.a1_in1k"``.
+        num_channels: input channels; 3 for RGB, 10 for stacks of five flow fields.
         normalisation: see ``TSN``.
 
     Raises:
@@ -35,7 +35,7 @@ def tsn_input(network: str, *, num_channels: int = 3, normalisation: Normalisati
     elif normalisation == "symmetric":
         mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     if num_channels != 3:
-        # Stacked flow: no motion is zero, and the first layer meets values of the spread that it has learnt from.
+        # Stacked flow: no motion becomes 0, and the first layer gets values of the spread that it was trained on.
         mean, std = (0.5,) * num_channels, (sum(std) / 3,) * num_channels
     size = published.input_size[-1]
     return InputSpec(
@@ -44,17 +44,17 @@ def tsn_input(network: str, *, num_channels: int = 3, normalisation: Normalisati
 
 
 class TSN(Backbone):
-    """Every frame through a 2D network: ``(B, C, T, H, W)`` to ``(B, D, T, h, w)``.
+    """A 2D network applied to every frame: ``(B, C, T, H, W)`` to ``(B, D, T, h, w)``.
 
-    Stages are ``stem, stage1..stage4`` where the network halves its grid five times, else ``stage1..stageN`` as timm
-    counts them. What comes after the last of them (MobileNet's widening convolution, a final norm) belongs to the last.
+    The stages are ``stem, stage1..stage4`` if the network halves its grid five times, else ``stage1..stageN`` as timm
+    counts them. Layers after the last of them (MobileNet's widening convolution, a final norm) belong to the last.
 
     Args:
-        network: timm's name.
-        pad_type: ``"same"`` for weights that come from TensorFlow, where the network has the choice; ``""`` = its own.
-        num_channels: of the input.
-        normalisation: ``"published"`` as timm states it for its own weights; ``"imagenet"``; ``"symmetric"`` for
-            weights trained on ``x / 127.5 - 1``.
+        network: name in timm.
+        pad_type: ``"same"`` for weights from TensorFlow, in networks that have this choice; ``""`` is the default.
+        num_channels: input channels.
+        normalisation: what the weights expect: ``"published"`` is timm's entry for them, ``"imagenet"`` ImageNet's
+            mean and deviation, ``"symmetric"`` is ``x / 127.5 - 1``.
 
     Raises:
         ConfigError: timm does not know the network, or it has no such padding or no feature maps.
@@ -77,7 +77,7 @@ class TSN(Backbone):
         if five:
             names[0] = "stem"
         self.stage_channels = {name: int(level["num_chs"]) for name, level in zip(names, info, strict=True)}
-        # A network that goes on after its last level ends with the map of its own forward_features.
+        # If there are layers after the last level, the last map is that of forward_features.
         self._goes_on = int(self.network.num_features) != self.stage_channels[names[-1]]
         self.stage_channels[names[-1]] = int(self.network.num_features)
         self._modules_of = _by_stage(self.network, names, [str(level["module"]) for level in info])
@@ -85,7 +85,7 @@ class TSN(Backbone):
         self.published_head = (f"{_classifier(self.network)}.", "pre_logits.", "fc_norm.")
 
     def stage_modules(self, name: str) -> list[nn.Module]:
-        """See ``Backbone.stage_modules``; a module that spans stages belongs to the first of them."""
+        """All modules of a stage; one that spans several stages belongs to the first."""
         return self._modules_of[name]
 
     def forward(self, clips: Tensor, tap: str | None = None) -> tuple[Tensor, Tensor]:
@@ -123,12 +123,12 @@ def _published_config(network: str) -> Any:
         published = timm.get_pretrained_cfg(network) if network in timm.list_pretrained(base) else None
     if published is None:
         tagged = ", ".join(timm.list_pretrained(base)) or "none"
-        raise ConfigError(f"model.backbone.network got '{network}'; with published weights timm has {tagged}")
+        raise ConfigError(f"model.backbone.network got '{network}'; timm has published weights {tagged}")
     return published
 
 
 def _create(network: str, *, pad_type: str, num_channels: int) -> Any:
-    # timm takes a second to import, and only this backbone needs it.
+    # Importing timm takes a second, and only this backbone needs it.
     import timm
 
     options: dict[str, Any] = {"pad_type": pad_type} if pad_type else {}
@@ -139,7 +139,7 @@ def _create(network: str, *, pad_type: str, num_channels: int) -> Any:
             f"model.backbone: timm cannot build '{network}' with {num_channels} channels and pad_type '{pad_type}' "
             f"({error}); pad_type 'same' is for MobileNet and EfficientNet, leave it out for others"
         ) from None
-    # Layers behind the pooled features would learn nothing here.
+    # Layers after the pooled features are not used here.
     for name in {_classifier(net), "pre_logits", "fc_norm"} & {name for name, _ in net.named_children()}:
         delattr(net, name)
     return net
@@ -156,7 +156,7 @@ def _feature_info(net: Any, network: str) -> list[dict[str, Any]]:
 
 
 def _by_stage(net: nn.Module, names: Sequence[str], last_modules: Sequence[str]) -> dict[str, list[nn.Module]]:
-    """Every module of ``net`` by the stage in which its first part runs; ``last_modules`` end the stages."""
+    """The modules of ``net`` by the stage in which their first part runs; ``last_modules`` end the stages."""
     order = list(net.named_modules())
     ends = [
         max(at for at, (name, _) in enumerate(order) if name == last or name.startswith(f"{last}."))
@@ -165,13 +165,13 @@ def _by_stage(net: nn.Module, names: Sequence[str], last_modules: Sequence[str])
     leaves = [at for at, (_, module) in enumerate(order) if not list(module.children())]
     modules: dict[str, list[nn.Module]] = {name: [] for name in names}
     for at, (_, module) in enumerate(order):
-        # A container comes right before its parts, so its first leaf is the next one in the order.
+        # A container comes right before its parts, so its first leaf is the next one in this order.
         first_leaf = leaves[bisect.bisect_left(leaves, at)]
         modules[names[sum(first_leaf > end for end in ends)]].append(module)
     return modules
 
 
 def _classifier(net: Any) -> str:
-    """The name of the direct child that holds the classifier."""
+    """Name of the direct child that contains the classifier."""
     name = net.pretrained_cfg["classifier"]
     return str(name if isinstance(name, str) else name[0]).partition(".")[0]

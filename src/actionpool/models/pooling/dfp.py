@@ -11,23 +11,25 @@ from actionpool.models.pooling.base import Pooling, PoolingOutput
 
 
 class DiscriminativeFeaturePooling(Pooling):
-    """Three attentions in place of global average pooling (METHODS §1; doi 10.1109/TMM.2021.3058050).
+    """Three attentions in place of global average pooling (doi 10.1109/TMM.2021.3058050).
+
+    See docs/explanation/methods.md, DFP.
 
     1. spatial, at each time step: ``a[t, p] = norm_p(w_s . x[t, p] + b_s)``, ``s[t] = sum_p a[t, p] x[t, p]``
     2. temporal: ``b[t] = norm_t(w_t . tanh(W_t s[t]))``, ``u = sum_t b[t] s[t]``
     3. channel: ``g = 2 sigmoid(W_2 relu(W_1 c))``, ``y = g * u``, where c is u
 
-    ``norm`` is a softmax, or a sigmoid divided by its sum; the channel gate is a sigmoid either way. With
-    ``channel_position="first"`` the gate is read off the plain average of the maps (c = mean of x) and multiplies the
-    maps before anything else, so that the other two attend to gated channels. A part that is switched off is the
-    constant that it starts as: uniform weights, or a gate of 1. Untrained, the whole is global average pooling.
+    ``norm`` is a softmax, or a sigmoid divided by its sum; the channel gate is a sigmoid in both cases. With
+    ``channel_position="first"`` the gate is computed from the plain average of the maps (c = mean of x) and multiplies
+    the maps before anything else, so that the other two attend to gated channels. A part that is switched off keeps its
+    initial value: uniform weights, or a gate of 1. Untrained, the result is global average pooling.
 
     Args:
         in_channels: D of the maps.
-        spatial, temporal, channel: the three switches.
-        normaliser: of the spatial and the temporal weights.
+        spatial, temporal, channel: switch each attention on or off.
+        normaliser: normaliser of the spatial and temporal weights.
         channel_position: gate the maps (``"first"``) or the pooled vector (``"last"``).
-        reduction: the hidden layers of 2. and 3. have ``D / reduction`` channels, at least 8.
+        reduction: hidden layers of 2. and 3. have ``D / reduction`` channels, at least 8.
     """
 
     def __init__(
@@ -60,14 +62,14 @@ class DiscriminativeFeaturePooling(Pooling):
             self.channel_gate = nn.Sequential(nn.Linear(in_channels, hidden, bias=False), nn.ReLU(), last)
 
     def forward(self, maps: Tensor) -> PoolingOutput:
-        """Pool.
+        """Pool B segments.
 
         Args:
             maps: ``(B, D, t, h, w)``; t, h and w may be 1.
 
         Returns:
             features ``(B, D)``, spatial ``(B, t, h, w)`` summing to 1 over h, w, temporal ``(B, t)`` summing to 1,
-            channel ``(B, D)`` in (0, 2). The attentions are at least float32, whatever the maps are.
+            channel ``(B, D)`` in (0, 2). The attention is at least float32, whatever type the maps have.
         """
         gate = at_least_float32(maps.new_ones(maps.shape[:2]))  # (B, D)
         if self.channel_position == "first" and self.channel_gate is not None:
@@ -87,7 +89,7 @@ class DiscriminativeFeaturePooling(Pooling):
         if self.spatial_score is None:
             scores = maps.new_zeros((maps.shape[0], *maps.shape[2:]))
         else:
-            # One row times all positions: no copy of the maps in either memory layout.
+            # One row times all positions, which copies the maps in no memory layout.
             row, bias = self.spatial_score.weight, self.spatial_score.bias
             scores = (row @ maps.flatten(2).to(row.dtype)).squeeze(1) + bias  # (B, t h w)
         scores = at_least_float32(scores).reshape(maps.shape[0], maps.shape[2], -1)  # (B, t, h w)
