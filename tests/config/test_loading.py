@@ -26,6 +26,9 @@ def test_yaml_round_trip(name, tmp_path):
         ("train.seed.x=1", "'train.seed' is a value, not a section"),
         ("epochs", "write dotted.key=value"),
         ("train.epochs=[1", "is not a YAML value"),
+        ("model.embedding={channels: 4, kernel: 2}", "'model.embedding.kernel': 2 is even; give an odd number"),
+        ("loss.co_activty=1", "'loss.co_activty' is no setting. .*co_activity"),
+        ("model.aggregation=basnet", "got the name 'basnet'.*'bas-net'"),
     ],
 )
 def test_a_wrong_setting_is_named(setting, sentence):

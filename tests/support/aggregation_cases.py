@@ -7,6 +7,14 @@ import torch
 # All of them, a gap and an end, and one alone behind a beginning.
 VALID = torch.tensor([[True] * 5, [True, False, True, True, False], [False, False, True, False, False]])
 
+LABELS = torch.tensor([[1.0, 0, 1, 0], [0, 1, 1, 0], [1, 0, 0, 0]])
+SINGLE = torch.eye(4)[[2, 0, 3]]
+
+
+def rows_of(features, valid=VALID):
+    """The valid features of each video, as lists."""
+    return [features[video][valid[video]].tolist() for video in range(len(valid))]
+
 
 def move(module, seed=0, scale=0.5):
     """Add noise to every parameter: what is checked must not hold at the start only."""

@@ -139,3 +139,18 @@ def test_attention_finds_the_segment_that_its_score_likes():
     features[0, 3, 2] = 1
     output = aggregation(features, VALID[:1])
     assert output.weights[0, 3].item() == pytest.approx(1 / (1 + 4 * math.exp(-20)))
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_attention_by_sigmoid_against_loops(multilabel):
+    module = made(AttentionAggregation, 6, 4, multilabel=multilabel, normaliser="sigmoid", hidden=3)
+    features = videos(6)
+    score = module.relevance_score
+
+    def naive(rows):
+        relevance = [oracles.sigmoid(oracles.tanh_score(layer(score.hidden), layer(score.score), x)) for x in rows]
+        weights = [r / sum(relevance) for r in relevance]
+        logits = [oracles.linear(layer(module.classifier), x) for x in rows]
+        return oracles.probabilities_of_mean(logits, weights, multilabel), relevance, weights
+
+    check_against(module(features, VALID), features, VALID, naive)

@@ -1,4 +1,4 @@
-"""The gate around the stages of other networks."""
+"""The gate around the stages of other networks, and the embedding over segments."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from actionpool.config.loading import parse_config
+from actionpool.config.loading import override, parse_config
 from actionpool.errors import ConfigError
-from actionpool.models.build import build_backbone
-from actionpool.models.layers import StageGate
+from actionpool.models.build import build_backbone, build_recognizer
+from actionpool.models.layers import StageGate, TemporalEmbedding
 from actionpool.models.weights import load_weight_file
+from support.aggregation_cases import VALID, move, rows_of, videos
 
 
 def build(name, *stages, kernel=3):
@@ -85,3 +86,37 @@ def test_gates_that_cannot_be():
         with pytest.raises(ConfigError, match="pass on a class token.*use swin3d_t"):
             build("mvit_v2_s", "stage1")
         build("mvit_v2_s")
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_the_embedding_against_loops(kernel):
+    module = move(TemporalEmbedding(6, 3, kernel=kernel).double())
+    features = videos(6)
+    found = module(features, VALID)
+    weight, bias = module.convolution.weight.tolist(), module.convolution.bias.tolist()
+    for video, rows in enumerate(rows_of(features)):
+        expected = []
+        for n in range(len(rows)):
+            out = list(bias)
+            for o in range(3):
+                for tap in range(kernel):
+                    neighbour = n + tap - kernel // 2
+                    if 0 <= neighbour < len(rows):
+                        out[o] += sum(weight[o][d][tap] * rows[neighbour][d] for d in range(6))
+            expected.append([max(0.0, value) for value in out])
+        torch.testing.assert_close(found[video][VALID[video]], torch.tensor(expected, dtype=torch.float64))
+        assert not found[video][~VALID[video]].any()
+
+
+def test_an_embedding_reaches_the_recogniser_and_its_features():
+    base = {"model": {"backbone": {"name": "features", "channels": 6}, "pooling": "average", "aggregation": "vsam"}}
+    config = override(parse_config(base), ["model.embedding.channels=5", "model.embedding.kernel=3"])
+    recognizer = move(build_recognizer(config.model, 4)).eval()
+    features = videos(6, dtype=torch.float32)
+    batch = recognizer(features[:, :, None, :, None, None, None], VALID)
+    assert batch.features.shape == (3, 5, 5)
+    for video in range(3):
+        real = VALID[video]
+        alone = recognizer(features[video, real][None, :, None, :, None, None, None], VALID[video : video + 1, real])
+        torch.testing.assert_close(batch.log_probs[video], alone.log_probs[0])
+    assert build_recognizer(parse_config(base).model, 4).embedding is None
