@@ -108,7 +108,7 @@ def test_auto_follows_the_task(task, which):
     ("task", "variant", "sentence"),
     [
         ("multi-label", "mixture", "'mixture' shares one unit of probability.*use variant 'multilabel' or 'two-way'"),
-        ("single-label", "multilabel", "need not sum to 1; use variant 'mixture' or 'two-way'"),
+        ("single-label", "multilabel", "need to sum to 1; use variant 'mixture' or 'two-way'"),
     ],
 )
 def test_a_variant_that_contradicts_the_task_says_what_to_use(task, variant, sentence):
@@ -156,7 +156,7 @@ def test_best_can_be_sure_of_two_classes_that_share_a_video():
     ("options", "sentence"),
     [
         ({"variant": "best", "multilabel": True}, "normaliser=sigmoid"),
-        ({"variant": "best", "normaliser": "sigmoid"}, "is for several labels"),
+        ({"variant": "best", "normaliser": "sigmoid"}, "needs several labels"),
         ({"ratio": 0.0}, r"ratio=0.0; give a share .* in \(0, 1\]"),
     ],
 )

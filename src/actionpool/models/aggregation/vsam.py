@@ -74,8 +74,8 @@ class VSAMAggregation(Aggregation):
             )
         if variant == "multilabel" and not multilabel:
             raise ConfigError(
-                "vsam's variant 'multilabel' gives each class its own probability, and those of a single-label video "
-                "would not sum to 1; use variant 'mixture' or 'two-way', or model.task=multi-label"
+                "vsam's variant 'multilabel' gives each class its own probability, but those of a single-label video "
+                "need to sum to 1; use variant 'mixture' or 'two-way', or model.task=multi-label"
             )
         if variant == "best" and not (multilabel and normaliser == "sigmoid"):
             raise ConfigError(
