@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +65,11 @@ def compare(
     num_resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Compare two sets of detections by redrawing the videos, the same draw for both.
 
-    A draw takes as many videos as there are, with replacement; a video that is drawn twice is two videos. What a
-    detection matches does not depend on the draw, so it is found once. Classes without an instance in a draw are left
-    out of its mean, as ever.
+    A draw takes as many videos as there are, with replacement; a video that is drawn twice counts as two. Matches do
+    not depend on the draw and are made once. Classes without an instance in a draw are left out of its mean.
 
     Args:
         first, second: what is compared; videos that one of them lacks count as missed there.
@@ -82,7 +79,6 @@ def compare(
         num_resamples: draws.
         confidence: of the interval, e.g. 0.95.
         seed: of the draws.
-        progress: receives (done, all) draws.
 
     Raises:
         UsageError: the average is unknown, or a number is out of range.
@@ -96,15 +92,11 @@ def compare(
     tious = tuple(protocol.tious[index] for index in chosen.of(protocol.tious))
     sides = [_Side(prepare(predictions, truth, protocol), tious) for predictions in (first, second)]
     num_videos = len(sides[0].case.videos)
-    once = np.ones(num_videos, np.int64)
-    scores = [side.score(once) for side in sides]
+    scores = [side.score(np.ones(num_videos, np.int64)) for side in sides]
     random = np.random.default_rng(seed)
-    differences = np.empty(num_resamples)
-    for draw in range(num_resamples):
-        times = np.bincount(random.integers(num_videos, size=num_videos), minlength=num_videos)
-        differences[draw] = sides[1].score(times) - sides[0].score(times)
-        if progress is not None:
-            progress(draw + 1, num_resamples)
+    draws = (random.integers(num_videos, size=num_videos) for _ in range(num_resamples))
+    times = (np.bincount(draw, minlength=num_videos) for draw in draws)
+    differences = np.array([sides[1].score(drawn) - sides[0].score(drawn) for drawn in times])
     differences = differences[~np.isnan(differences)]
     tail = (1 - confidence) / 2
     low, high = np.quantile(differences, [tail, 1 - tail])
