@@ -177,6 +177,18 @@ def remove_leftovers(folder: Path, *, deep: bool = True) -> None:
             path.unlink(missing_ok=True)
 
 
+def holds_others(folder: Path, is_mine: Callable[[Path], bool] | None = None) -> bool:
+    """True if an output folder exists already and is not the caller's to write into.
+
+    Args:
+        folder: may be missing or empty; anything but a folder counts as held by others.
+        is_mine: tells which entries are the caller's; None = leftovers only.
+    """
+    if not folder.is_dir():
+        return folder.exists()
+    return not all(map(is_mine or is_leftover, folder.iterdir()))
+
+
 def is_leftover(path: Path) -> bool:
     """Whether a file is one that ``atomic_path`` writes before it takes its name."""
     return path.name.startswith(".part-")

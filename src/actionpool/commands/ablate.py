@@ -30,7 +30,7 @@ from actionpool.data.sources import read_source
 from actionpool.data.splits import read_split_rows
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.evaluation.ablation import AblationRow, VideoOutcome, make_row, write_table
-from actionpool.files import is_leftover, remove_leftovers, write_json, writing_into
+from actionpool.files import holds_others, remove_leftovers, write_json, writing_into
 from actionpool.inference.checkpoint import load
 from actionpool.inference.extractor import WindowSettings, make_extractor
 from actionpool.models.build import build_backbone, build_pooling, build_recognizer
@@ -284,10 +284,7 @@ def read_cell(path: Path) -> CellResult | None:
 
 
 def _check_output(folder: Path) -> None:
-    if not folder.exists():
-        return
-    foreign = folder.is_dir() and not (folder / _INDEX).is_file() and any(not is_leftover(p) for p in folder.iterdir())
-    if not folder.is_dir() or foreign:
+    if not (folder / _INDEX).is_file() and holds_others(folder):
         raise UsageError(f"{folder} holds something that no ablation wrote; choose another -o")
 
 

@@ -23,7 +23,7 @@ from actionpool.data.features.folder import INDEX, file_name, read_index, write_
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.sources.base import absolute, is_hidden, is_video_name
 from actionpool.errors import DataError, UsageError
-from actionpool.files import printable, remove_leftovers, writing_into
+from actionpool.files import holds_others, printable, remove_leftovers, writing_into
 from actionpool.inference.checkpoint import load
 from actionpool.inference.device import Device, Precision
 from actionpool.inference.extractor import Extractor, WindowSettings, make_extractor
@@ -259,7 +259,7 @@ def _check_output(output: Path, recipe: FeatureRecipe) -> None:
     """Refuse a folder of anything but features of this recipe."""
     index = output / INDEX
     if not index.exists():
-        if output.exists() and (not output.is_dir() or any(not p.name.startswith(".") for p in output.iterdir())):
+        if holds_others(output, lambda path: path.name.startswith(".")):
             raise UsageError(f"{output} holds something that 'actionpool extract' did not write; choose another -o")
         return
     differing = recipe.differences(read_index(index).recipe)

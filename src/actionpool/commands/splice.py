@@ -17,7 +17,7 @@ from actionpool.data.grouping import allocate
 from actionpool.data.sources.base import is_video_name
 from actionpool.data.splicing import Clip, SplicedVideo, SpliceSettings, clip_of, plan_splices, truth, write_spliced
 from actionpool.errors import DataError, UsageError, VideoError, did_you_mean
-from actionpool.files import write_json
+from actionpool.files import holds_others, write_json
 from actionpool.values import VideoInfo
 from actionpool.video.probe import probe_videos
 
@@ -99,7 +99,7 @@ def splice(
     """
     tell = say or (lambda sentence: None)
     folder = Path(output)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if holds_others(folder):
         raise UsageError(f"{folder} exists already and nothing is overwritten: choose another -o")
     found = survey((data or DataConfig()).model_copy(update={"path": str(clips), "kind": "trimmed"}))
     parts, infos = _clips_by_split(found)

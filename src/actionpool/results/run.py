@@ -27,7 +27,7 @@ from typing import Any
 
 from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.errors import CheckpointError, UsageError
-from actionpool.files import is_leftover, write_csv, write_json
+from actionpool.files import holds_others, is_leftover, write_csv, write_json
 
 _PREDICTION_MARK = b"actionpool-video-prediction"
 _HEAD_BYTES = 512
@@ -88,7 +88,7 @@ class RunFolder:
         Raises:
             UsageError: the folder exists and holds something else, or cannot be made.
         """
-        if self.path.exists() and (not self.path.is_dir() or not all(map(_is_beginning, self.path.iterdir()))):
+        if holds_others(self.path, _is_beginning):
             hint = "continue it with --resume" if self.config.exists() else "it was not made by 'actionpool train'"
             raise UsageError(f"{self.path} exists already and nothing is overwritten: choose another -o, or {hint}")
         existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from actionpool.config.recipes import FlowRecipe
 from actionpool.errors import DataError, UsageError, VideoError, first_problem
-from actionpool.files import atomic_path, file_hash, is_leftover, safetensors_head, write_text
+from actionpool.files import atomic_path, file_hash, holds_others, safetensors_head, write_text
 from actionpool.values import VideoInfo
 from actionpool.video.decoder import UInt8Array
 from actionpool.video.flow import ComputedFlow
@@ -270,7 +270,7 @@ class FlowFolder:
         if self.recipe_file.exists():
             self.check(recipe, "requested")
             return
-        if any(not is_leftover(path) for path in self.path.iterdir()):
+        if holds_others(self.path):
             raise UsageError(f"{self.path} exists and holds no flow, so nothing is written into it; choose another -o")
         write_text(self.recipe_file, _RecipeFile(recipe=recipe).model_dump_json(indent=2) + "\n")
 
