@@ -27,7 +27,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from actionpool.commands.flow import compute_flow
+from actionpool.commands.flow import flow as compute_flow
+from actionpool.config.options import FlowOptions
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.video.flow import dequantise, quantise
 from actionpool.video.flow_files import FlowFolder
@@ -125,7 +126,7 @@ def with_workers(folder: Path, repeats: int) -> None:
         for count in counts:
             target = folder / f"flow-{count}-{repeat}"
             began = time.perf_counter()
-            result = compute_flow(folder / "clips", target, num_workers=count)
+            result = compute_flow(folder / "clips", target, options=FlowOptions(num_workers=count))
             seconds[count].append(time.perf_counter() - began)
             shutil.rmtree(target)
     print(f"\nactionpool flow, {result.num_videos} videos of 48 frames, 340x256, fast, {result.num_bytes / 1e6:.0f} MB")
@@ -138,7 +139,9 @@ def with_workers(folder: Path, repeats: int) -> None:
 def kills(folder: Path, count: int) -> None:
     """Kill the command at random moments until it is through; what comes out equals what an untroubled run writes."""
     compute_flow(folder / "clips", folder / "whole")
-    code = "import sys; from actionpool.commands.flow import compute_flow; compute_flow(sys.argv[1], sys.argv[2])"
+    code = (
+        "import sys; from actionpool.commands.flow import flow as compute_flow; compute_flow(sys.argv[1], sys.argv[2])"
+    )
     command = [sys.executable, "-c", code, str(folder / "clips"), str(folder / "killed")]
     rng, killed, rounds = random.Random(0), 0, 0
     while killed < count:

@@ -24,17 +24,18 @@ import threading
 import time
 from pathlib import Path
 
+from actionpool.config.options import ExtractOptions, FlowOptions, TrainOptions
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 
 import numpy as np
 
 from actionpool.commands.extract import extract
-from actionpool.commands.flow import compute_flow
+from actionpool.commands.flow import flow as compute_flow
 from actionpool.commands.predict import predict
 from actionpool.commands.train import train
 from actionpool.config.options import Compute
 from actionpool.data.synthetic import write_motion_clips
-from actionpool.inference.extractor import WindowSettings
 
 MIB = 2**20
 VIEW = ("model.backbone.width=0.125", "transform.resize=[36,48]", "transform.crop=32")
@@ -82,11 +83,16 @@ class Watch(threading.Thread):
 
 def one_round(clips: Path, base: Path) -> None:
     work = base / "round"
-    train(clips, work / "run", epochs=2, settings=TINY, device="cpu")
+    train(clips, work / "run", overrides=TINY, options=TrainOptions(epochs=2, device="cpu"))
     predict(work / "run", clips, work / "predictions", compute=Compute(device="cpu", num_workers=2))
-    windows = WindowSettings(frames_per_clip=4)
-    extract(clips, work / "features", backbone="gated-c3d", windows=windows, settings=VIEW, device="cpu")
-    compute_flow(clips, work / "flow", num_workers=2)
+    extract(
+        clips,
+        work / "features",
+        backbone="gated-c3d",
+        overrides=VIEW,
+        options=ExtractOptions(frames_per_clip=4, device="cpu"),
+    )
+    compute_flow(clips, work / "flow", options=FlowOptions(num_workers=2))
     shutil.rmtree(work)
     gc.collect()  # a finished training is held by cycles of references, which Python collects seldom
 

@@ -30,9 +30,9 @@ import torch
 from actionpool.commands.extract import extract
 from actionpool.commands.splice import splice
 from actionpool.config.loading import override, parse_config
-from actionpool.config.options import Compute
-from actionpool.config.sections import Config, DataConfig, LocalizeSettings
-from actionpool.data.datasets.opening import adapt_to_features, open_dataset
+from actionpool.config.options import Compute, ExtractOptions, SpliceOptions
+from actionpool.config.sections import Config, LocalizeSettings
+from actionpool.data.datasets.opening import open_dataset
 from actionpool.data.features.store import hold
 from actionpool.evaluation.classification import video_map
 from actionpool.evaluation.detection import score_detections
@@ -41,13 +41,14 @@ from actionpool.evaluation.protocols import find_protocol
 from actionpool.evaluation.tables import GroundTruth, Predictions
 from actionpool.evaluation.tuning import Search, detect, fit_settings
 from actionpool.inference.checkpoint import TrainedRecognizer
-from actionpool.inference.extractor import WindowSettings
 from actionpool.inference.scoring import score_videos
 from actionpool.models.recognizer import Recognizer
+from actionpool.reporting import SILENT
 from actionpool.results.run import RunFolder
 from actionpool.training.heads import train_head
-from actionpool.training.prepared import prepare_data, settle
+from actionpool.training.prepared import prepare, settle
 from actionpool.values import Failure, VideoScore
+from support.reports import Hearing
 
 SHARED = Path(os.environ.get("ACTIONPOOL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 NETWORK = (
@@ -57,8 +58,7 @@ NETWORK = (
     "transform.resize=[128,128]",
     "transform.crop=128",
 )
-# Four frames, every other one of 25 a second: a segment a third of a second.
-WINDOWS = WindowSettings(frames_per_clip=4, frame_stride=2, segment_seconds=0.32)
+SEGMENT_SECONDS = 0.32  # four frames, every other one of 25 per second
 
 GRID: dict[str, tuple[Any, ...]] = {
     "source": ("product", "gate"),
@@ -142,20 +142,25 @@ def make_features(folder: Path, background: str) -> Path:
             SHARED / "weizmann4" / "manifest.csv",
             videos,
             num_videos=180,
-            background=None if background == "static" else str(SHARED / "basketball5"),
-            data=DataConfig(group="subject", val_fraction=2 / 9, test_fraction=3 / 9),
-            say=print,
+            options=SpliceOptions(
+                background=None if background == "static" else str(SHARED / "basketball5"), group="subject"
+            ),
+            overrides={"data.val_fraction": 2 / 9, "data.test_fraction": 3 / 9},
+            report=Hearing(print),
         )
     if not features.exists():
         extract(
             videos,
             features,
             backbone="tsn",
-            weights=SHARED / "weights" / "mobilenetv2_100_imagenet.safetensors",
-            windows=WINDOWS,
-            settings=NETWORK,
-            num_threads=1,
-            say=print,
+            overrides=NETWORK,
+            options=ExtractOptions(
+                weights=str(SHARED / "weights" / "mobilenetv2_100_imagenet.safetensors"),
+                frames_per_clip=4,
+                frame_stride=2,
+                segment_seconds=SEGMENT_SECONDS,
+            ),
+            report=Hearing(print),
         )
     return features
 
@@ -167,7 +172,7 @@ class Experiment:
         base = parse_config({"data": {"path": str(features)}})
         run = RunFolder(splits)
         self.base, self.on = base, on
-        data = prepare_data(base, run, resume=run.splits.exists() and run.data.exists(), tell=lambda sentence: None)
+        data = prepare(base, run, SILENT, is_new=not (run.splits.exists() and run.data.exists()))
         assert data.features is not None
         self.data = replace(data, features=hold(data.features, pooled=pooled))
         self.scored = self.data.test if on == "test" else self.data.val
@@ -181,8 +186,7 @@ class Experiment:
     def config(self, settings: tuple[str, ...], seed: int) -> Config:
         config = override(self.base, [*BUDGET, *settings, f"train.seed={seed}"])
         assert self.data.features is not None
-        model, _ = adapt_to_features(config.model, self.data.features.row_shape)
-        return settle(config.with_(model=model), self.data, lambda sentence: None)
+        return settle(config, self.data, SILENT)
 
     def judge(self, network: Recognizer, config: Config) -> tuple[float, float, float, float, float]:
         """The five numbers of a trained head."""

@@ -22,18 +22,20 @@ import os
 import platform
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from actionpool.commands.extract import extract
 from actionpool.commands.train import train
+from actionpool.config.options import ExtractOptions, TrainOptions
 from actionpool.inference.checkpoint import load
-from actionpool.inference.extractor import WindowSettings
 from actionpool.models.build import build_recognizer
-from spliced import NETWORK, ROWS, SHARED, WINDOWS, Experiment, make_features, spread
+from spliced import NETWORK, ROWS, SEGMENT_SECONDS, SHARED, Experiment, make_features, spread
+from support.reports import Hearing
 
-CLIPS = WindowSettings(frames_per_clip=8, frame_stride=1, segment_seconds=WINDOWS.segment_seconds)
+CLIPS = ExtractOptions(frames_per_clip=8, frame_stride=1, segment_seconds=SEGMENT_SECONDS)
 C3D = (
     "model.backbone.width=0.25",
     "model.pooling=average",
@@ -128,11 +130,14 @@ class Study:
                 self.videos,
                 features,
                 backbone="tsn",
-                weights=SHARED / "weights" / "mobilenetv2_100_imagenet.safetensors",
-                windows=WindowSettings(frames_per_clip=2, frame_stride=4, segment_seconds=WINDOWS.segment_seconds),
-                maps=True,
-                settings=(*NETWORK, "transform.resize=[96,96]", "transform.crop=96"),
-                num_threads=1,
+                overrides=(*NETWORK, "transform.resize=[96,96]", "transform.crop=96"),
+                options=ExtractOptions(
+                    weights=str(SHARED / "weights" / "mobilenetv2_100_imagenet.safetensors"),
+                    frames_per_clip=2,
+                    frame_stride=4,
+                    segment_seconds=SEGMENT_SECONDS,
+                    maps=True,
+                ),
             )
         return features
 
@@ -151,13 +156,19 @@ class Study:
                 writer = csv.writer(file)
                 writer.writerow(("video", "label", "split"))
                 writer.writerows((source, *values) for source, values in sorted(found.items()))
-            train(table, run, videos=SHARED / "weizmann4", settings=(*C3D, *CLIP_BUDGET), say=print)
+            train(
+                table,
+                run,
+                overrides=(*C3D, *CLIP_BUDGET),
+                options=TrainOptions(videos=SHARED / "weizmann4"),
+                report=Hearing(print),
+            )
         return run
 
     def extracted(self, run: Path, name: str) -> Path:
         features = self.folder / f"{self.background}-{name}-features"
         if not features.exists():
-            extract(self.videos, features, backbone=run, windows=CLIPS, num_threads=1, precision="fp32")
+            extract(self.videos, features, backbone=run, options=replace(CLIPS, precision="fp32"))
         return features
 
     def trained(self, settings: tuple[str, ...], seed: int, name: str, freeze: str | None) -> tuple[float, ...]:
@@ -168,12 +179,14 @@ class Study:
             train(
                 self.videos,
                 run,
-                weights=self.pretrained() / "best" / "model.safetensors",
-                kind="untrimmed",
-                freeze=freeze,
-                seed=seed,
-                epochs=self.epochs,
-                settings=(*C3D, *VIDEO_BUDGET, *settings),
+                overrides=(*C3D, *VIDEO_BUDGET, *settings),
+                options=TrainOptions(
+                    weights=str(self.pretrained() / "best" / "model.safetensors"),
+                    untrimmed=True,
+                    freeze=freeze,
+                    seed=seed,
+                    epochs=self.epochs,
+                ),
             )
         experiment = self.experiment(self.extracted(run, key))
         config = experiment.config(settings, seed)

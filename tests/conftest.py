@@ -10,6 +10,7 @@ import torch
 from actionpool.cli.app import main
 from actionpool.commands.splice import splice
 from actionpool.commands.train import train
+from actionpool.config.options import SpliceOptions, TrainOptions
 from actionpool.data.synthetic import write_motion_clips
 from support.runs import SMALL, TINY
 
@@ -42,7 +43,7 @@ def motion_clips(tmp_path_factory):
 def tiny_run(motion_clips, tmp_path_factory):
     """A run of two epochs on the motion clips."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
-    train(motion_clips, run, epochs=2, settings=TINY, device="cpu")
+    train(motion_clips, run, overrides=TINY, options=TrainOptions(epochs=2, device="cpu"))
     return run
 
 
@@ -51,14 +52,19 @@ def untrimmed(tmp_path_factory):
     """Untrimmed videos of one to three motions each, with their times; read-only."""
     folder = tmp_path_factory.mktemp("untrimmed")
     write_motion_clips(folder / "clips", clips_per_class=10, num_frames=20, size=(36, 48))
-    splice(folder / "clips", folder / "videos", num_videos=16, background="sway", background_seconds=(0.4, 1.0), seed=1)
+    splice(
+        folder / "clips",
+        folder / "videos",
+        num_videos=16,
+        options=SpliceOptions(background="sway", background_seconds="0.4:1.0", seed=1),
+    )
     return folder / "videos"
 
 
 @pytest.fixture(scope="session")
 def untrimmed_run(untrimmed, tmp_path_factory):
     run = tmp_path_factory.mktemp("untrimmed-run") / "run"
-    train(untrimmed, run, epochs=1, settings=SMALL, device="cpu")
+    train(untrimmed, run, overrides=SMALL, options=TrainOptions(epochs=1, device="cpu"))
     return run
 
 

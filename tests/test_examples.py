@@ -202,10 +202,7 @@ def test_readme_commands_run(sandbox, cli):
 
 # Python.
 
-pending = pytest.mark.xfail(reason="the documents describe the functions with option objects", strict=False)
 
-
-@pending
 def test_readme_python_runs(sandbox, monkeypatch, capsys):
     (code,) = [block.code for block in blocks("README.md", "python") if not block.runnable]
     monkeypatch.setattr(actionpool, "train", lambda *args, **kwargs: None)  # the sandbox has a run
@@ -220,7 +217,6 @@ def test_readme_model_example_runs():
     assert names["output"].log_probs.shape == (2, 4)
 
 
-@pending
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(block.runnable for block in blocks(page, "python")) and page != "README.md"]
 )
@@ -232,7 +228,6 @@ def test_runnable_examples_run(page, tmp_path, monkeypatch):
             exec(block.code, names)
 
 
-@pending
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
 def test_python_examples_fit_the_interface(page):
     """Every example compiles, what it imports exists, and its calls fit the signatures."""

@@ -20,16 +20,17 @@ from actionpool.cli.app import main
 from actionpool.commands.ablate import ablate
 from actionpool.commands.check import check
 from actionpool.commands.extract import extract
-from actionpool.commands.flow import compute_flow
+from actionpool.commands.flow import flow as compute_flow
 from actionpool.commands.predict import predict
 from actionpool.commands.train import train
-from actionpool.config.options import Compute
+from actionpool.config.options import AblateOptions, Compute, ExtractOptions, FlowOptions, TrainOptions
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.errors import ActionPoolError, UsageError
 from actionpool.files import atomic_path, only_writer, write_tensors, write_text
 from actionpool.inference.extractor import WindowSettings
 from actionpool.results.run import RunFolder
-from support.reports import Notes, Progress
+from support.calls import grouped
+from support.reports import Hearing
 from support.runs import TINY
 
 resource = pytest.importorskip("resource", reason="limits of a process are POSIX's")
@@ -59,8 +60,13 @@ def features(clips, tmp_path_factory):
 
 def extract_clips(clips, folder, **options):
     windows = WindowSettings(frames_per_clip=4, num_segments=2)
-    return extract(clips, folder, backbone="gated-c3d", windows=windows, settings=VIEW, device="cpu",
-                   precision="fp32", **options)  # fmt: skip
+    return extract(
+        clips,
+        folder,
+        backbone="gated-c3d",
+        overrides=VIEW,
+        **grouped(ExtractOptions, windows=windows, device="cpu", precision="fp32", **options),
+    )
 
 
 EXTRACT = ("--backbone", "gated-c3d", "--clip-frames", "4", "--segments", "2", *setting(*VIEW), *CPU)
@@ -111,7 +117,7 @@ def test_training_that_was_killed_ends_with_the_same_weights(clips, tmp_path):
             (which, name): values.tobytes() for which, tensors in weights.items() for name, values in tensors.items()
         }
 
-    train(clips, tmp_path / "whole", epochs=3, settings=TINY, device="cpu", precision="fp32")
+    train(clips, tmp_path / "whole", overrides=TINY, options=TrainOptions(epochs=3, device="cpu", precision="fp32"))
     run = tmp_path / "run"
     kill_when((run / "resume.ckpt").exists, "train", clips, "-o", run, "--epochs", 3, *setting(*TINY), *CPU)
     half_written(run / "best")
@@ -154,7 +160,7 @@ def test_a_check_that_was_killed_ends_the_same(clips, tmp_path):
 
 
 def test_an_ablation_that_was_killed_ends_the_same(features, tmp_path):
-    over, options = ["aggregation=mean,max"], {"seeds": [0, 1], "settings": HEADS, "device": "cpu"}
+    over, options = ["aggregation=mean,max"], {"options": AblateOptions(seeds="0,1", device="cpu"), "overrides": HEADS}
     ablate(features, tmp_path / "whole", over=over, model="dfp-vsam", **options)
     out = tmp_path / "out"
     kill_when(
@@ -206,17 +212,25 @@ def test_a_file_that_does_not_fit_is_told_and_leaves_the_old_one(tmp_path):
 def test_training_on_a_full_disk_goes_on_when_there_is_room(clips, tmp_path):
     with disk() as limit, pytest.raises(ActionPoolError, match=FULL):
         say = lambda sentence: limit(200_000) if sentence.startswith("Training on") else None  # noqa: E731
-        train(clips, tmp_path / "run", epochs=1, settings=TINY, device="cpu", say=say)
+        train(
+            clips, tmp_path / "run", overrides=TINY, options=TrainOptions(epochs=1, device="cpu"), report=Hearing(say)
+        )
     assert leftovers(tmp_path) == []
     assert train(clips, tmp_path / "run", resume=True).epochs == 1
 
 
 def test_a_disk_that_becomes_full_costs_nothing_that_was_finished(tiny_run, clips, tmp_path):
     verbs = {
-        "features": lambda out, tell: extract_clips(clips, out, on_result=tell),
-        "flow": lambda out, tell: compute_flow(clips, out, num_workers=1, progress=tell),
+        "features": lambda out, tell: extract_clips(clips, out, item=tell),
+        "flow": lambda out, tell: compute_flow(
+            clips, out, options=FlowOptions(num_workers=1), report=Hearing(progress=tell)
+        ),
         "predictions": lambda out, tell: predict(
-            tiny_run, clips, out, compute=Compute(device="cpu", precision="fp32", num_workers=0), report=Progress(tell)
+            tiny_run,
+            clips,
+            out,
+            compute=Compute(device="cpu", precision="fp32", num_workers=0),
+            report=Hearing(item=tell),
         ),
     }
     for name, command in verbs.items():
@@ -261,7 +275,7 @@ def test_videos_that_vanish_are_told_one_by_one(tiny_run, clips, tmp_path):
         if data.exists():
             data.rename(tmp_path / "elsewhere")
 
-    extracted = extract_clips(data, tmp_path / "features", on_result=vanish)
+    extracted = extract_clips(data, tmp_path / "features", item=vanish)
     assert extracted.num_extracted + len(extracted.quarantined) == 20
     assert 1 <= extracted.num_extracted < 20
     assert all("no such file" in reason for reason in extracted.quarantined.values())
@@ -270,7 +284,11 @@ def test_videos_that_vanish_are_told_one_by_one(tiny_run, clips, tmp_path):
     assert (again.num_extracted, again.num_present) == (20 - extracted.num_extracted, extracted.num_extracted)
 
     results = predict(
-        tiny_run, data, tmp_path / "predictions", compute=Compute(device="cpu", num_workers=0), report=Progress(vanish)
+        tiny_run,
+        data,
+        tmp_path / "predictions",
+        compute=Compute(device="cpu", num_workers=0),
+        report=Hearing(item=vanish),
     )
     with (tmp_path / "predictions" / "summary.csv").open(newline="") as file:
         assert [row["reason"] for row in csv.DictReader(file)] == [result.reason or "" for result in results]
@@ -327,7 +345,7 @@ def test_a_second_prediction_waits_for_the_first(tiny_run, clips, tmp_path):
             first.close()
 
         results = predict(
-            tiny_run, clips / "rise", out, compute=Compute(device="cpu", num_workers=0), report=Notes(let_go)
+            tiny_run, clips / "rise", out, compute=Compute(device="cpu", num_workers=0), report=Hearing(let_go)
         )
     assert said == [f"Another command writes into {out}; waiting for it."]
     assert all(result.prediction is not None for result in results)
@@ -347,12 +365,12 @@ def test_a_second_training_waits_for_the_first_and_finds_it_done(tiny_run, clips
                 first.close()
 
         with pytest.raises(UsageError, match="exists already and nothing is overwritten"):
-            train(clips, out, settings=[*TINY, *HEADS], say=let_go)
+            train(clips, out, overrides=[*TINY, *HEADS], report=Hearing(let_go))
     assert len(said) == 1
     assert contents(out) == contents(tiny_run)
 
 
 def test_a_training_that_cannot_begin_leaves_no_folder(tmp_path):
     with pytest.raises(ActionPoolError):
-        train(tmp_path / "nothing", tmp_path / "run", settings=TINY)
+        train(tmp_path / "nothing", tmp_path / "run", overrides=TINY)
     assert not (tmp_path / "run").exists()

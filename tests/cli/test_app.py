@@ -79,7 +79,7 @@ def test_predict_json(cli, tiny_run, motion_clips, tmp_path):
         (["train", "{tmp}/none", "-o", "{tmp}/run"], 2, "none"),
         (["check", "{tmp}/none"], 2, "none"),
         (["eval", "{run}", "{clips}", "--split", "tset"], 2, "Did you mean 'test'"),
-        (["check"], 2, "Missing argument 'data'"),
+        (["check"], 2, "Missing argument 'DATA'"),
         (["train", "{clips}", "-o", "{tmp}/run", "--device", "tpu"], 2, "tpu"),
     ],
 )

@@ -32,7 +32,7 @@ def test_extract_check_and_again(cli, clips, tmp_path):
     assert "Warning: gated-c3d has random weights" in err
     code, out, _ = cli("extract", clips, "-o", tmp_path / "f", *SMALL)
     assert code == 0
-    assert "0 videos extracted, 12 were there, 0 quarantined" in out
+    assert "0 videos extracted, 12 present before, 0 quarantined" in out
     code, out, _ = cli("check", tmp_path / "f", "--json")
     report = json.loads(out)
     assert (code, report["format"], report["num_usable"]) == (0, "features", 12)

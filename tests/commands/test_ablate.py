@@ -10,14 +10,16 @@ import shutil
 import numpy as np
 import pytest
 
-from actionpool.commands.ablate import ablate, parse_seeds, plan
+from actionpool.commands.ablate import _parse_seeds, _plan, ablate
 from actionpool.config.loading import preset
+from actionpool.config.options import AblateOptions
 from actionpool.config.recipes import FeatureRecipe
 from actionpool.data.features.file import FeatureHeader, FeatureWriter
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.evaluation.ablation import VideoOutcome, make_row, paired_bootstrap, write_table
 from actionpool.files import write_json
 from support.carriers import carrier_features
+from support.reports import Hearing
 from support.runs import TINY
 
 OVER = ["aggregation=mean,{name: vsam, hidden: 16}"]
@@ -59,7 +61,14 @@ def cells_of(folder):
 
 def test_all_combinations_over_seeds_and_folds_and_each_video_once(features, tmp_path):
     out, said = tmp_path / "out", []
-    rows = ablate(features, out, over=OVER, seeds=[0, 1], folds=2, settings=QUICK, say=said.append)
+    rows = ablate(
+        features,
+        out,
+        over=OVER,
+        overrides=QUICK,
+        options=AblateOptions(seeds="0,1", folds=2),
+        report=Hearing(said.append),
+    )
     assert [row.values["aggregation"] for row in rows] == ["mean", "{name: vsam, hidden: 16}"]
     assert all(row.num_videos == 40 and row.seeds == (0, 1) for row in rows)
     found = [json.loads(path.read_text()) for path in (out / "cells").iterdir()]
@@ -83,11 +92,11 @@ def test_all_combinations_over_seeds_and_folds_and_each_video_once(features, tmp
 
 def test_finished_cells_are_kept_and_further_ones_are_added(features, tmp_path):
     out = tmp_path / "out"
-    first = ablate(features, out, over=OVER, seeds=[0], folds=2, settings=QUICK)
+    first = ablate(features, out, over=OVER, overrides=QUICK, options=AblateOptions(seeds="0", folds=2))
     before = cells_of(out)
     damaged = sorted(before)[0]
     (out / "cells" / damaged).write_text("{")
-    again = ablate(features, out, over=OVER, seeds=[0, 1], folds=2, settings=QUICK)
+    again = ablate(features, out, over=OVER, overrides=QUICK, options=AblateOptions(seeds="0,1", folds=2))
     after = cells_of(out)
     assert len(after) == 8
     assert [name for name in before if after[name] != before[name]] == [damaged]
@@ -106,7 +115,7 @@ def test_nothing_is_trained_where_a_name_is_wrong(features, tmp_path):
         with pytest.raises(UsageError, match=sentence):
             ablate(features, tmp_path / "out", over=over)
     with pytest.raises(UsageError, match="each once"):
-        ablate(features, tmp_path / "out", over=OVER, seeds=[1, 1])
+        ablate(features, tmp_path / "out", over=OVER, options=AblateOptions(seeds="1,1"))
     assert not (tmp_path / "out").exists()
 
 
@@ -120,12 +129,12 @@ def test_a_folder_of_something_else_is_left_alone(features, tmp_path):
 def test_a_video_that_cannot_be_read_is_left_out_of_every_row_and_told(features, tmp_path):
     copy, out, said = tmp_path / "copy", tmp_path / "out", []
     shutil.copytree(features, copy)
-    (row,) = ablate(copy, out, over=["aggregation=mean"], settings=QUICK)
+    (row,) = ablate(copy, out, over=["aggregation=mean"], overrides=QUICK)
     (cell,) = (out / "cells").iterdir()
     victim = json.loads(cell.read_text())["videos"][0]["video"]
     path = copy / f"{victim}.safetensors"
     path.write_bytes(path.read_bytes()[:-200])
-    rows = ablate(copy, tmp_path / "other", over=OVER, settings=QUICK, say=said.append)
+    rows = ablate(copy, tmp_path / "other", over=OVER, overrides=QUICK, report=Hearing(said.append))
     assert {later.num_videos for later in rows} <= {row.num_videos, row.num_videos - 1}
     for cell in (tmp_path / "other" / "cells").iterdir():
         assert victim not in [video["video"] for video in json.loads(cell.read_text())["videos"]]
@@ -133,7 +142,7 @@ def test_a_video_that_cannot_be_read_is_left_out_of_every_row_and_told(features,
 
 
 def test_plan_takes_commas_inside_brackets_and_the_last_axis_first():
-    made = plan(preset("dfp-vsam"), ["pooling=average,dfp", "aggregation=mean,{name: topk, k: 2}", "train.epochs=3"])
+    made = _plan(preset("dfp-vsam"), ["pooling=average,dfp", "aggregation=mean,{name: topk, k: 2}", "train.epochs=3"])
     assert [tuple(values.values()) for values, _ in made] == [
         ("average", "mean", "3"),
         ("average", "{name: topk, k: 2}", "3"),
@@ -145,10 +154,10 @@ def test_plan_takes_commas_inside_brackets_and_the_last_axis_first():
 
 
 def test_seeds():
-    assert parse_seeds("0, 2,5") == [0, 2, 5]
+    assert _parse_seeds("0, 2,5") == [0, 2, 5]
     for text in ("", "a", "1;2"):
         with pytest.raises(UsageError, match="write whole numbers"):
-            parse_seeds(text)
+            _parse_seeds(text)
 
 
 def test_bootstrap_against_a_plain_loop():
@@ -197,7 +206,7 @@ def test_backbones_that_learn_are_trained_from_pixels(motion_clips, tmp_path):
         tmp_path / "out",
         over=["train.learning_rate=0.001"],
         model="gated-c3d",
-        settings=[*settings, "model.pooling=average", "train.epochs=1"],
+        overrides=[*settings, "model.pooling=average", "train.epochs=1"],
     )
     assert len(rows) == 1
     runs = list((tmp_path / "out" / "runs").iterdir())
@@ -206,13 +215,15 @@ def test_backbones_that_learn_are_trained_from_pixels(motion_clips, tmp_path):
     assert {row.top1[0] for row in rows} == scores
     for run in runs:
         shutil.rmtree(run)
-    assert ablate(  # finished cells need their runs no more
+    overrides = [*settings, "model.pooling=average", "train.epochs=1"]
+    again = ablate(
         motion_clips,
         tmp_path / "out",
         over=["train.learning_rate=0.001"],
         model="gated-c3d",
-        settings=[*settings, "model.pooling=average", "train.epochs=1"],
-    ) == rows  # fmt: skip
+        overrides=overrides,
+    )
+    assert again == rows  # finished cells need their runs no more
 
 
 def test_a_frozen_backbone_runs_once_for_all_cells(motion_clips, tmp_path):
@@ -223,8 +234,8 @@ def test_a_frozen_backbone_runs_once_for_all_cells(motion_clips, tmp_path):
         tmp_path / "out",
         over=["pooling=average,dfp", "aggregation=mean,vsam"],
         model="gated-c3d",
-        settings=[*settings, "train.freeze=all", "train.epochs=1"],
-        say=said.append,
+        overrides=[*settings, "train.freeze=all", "train.epochs=1"],
+        report=Hearing(said.append),
     )
     assert len(rows) == 4
     assert not (tmp_path / "out" / "runs").exists()

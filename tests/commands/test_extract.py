@@ -17,7 +17,7 @@ from actionpool.commands.extract import extract, extract_features
 from actionpool.commands.train import train
 from actionpool.config.loading import parse_config
 from actionpool.config.model import AveragePoolingConfig, ModelConfig
-from actionpool.config.options import Compute
+from actionpool.config.options import Compute, ExtractOptions, TrainOptions
 from actionpool.config.sections import Config
 from actionpool.data.features.file import open_features
 from actionpool.data.features.folder import INDEX, missing_seconds
@@ -31,15 +31,23 @@ from actionpool.inference.walk import prefetched
 from actionpool.models.build import build_backbone, build_pooling
 from actionpool.video.reader import VideoReader
 from actionpool.video.writer import VideoWriter
+from support.calls import grouped
 from support.feature_files import stored
 
 SETTINGS = ("model.backbone.width=0.125", "transform.resize=[36,48]", "transform.short_side=null", "transform.crop=32")
 WINDOWS = WindowSettings(frames_per_clip=8)
+CPU = Compute(device="cpu", precision="fp32")
 
 
 def run(data, output, **options):
-    defaults = {"backbone": "gated-c3d", "settings": SETTINGS, "windows": WINDOWS, "device": "cpu", "precision": "fp32"}
-    return extract(data, output, **(defaults | options))
+    defaults = {
+        "backbone": "gated-c3d",
+        "overrides": SETTINGS,
+        "windows": WINDOWS,
+        "device": "cpu",
+        "precision": "fp32",
+    }
+    return extract(data, output, **grouped(ExtractOptions, **defaults | options))
 
 
 def write_video(path, *, num_frames=40, seed=0, fps=25):
@@ -86,7 +94,7 @@ def named_network():
 def test_features_are_those_of_each_clip_alone(clips, tmp_path, windows, maps):
     run(clips, tmp_path / "out", windows=windows, maps=maps, dtype="float32", batch_size=3)
     config, backbone = named_network()
-    transform = make_extractor(config, backbone, None, device="cpu", precision="fp32").transform
+    transform = make_extractor(config, backbone, None, compute=CPU).transform
     view = centre_view(transform)
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (transform.mean, transform.std))
     for name in ("jump/a.mp4", "jump/b.mp4", "run/c.mp4"):
@@ -94,7 +102,7 @@ def test_features_are_those_of_each_clip_alone(clips, tmp_path, windows, maps):
         with VideoReader(clips / name, size=(36, 48)) as reader:
             edges = np.append(reader.timestamps_seconds, reader.info.duration_seconds)
             expected = []
-            extractor = make_extractor(config, backbone, None, windows=windows, device="cpu", precision="fp32")
+            extractor = make_extractor(config, backbone, None, windows=windows, compute=CPU)
             for segment in extractor.windows(edges).frames:
                 maps_of_clips = []
                 for clip in segment:
@@ -170,7 +178,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(clips, tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        run(clips, tmp_path / "part", on_result=kill)
+        run(clips, tmp_path / "part", item=kill)
     (tmp_path / "part" / ".part-left.safetensors").write_bytes(b"half")
     assert len(list((tmp_path / "part").rglob("*.mp4.safetensors"))) == 2
     problems = read_source(tmp_path / "part").features.problems
@@ -212,8 +220,8 @@ def test_recipes_are_never_mixed(clips, tmp_path):
         ({"windows": WindowSettings(frames_per_clip=4)}, "frames_per_clip: 4, not 8"),
         ({"maps": True}, "pooling: None, not"),
         ({"dtype": "float32"}, "dtype: float32, not float16"),
-        ({"settings": (*SETTINGS, "transform.crop=24")}, "transform: .*'crop': 24"),
-        ({"settings": (*SETTINGS, "model.backbone.width=0.25")}, "backbone: .*; weights_hash: "),
+        ({"overrides": (*SETTINGS, "transform.crop=24")}, "transform: .*'crop': 24"),
+        ({"overrides": (*SETTINGS, "model.backbone.width=0.25")}, "backbone: .*; weights_hash: "),
     ):
         with pytest.raises(UsageError, match=f"was extracted by another recipe .*{sentence}.*choose another -o"):
             run(clips, out, **options)
@@ -272,7 +280,7 @@ def test_a_video_that_breaks_on_the_way_leaves_no_file(clips, tmp_path, monkeypa
 
 def test_two_commands_on_one_folder_take_turns(clips, tmp_path):
     config, backbone = named_network()
-    extractor = make_extractor(config, backbone, None, windows=WINDOWS, device="cpu", precision="fp32")
+    extractor = make_extractor(config, backbone, None, windows=WINDOWS, compute=CPU)
     source, results = read_source(clips), []
 
     def command():
@@ -314,7 +322,7 @@ def test_a_run_extracts_what_it_pools(tiny_run, motion_clips, tmp_path):
 
     windows = WindowSettings(num_segments=3)
     video = sorted(motion_clips.rglob("*.mp4"))[0]
-    run(video, tmp_path / "out", backbone=str(tiny_run), settings=(), windows=windows, dtype="float32")
+    run(video, tmp_path / "out", backbone=str(tiny_run), overrides=(), windows=windows, dtype="float32")
     model = load(tiny_run)
     sampling = model.config.sampling.model_copy(update={"test_segments": 3, "test_sampler": "uniform"})
     source = read_source(motion_clips)
@@ -327,9 +335,9 @@ def test_a_run_extracts_what_it_pools(tiny_run, motion_clips, tmp_path):
     assert np.allclose(file.rows(), output.features[0].numpy(), atol=1e-4)
     assert np.allclose(file.segments_seconds, batch.segments_seconds[0].numpy())
     with pytest.raises(UsageError, match="has its own; leave the option out"):
-        run(video, tmp_path / "o2", backbone=str(tiny_run), settings=(), weights="w.safetensors")
-    with pytest.raises(UsageError, match=r"the model of the run .* is what it is"):
-        run(video, tmp_path / "o2", backbone=str(tiny_run), settings=("model.dropout=0.5",))
+        run(video, tmp_path / "o2", backbone=str(tiny_run), overrides=(), weights="w.safetensors")
+    with pytest.raises(UsageError, match=r"the model of the run .* cannot be changed"):
+        run(video, tmp_path / "o2", backbone=str(tiny_run), overrides=("model.dropout=0.5",))
 
 
 @pytest.mark.parametrize("maps", [False, True])
@@ -339,14 +347,16 @@ def test_train_and_evaluate_on_features(tmp_path, maps):
     run(clips, tmp_path / "features", maps=maps, windows=WindowSettings(frames_per_clip=8))
     settings = ["train.num_workers=0", "train.batch_size=8", "train.learning_rate=0.01"]
     settings += ["model.pooling=dfp", "model.aggregation=vsam"] if maps else []
-    result = train(tmp_path / "features", tmp_path / "run", epochs=2, settings=settings, device="cpu")
+    result = train(
+        tmp_path / "features", tmp_path / "run", overrides=settings, options=TrainOptions(epochs=2, device="cpu")
+    )
     assert (result.num_train + result.num_val + result.num_test, result.num_quarantined) == (16, 0)
     evaluation = evaluate(tmp_path / "run", tmp_path / "features", compute=Compute(device="cpu", num_workers=0))
     assert (evaluation.report.num_videos, evaluation.report.num_missing) == (result.num_test, 0)
     written = json.loads((tmp_path / "run/best/model.json").read_text())["config"]["model"]
     assert written["backbone"] == {"name": "features", "channels": 64}
     with pytest.raises(UsageError, match="was trained on features and has no backbone"):
-        run(clips, tmp_path / "again", backbone=str(tmp_path / "run"), settings=())
+        run(clips, tmp_path / "again", backbone=str(tmp_path / "run"), overrides=())
     with pytest.raises(UsageError, match="holds features already"):
         run(tmp_path / "features", tmp_path / "again")
 
@@ -397,20 +407,22 @@ def test_windows_that_are_none(options, sentence):
 
 def test_an_unknown_network(clips, tmp_path):
     with pytest.raises(ConfigError, match=r"got the name 'gated-c4d'. Did you mean 'gated-c3d'"):
-        run(clips, tmp_path / "out", backbone="gated-c4d", settings=())
+        run(clips, tmp_path / "out", backbone="gated-c4d", overrides=())
 
 
 def test_weights_decide_the_recipe(clips, tmp_path):
     config = Config(model=ModelConfig(pooling=AveragePoolingConfig()))
     _, backbone = named_network()
     pooling = build_pooling(config.model.pooling, backbone.out_channels)
-    first = make_extractor(config, backbone, pooling, device="cpu").recipe
+    first = make_extractor(config, backbone, pooling, compute=Compute(device="cpu")).recipe
     next(backbone.parameters()).data[0] += 1e-3
     assert (
-        make_extractor(config, backbone, pooling, device="cpu").recipe.differences(first)[0].startswith("weights_hash")
+        make_extractor(config, backbone, pooling, compute=Compute(device="cpu"))
+        .recipe.differences(first)[0]
+        .startswith("weights_hash")
     )
     source = read_source(clips)
-    extract_features(make_extractor(config, backbone, pooling, device="cpu"), source, tmp_path / "out")
+    extract_features(make_extractor(config, backbone, pooling, compute=Compute(device="cpu")), source, tmp_path / "out")
 
 
 def test_prefetching_keeps_order_raises_and_stops():

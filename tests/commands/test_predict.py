@@ -16,7 +16,7 @@ from actionpool.inference.scoring import with_views
 from actionpool.inference.targets import find_videos
 from actionpool.results.prediction import VideoPrediction, read_curves, read_prediction
 from actionpool.video.reader import VideoReader
-from support.reports import Progress
+from support.reports import Hearing
 
 
 @pytest.mark.parametrize("views", [None, "2x3"])
@@ -48,9 +48,9 @@ def test_files_of_a_prediction_round_trip(tiny_run, motion_clips, tmp_path):
         tmp_path / "out",
         options=PredictOptions(annotate=True),
         compute=Compute(num_workers=0),
-        report=Progress(lambda *args: seen.append(args)),
+        report=Hearing(item=lambda *args: seen.append(args)),
     )
-    assert [(done, total) for done, total, _ in seen] == [(1, 2), (2, 2)]
+    assert [(done, total) for _, done, total in seen] == [(1, 2), (2, 2)]
     path = tmp_path / "out" / "a [1] ü.mp4.json"
     prediction = read_prediction(path)
     assert prediction.model_copy(update={"curves": None}) == results[0].prediction

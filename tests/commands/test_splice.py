@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actionpool.cli.features import parse_pair
 from actionpool.commands.check import check
-from actionpool.commands.splice import splice
-from actionpool.config.sections import DataConfig
+from actionpool.commands.splice import _pair, splice
+from actionpool.config.options import SpliceOptions
 from actionpool.data.sources import read_source
 from actionpool.errors import DataError, UsageError
 from actionpool.video.reader import VideoReader
 from actionpool.video.writer import VideoWriter
+from support.calls import grouped
 from support.clips import encode, number_in, picture
 
 
@@ -46,8 +46,8 @@ def clips(tmp_path_factory):
 
 
 def spliced(clips, output, **options):
-    defaults = {"num_videos": 6, "background_seconds": (0.2, 0.6), "data": DataConfig(test_fraction=0.4)}
-    return splice(clips, output, **(defaults | options))
+    defaults = {"num_videos": 6, "background_seconds": "0.2:0.6", "overrides": {"data.test_fraction": 0.4}}
+    return splice(clips, output, **grouped(SpliceOptions, **defaults | options))
 
 
 def frames_of(path):
@@ -122,7 +122,7 @@ def test_sizes_and_rates_become_one(tmp_path):
     for number, (fps, size) in enumerate([(25, (48, 64)), (50, (96, 128)), (12.5, (24, 32)), (25, (48, 64))]):
         for label in ("a", "b"):
             write_numbered(tmp_path / "clips" / label / f"{number}.mp4", 20 * number, 12, fps=fps, size=size)
-    spliced(tmp_path / "clips", tmp_path / "out", num_videos=4, size=(48, 64), data=DataConfig(val_fraction=0))
+    spliced(tmp_path / "clips", tmp_path / "out", num_videos=4, size="48x64", overrides={"data.val_fraction": 0})
     database = json.loads((tmp_path / "out" / "annotations.json").read_text())["database"]
     for name, entry in database.items():
         numbers = frames_of(tmp_path / "out" / "videos" / f"{name}.mp4")
@@ -174,7 +174,7 @@ def test_a_broken_clip_is_left_out(clips, tmp_path):
     for number in range(6):
         write_numbered(tmp_path / "clips" / ("a" if number % 2 else "b") / f"{number}.mp4", 16 * number, 10)
     (tmp_path / "clips" / "a" / "broken.mp4").write_bytes(b"nothing")
-    spliced(tmp_path / "clips", tmp_path / "out", num_videos=3, say=said.append)
+    spliced(tmp_path / "clips", tmp_path / "out", num_videos=3, note=said.append)
     assert any("1 clips cannot be read and are left out" in sentence for sentence in said)
     text = (tmp_path / "out" / "annotations.json").read_text()
     assert "broken" not in text
@@ -187,8 +187,13 @@ def test_intervals_of_long_videos_can_be_spliced(tmp_path):
         encode(tmp_path / f"{number}.mp4", "libx264", num_frames=50, options={"crf": "10"})
         rows.append(f"{number}.mp4,{'a' if number % 2 else 'b'},0.4,0.8")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
-    config = DataConfig(val_fraction=0, test_fraction=0)
-    splice(tmp_path / "labels.csv", tmp_path / "out", num_videos=2, background_seconds=(0.2, 0.2), data=config)
+    splice(
+        tmp_path / "labels.csv",
+        tmp_path / "out",
+        num_videos=2,
+        options=SpliceOptions(background_seconds="0.2:0.2"),
+        overrides={"data.val_fraction": 0, "data.test_fraction": 0},
+    )
     database = json.loads((tmp_path / "out" / "annotations.json").read_text())["database"]
     for name, entry in database.items():
         numbers = frames_of(tmp_path / "out" / "videos" / f"{name}.mp4")
@@ -198,8 +203,8 @@ def test_intervals_of_long_videos_can_be_spliced(tmp_path):
 
 
 def test_pairs():
-    assert parse_pair("1:3", ":", "--x", "MIN:MAX") == (1.0, 3.0)
-    assert parse_pair("240x320", "x", "--size", "HxW") == (240.0, 320.0)
+    assert _pair("1:3", ":", "--x", "MIN:MAX") == (1.0, 3.0)
+    assert _pair("240x320", "x", "--size", "HxW") == (240.0, 320.0)
     for text in ("3", "a:b", "1:2:3", ""):
         with pytest.raises(UsageError, match=f"--x got '{text}'; write MIN:MAX"):
-            parse_pair(text, ":", "--x", "MIN:MAX")
+            _pair(text, ":", "--x", "MIN:MAX")

@@ -8,8 +8,11 @@ from safetensors.torch import load_file
 
 from actionpool.commands.train import train
 from actionpool.config.loading import load_config
+from actionpool.config.options import TrainOptions
 from actionpool.errors import CheckpointError, ConfigError
 from actionpool.inference.checkpoint import load
+from support.calls import grouped
+from support.reports import Hearing
 from support.runs import TINY
 
 
@@ -23,11 +26,9 @@ def test_a_run_begins_with_the_weights_of_another_and_keeps_what_is_frozen(tiny_
     train(
         motion_clips,
         tmp_path / "run",
-        epochs=1,
-        settings=TINY,
-        weights=weights,
-        freeze="gated1..parallel",
-        say=said.append,
+        overrides=TINY,
+        options=TrainOptions(epochs=1, weights=weights, freeze="gated1..parallel"),
+        report=Hearing(said.append),
     )
     assert f"Weights of the backbone: {weights}." in said
     before, after = backbone_of(weights), backbone_of(tmp_path / "run" / "last" / "model.safetensors")
@@ -47,7 +48,14 @@ def test_the_written_configuration_says_what_the_backbone_was_shown(tiny_run):
 
 def test_freezing_random_weights_is_told(motion_clips, tmp_path):
     said = []
-    train(motion_clips, tmp_path / "run", epochs=1, settings=TINY, freeze="all", recipe="gated-c3d", say=said.append)
+    train(
+        motion_clips,
+        tmp_path / "run",
+        overrides=TINY,
+        recipe="gated-c3d",
+        options=TrainOptions(epochs=1, freeze="all"),
+        report=Hearing(said.append),
+    )
     assert any("holds 'all' of 'gated-c3d' at random values" in sentence for sentence in said)
 
 
@@ -62,10 +70,15 @@ def test_freezing_random_weights_is_told(motion_clips, tmp_path):
 )
 def test_options_that_do_not_fit(options, error, sentence, motion_clips, tmp_path):
     with pytest.raises(error, match=sentence):
-        train(motion_clips, tmp_path / "run", epochs=1, settings=TINY, **options)
+        train(motion_clips, tmp_path / "run", overrides=TINY, **grouped(TrainOptions, epochs=1, **options))
     assert not (tmp_path / "run").exists()
 
 
 def test_features_have_no_weights(motion_clips, tmp_path):
     with pytest.raises(ConfigError, match="the backbone 'features' has none; leave the option out"):
-        train(motion_clips, tmp_path / "run", settings=["model.backbone=features"], weights="default")
+        train(
+            motion_clips,
+            tmp_path / "run",
+            overrides=["model.backbone=features"],
+            options=TrainOptions(weights="default"),
+        )

@@ -14,7 +14,7 @@ from actionpool.evaluation.tables import GroundTruth
 from actionpool.evaluation.tuning import DEFAULT_GRID, Search, fit_settings
 from actionpool.reporting import SILENT
 from actionpool.values import Curves, Instance, Interval, VideoInfo, VideoScore
-from support.reports import Progress
+from support.reports import Hearing
 
 OWN = find_protocol("own-thumos")
 INFO = VideoInfo(48, 36, 10, 400, 40, 0, 0, "h264", "mp4")
@@ -46,7 +46,7 @@ def test_finds_the_setting_that_matters():
     grid = {"outer_margin": (0.25,), "merge_gap_seconds": (0.0, 1.0, 3.0, 60.0), "nms_tiou": (0.2, 0.5)}
     start = LocalizeSettings(thresholds=(0.5,))
     seen = []
-    report = Progress(lambda done, total, trial: seen.append(trial))
+    report = Hearing(item=lambda trial, done, total: seen.append(trial))
     found = fit(grid, scores, truth, split="validation", start=start, report=report)
     assert found.settings.merge_gap_seconds == 3.0 and found.settings.nms_tiou == 0.5  # no effect: kept
     assert found.score > 0.95 > found.start_score

@@ -10,7 +10,7 @@ import pytest
 from actionpool.commands.predict import predict
 from actionpool.commands.train import train
 from actionpool.config.loading import parse_localize
-from actionpool.config.options import Compute
+from actionpool.config.options import Compute, TrainOptions
 from actionpool.config.sections import LocalizeSettings
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.errors import ConfigError, UsageError
@@ -19,7 +19,7 @@ from actionpool.inference.checkpoint import load
 from actionpool.inference.localizer import open_localizer
 from actionpool.localization import advances, localize
 from actionpool.results.prediction import read_curves, read_prediction
-from support.reports import Notes
+from support.reports import Hearing
 from support.runs import SMALL
 
 
@@ -75,7 +75,7 @@ def test_segments_at_one_place_say_nothing_of_when(tiny_run, tmp_path):
         tmp_path / "short" / "rise",
         compute=Compute(num_workers=0),
         overrides=["localize.min_score=0.1"],
-        report=Notes(told.append),
+        report=Hearing(told.append),
     )
     assert results[0].prediction.detections == () and "localize" not in results[0].prediction.settings
     assert any("No intervals for 1 videos, first 'clip_00.mp4'" in sentence for sentence in told)
@@ -122,7 +122,12 @@ def test_whether_segments_advance(segments, expected):
 
 
 def test_settings_travel_in_the_configuration(untrimmed, tmp_path):
-    train(untrimmed, tmp_path / "run", epochs=1, settings=[*SMALL, "localize.nms_tiou=0.4"], device="cpu")
+    train(
+        untrimmed,
+        tmp_path / "run",
+        overrides=[*SMALL, "localize.nms_tiou=0.4"],
+        options=TrainOptions(epochs=1, device="cpu"),
+    )
     localizer = open_localizer(load(tmp_path / "run"))
     assert localizer.settings.nms_tiou == 0.4 and localizer.origin == "the run's configuration"
     assert json.loads(json.dumps(localizer.record())) == localizer.record()

@@ -13,14 +13,15 @@ import torch
 from safetensors.torch import load_file
 
 from actionpool.commands.evaluate import evaluate
-from actionpool.commands.flow import compute_flow
+from actionpool.commands.flow import flow as compute_flow
 from actionpool.commands.predict import predict
 from actionpool.commands.train import train
-from actionpool.config.options import Compute, EvaluateOptions, PredictOptions
+from actionpool.config.options import Compute, EvaluateOptions, FlowOptions, PredictOptions, TrainOptions
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.inference.checkpoint import load, save_checkpoint
 from actionpool.inference.streams import fuse_log_probs, open_streams, parse_weights
 from actionpool.video.writer import VideoWriter
+from support.reports import Hearing
 
 SMALL = (
     "model.backbone.network=test_resnet",
@@ -82,8 +83,14 @@ def flow(clips):
 @pytest.fixture(scope="module")
 def runs(clips, flow):
     """An RGB run that learned next to nothing, and a flow run."""
-    train(clips, clips.parent / "rgb", model="datp", epochs=1, settings=SMALL, device="cpu")
-    train(clips, clips.parent / "motion", model="datp", flow=flow, epochs=3, settings=SMALL, device="cpu")
+    train(clips, clips.parent / "rgb", model="datp", overrides=SMALL, options=TrainOptions(epochs=1, device="cpu"))
+    train(
+        clips,
+        clips.parent / "motion",
+        model="datp",
+        overrides=SMALL,
+        options=TrainOptions(flow=flow, epochs=3, device="cpu"),
+    )
     return clips.parent / "rgb", clips.parent / "motion"
 
 
@@ -209,7 +216,7 @@ def test_flow_from_elsewhere(runs, clips, flow, tmp_path):
         evaluate(runs[0], clips, options=EvaluateOptions(flow=flow))
     with pytest.raises(DataError, match="holds no optical flow; make it with 'actionpool flow"):
         evaluate(runs[1], clips, options=EvaluateOptions(flow=tmp_path / "none"))
-    compute_flow(clips, tmp_path / "small", short_side=32)
+    compute_flow(clips, tmp_path / "small", options=FlowOptions(short_side=32))
     with pytest.raises(UsageError, match=r"another recipe than the configured one \(short_side: 32, not 256\)"):
         evaluate(runs[1], clips, options=EvaluateOptions(flow=tmp_path / "small"))
 
@@ -218,8 +225,9 @@ def test_training_tells_what_has_no_flow(clips, flow, tmp_path):
     shutil.copytree(flow, tmp_path / "flow")
     (tmp_path / "flow" / "fields" / "up" / "3.mp4.safetensors").unlink()
     said = []
-    options = {"model": "datp", "flow": tmp_path / "flow", "epochs": 1, "settings": SMALL, "device": "cpu"}
-    result = train(clips, tmp_path / "run", say=said.append, **options)
+    chosen = TrainOptions(flow=tmp_path / "flow", epochs=1, device="cpu")
+    options = {"model": "datp", "options": chosen, "overrides": SMALL}
+    result = train(clips, tmp_path / "run", **options, report=Hearing(said.append))
     assert result.num_quarantined == 1
     with (tmp_path / "run" / "quarantine.csv").open(newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
@@ -230,13 +238,13 @@ def test_training_tells_what_has_no_flow(clips, flow, tmp_path):
     with pytest.raises(DataError, match=r"24 are quarantined \(the first, .*there is no flow at"):
         train(clips, tmp_path / "again", **options)
     with pytest.raises(ConfigError, match="'s3d' reads RGB only"):
-        train(clips, tmp_path / "rgb-only", flow=flow, settings=["model.backbone=s3d"])
+        train(clips, tmp_path / "rgb-only", overrides=["model.backbone=s3d"], options=TrainOptions(flow=flow))
     with pytest.raises(DataError, match="holds no optical flow"):
-        train(clips, tmp_path / "no-flow", model="datp", flow=clips)
+        train(clips, tmp_path / "no-flow", model="datp", options=TrainOptions(flow=clips))
 
 
 def test_a_resumed_flow_run_ends_like_an_uninterrupted_one(clips, flow, tmp_path):
-    options = {"model": "datp", "flow": flow, "epochs": 2, "settings": SMALL, "device": "cpu"}
+    options = {"model": "datp", "options": TrainOptions(flow=flow, epochs=2, device="cpu"), "overrides": SMALL}
     train(clips, tmp_path / "whole", **options)
 
     def stop(sentence):
@@ -244,7 +252,7 @@ def test_a_resumed_flow_run_ends_like_an_uninterrupted_one(clips, flow, tmp_path
             raise KeyboardInterrupt
 
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        train(clips, tmp_path / "broken", say=stop, **options)
+        train(clips, tmp_path / "broken", **options, report=Hearing(stop))
     train(clips, tmp_path / "broken", resume=True)
     whole, resumed = (load_file(tmp_path / run / "last" / "model.safetensors") for run in ("whole", "broken"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

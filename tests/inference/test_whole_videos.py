@@ -16,7 +16,7 @@ from actionpool.commands.predict import predict
 from actionpool.commands.splice import splice
 from actionpool.commands.train import train
 from actionpool.config.model import GatedC3DBackbone
-from actionpool.config.options import Compute, PredictOptions
+from actionpool.config.options import Compute, ExtractOptions, PredictOptions, SpliceOptions, TrainOptions
 from actionpool.data.features.file import open_features
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.data.transforms import normalised
@@ -28,7 +28,8 @@ from actionpool.models.build import build_backbone
 from actionpool.results.prediction import read_curves, read_prediction
 from actionpool.values import Curves
 from actionpool.video.reader import VideoReader
-from support.reports import Notes
+from support.calls import grouped
+from support.reports import Hearing
 from support.runs import SMALL
 
 BACKBONE = GatedC3DBackbone(width=0.125)
@@ -41,7 +42,12 @@ WINDOWS = WindowSettings(frames_per_clip=4, segment_seconds=0.2)
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     write_motion_clips(folder / "clips", clips_per_class=10, num_frames=20, size=(36, 48))
-    splice(folder / "clips", folder / "videos", num_videos=12, background="sway", background_seconds=(0.4, 1.0), seed=1)
+    splice(
+        folder / "clips",
+        folder / "videos",
+        num_videos=12,
+        options=SpliceOptions(background="sway", background_seconds="0.4:1.0", seed=1),
+    )
     return folder / "videos"
 
 
@@ -55,13 +61,13 @@ def weights(tmp_path_factory):
 
 
 def features_of(videos, output, **options):
-    defaults = {"backbone": "gated-c3d", "settings": NETWORK, "windows": WINDOWS, "device": "cpu", "precision": "fp32"}
-    extract(videos, output, **(defaults | options))
+    defaults = {"backbone": "gated-c3d", "overrides": NETWORK, "windows": WINDOWS, "device": "cpu", "precision": "fp32"}
+    extract(videos, output, **grouped(ExtractOptions, **defaults | options))
     return output
 
 
 def head_on(features, run, *settings):
-    train(features, run, epochs=1, settings=[*HEAD, *settings], device="cpu")
+    train(features, run, overrides=[*HEAD, *settings], options=TrainOptions(epochs=1, device="cpu"))
     return run
 
 
@@ -94,7 +100,7 @@ def test_a_run_on_features_says_the_same_of_the_video_itself(videos, weights, tm
     names = sorted(path for path in videos.rglob("*.mp4"))[:3]
     told = []
     anew = predict(
-        run, names, tmp_path / "anew", compute=Compute(num_workers=0), overrides=knobs, report=Notes(told.append)
+        run, names, tmp_path / "anew", compute=Compute(num_workers=0), overrides=knobs, report=Hearing(told.append)
     )
     stored = {
         r.name: r for r in predict(run, features, tmp_path / "stored", compute=Compute(num_workers=0), overrides=knobs)
@@ -159,8 +165,10 @@ def test_the_network_is_the_one_of_the_training_or_nothing(videos, weights, tmp_
 
 
 def test_features_by_the_network_of_a_run(videos, weights, tmp_path):
-    train(videos, tmp_path / "net", epochs=1, settings=[*SMALL, "model.pooling=dfp"], device="cpu")
-    features = features_of(videos, tmp_path / "f", backbone=tmp_path / "net", settings=())
+    train(
+        videos, tmp_path / "net", overrides=[*SMALL, "model.pooling=dfp"], options=TrainOptions(epochs=1, device="cpu")
+    )
+    features = features_of(videos, tmp_path / "f", backbone=tmp_path / "net", overrides=())
     run = head_on(features, tmp_path / "run")
     video = next(videos.rglob("*.mp4"))
     stored = {r.name: r for r in predict(run, features, compute=Compute(num_workers=0))}

@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 
 from actionpool.commands.evaluate import evaluate
 from actionpool.commands.train import train
-from actionpool.config.options import Compute, EvaluateOptions
+from actionpool.config.options import Compute, EvaluateOptions, TrainOptions
 from actionpool.config.sections import TrainConfig
 from actionpool.errors import CheckpointError, ConfigError, DataError, TrainingError, UsageError
 from actionpool.inference.checkpoint import load
 from actionpool.training.optimizer import learning_rate_factor
 from actionpool.training.writer import is_better
-from support.reports import Notes
+from support.reports import Hearing
 from support.runs import TINY
 
 
@@ -50,12 +50,12 @@ def test_load_needs_nothing_but_the_weights(tiny_run, tmp_path):
 def test_nothing_is_overwritten(tiny_run, motion_clips):
     before = (tiny_run / "config.yaml").read_bytes()
     with pytest.raises(UsageError, match="exists already and nothing is overwritten.*--resume"):
-        train(motion_clips, tiny_run, settings=TINY)
+        train(motion_clips, tiny_run, overrides=TINY)
     assert (tiny_run / "config.yaml").read_bytes() == before
 
 
 def test_a_resumed_run_ends_like_an_uninterrupted_one(motion_clips, tmp_path):
-    options = {"epochs": 4, "settings": (*TINY, "model.pooling.dropout=0.3"), "device": "cpu"}
+    options = {"overrides": (*TINY, "model.pooling.dropout=0.3", "train.epochs=4", "train.device=cpu")}
     train(motion_clips, tmp_path / "whole", **options)
 
     def stop_after_two(sentence):
@@ -63,10 +63,10 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(motion_clips, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        train(motion_clips, tmp_path / "broken", **options, say=stop_after_two)
+        train(motion_clips, tmp_path / "broken", **options, report=Hearing(stop_after_two))
     assert (tmp_path / "broken" / "resume.ckpt").exists()
     said = []
-    result = train(motion_clips, tmp_path / "broken", resume=True, say=said.append)
+    result = train(motion_clips, tmp_path / "broken", resume=True, report=Hearing(said.append))
     assert result.epochs == 4
     assert not any(sentence.startswith("epoch   1/4") for sentence in said)
     for name in ("best/model.safetensors", "last/model.safetensors"):
@@ -74,7 +74,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(motion_clips, tmp_path):
         assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     assert (tmp_path / "whole/metrics.csv").read_text() == (tmp_path / "broken/metrics.csv").read_text()
     assert not (tmp_path / "broken" / "resume.ckpt").exists()
-    again = train(motion_clips, tmp_path / "broken", resume=True, say=said.append)
+    again = train(motion_clips, tmp_path / "broken", resume=True, report=Hearing(said.append))
     assert "complete already" in said[-1]
     assert again == result
 
@@ -87,7 +87,7 @@ def test_resume_without_a_run(tmp_path, motion_clips):
 def test_a_loss_that_is_not_finite_stops_with_step_and_files(motion_clips, tmp_path):
     settings = (*TINY, "train.learning_rate=1e30", "train.gradient_clip=0", "train.precision=fp32")
     with pytest.raises(TrainingError, match=r"the loss became (nan|inf) at step \d+ .*clip_\d+\.mp4.*learning_rate"):
-        train(motion_clips, tmp_path / "run", epochs=3, settings=settings)
+        train(motion_clips, tmp_path / "run", overrides=settings, options=TrainOptions(epochs=3))
 
 
 def test_broken_videos_are_quarantined_counted_and_cost_nothing_else(motion_clips, tmp_path):
@@ -95,7 +95,7 @@ def test_broken_videos_are_quarantined_counted_and_cost_nothing_else(motion_clip
     shutil.copytree(motion_clips, clips, ignore=shutil.ignore_patterns(".actionpool"))
     (clips / "rise" / "empty.mp4").touch()
     said = []
-    result = train(clips, tmp_path / "run", epochs=1, settings=TINY, say=said.append)
+    result = train(clips, tmp_path / "run", overrides=TINY, options=TrainOptions(epochs=1), report=Hearing(said.append))
     assert result.num_quarantined == 1
     (row,) = rows(tmp_path / "run" / "quarantine.csv")
     assert row["video"] == "rise/empty.mp4"
@@ -115,7 +115,7 @@ def test_a_video_that_breaks_after_the_check_is_left_out_and_told(motion_clips, 
             (clips / victim).write_bytes(b"not a video any more")
             broken.append(victim)
 
-    train(clips, tmp_path / "run", epochs=1, settings=TINY, say=break_one)
+    train(clips, tmp_path / "run", overrides=TINY, options=TrainOptions(epochs=1), report=Hearing(break_one))
     assert [row["video"] for row in rows(tmp_path / "run" / "quarantine.csv")] == broken
 
 
@@ -128,7 +128,7 @@ def test_data_that_vanish_end_the_run_with_a_sentence_and_cost_no_finished_epoch
             clips.rename(tmp_path / "elsewhere")
 
     with pytest.raises(DataError, match=r"not one of \d+ videos could be read in epoch 2 .*no such file.*--resume"):
-        train(clips, tmp_path / "run", epochs=2, settings=TINY, say=vanish)
+        train(clips, tmp_path / "run", overrides=TINY, options=TrainOptions(epochs=2), report=Hearing(vanish))
     (tmp_path / "elsewhere").rename(clips)
     result = train(clips, tmp_path / "run", resume=True)
     assert result.epochs == 2
@@ -154,7 +154,7 @@ def test_eval_is_strict_about_broken_and_foreign_videos(tiny_run, motion_clips, 
             clip.rename(clip.with_name(f"renamed_{clip.name}"))
     (other / "sway" / "bad.mp4").write_bytes(b"")
     said = []
-    evaluation = evaluate(tiny_run, other, compute=Compute(num_workers=0), report=Notes(said.append))
+    evaluation = evaluate(tiny_run, other, compute=Compute(num_workers=0), report=Hearing(said.append))
     assert evaluation.report.num_missing == 1
     assert list(evaluation.missing) == ["sway/bad.mp4"]
     assert evaluation.report.num_videos == 49
@@ -172,7 +172,13 @@ def test_several_labels_make_it_multi_label(motion_clips, tmp_path):
             table.append(f"{clip.relative_to(motion_clips)},{labels},{'test' if number > 8 else 'train'}")
     (tmp_path / "table.csv").write_text("\n".join(table) + "\n")
     said = []
-    train(tmp_path / "table.csv", tmp_path / "run", videos=motion_clips, epochs=1, settings=TINY, say=said.append)
+    train(
+        tmp_path / "table.csv",
+        tmp_path / "run",
+        overrides=TINY,
+        options=TrainOptions(videos=motion_clips, epochs=1),
+        report=Hearing(said.append),
+    )
     assert any("training for multi-label video" in sentence for sentence in said)
     assert "val_map" in rows(tmp_path / "run" / "metrics.csv")[0]
     evaluation = evaluate(
@@ -199,14 +205,14 @@ def test_nothing_usable_is_a_data_error(tmp_path):
         for number in range(4):
             (tmp_path / "clips" / name / f"{number}.mp4").write_bytes(bytes([number]) * 10)
     with pytest.raises(DataError, match=r"no usable video is left to train on, 8 are quarantined|cannot be divided"):
-        train(tmp_path / "clips", tmp_path / "run", settings=TINY)
+        train(tmp_path / "clips", tmp_path / "run", overrides=TINY)
 
 
 def test_unknown_model_and_setting(motion_clips, tmp_path):
     with pytest.raises(ConfigError, match="Did you mean 'gated-c3d'"):
         train(motion_clips, tmp_path / "run", model="gated-c4d")
     with pytest.raises(ConfigError, match="Did you mean 'epochs'"):
-        train(motion_clips, tmp_path / "run", settings=["train.epoch=3"])
+        train(motion_clips, tmp_path / "run", overrides=["train.epoch=3"])
     assert not (tmp_path / "run").exists()
 
 
@@ -241,5 +247,5 @@ def test_it_learns_motions_from_clips(tmp_path):
     from actionpool.data.synthetic import write_motion_clips
 
     write_motion_clips(tmp_path / "clips", clips_per_class=40)
-    train(tmp_path / "clips", tmp_path / "run", epochs=8, settings=DEMO_SETTINGS)
+    train(tmp_path / "clips", tmp_path / "run", overrides=DEMO_SETTINGS, options=TrainOptions(epochs=8))
     assert evaluate(tmp_path / "run", tmp_path / "clips").report.top1 >= 0.7

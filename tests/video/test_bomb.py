@@ -97,6 +97,6 @@ def test_limits_are_settings(tmp_path: Path) -> None:
         (tmp_path / "clips" / name).mkdir(parents=True)
         encode(tmp_path / "clips" / name / "1.mp4", "libx264", num_frames=4)
     assert check(tmp_path / "clips").num_usable == 2
-    report = check(tmp_path / "clips", settings=["data.limits.max_pixels=3071"])
+    report = check(tmp_path / "clips", overrides=["data.limits.max_pixels=3071"])
     assert (report.num_usable, len(report.quarantined)) == (0, 2)
     assert "64x48 is 3072 pixels a frame, the limit is 3071" in report.quarantined[0].reason

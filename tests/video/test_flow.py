@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from actionpool.commands.flow import compute_flow
+from actionpool.commands.flow import flow as compute_flow
+from actionpool.config.options import FlowOptions
 from actionpool.config.recipes import FlowRecipe
 from actionpool.errors import DataError, UsageError, VideoError
 from actionpool.video.flow import NO_MOTION, ComputedFlow, dequantise, flow_fields, picture_size, quantise
 from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
 from actionpool.video.reader import VideoReader
+from support.reports import Hearing
 
 RECIPE = FlowRecipe(short_side=None)
 
@@ -199,7 +201,7 @@ def leftovers(folder):
 
 def test_a_second_run_computes_nothing(data, tmp_path):
     seen = []
-    first = compute_flow(data, tmp_path / "flow", progress=lambda *args: seen.append(args))
+    first = compute_flow(data, tmp_path / "flow", report=Hearing(progress=lambda *args: seen.append(args)))
     assert (first.num_videos, first.num_computed, first.num_kept, first.quarantined) == (6, 6, 0, {})
     assert seen[-1] == (30, 30)
     before = stamps(tmp_path / "flow")
@@ -241,7 +243,7 @@ def test_interrupted_work_leaves_whole_files_and_goes_on(data, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compute_flow(data, tmp_path / "flow", num_workers=1, progress=stop)
+        compute_flow(data, tmp_path / "flow", options=FlowOptions(num_workers=1), report=Hearing(progress=stop))
     for path in (tmp_path / "flow").rglob("*.safetensors"):
         open_flow(path)
     assert leftovers(tmp_path / "flow") == []
@@ -256,13 +258,13 @@ def test_another_recipe_is_refused_and_changes_nothing(data, tmp_path):
     before = stamps(tmp_path / "flow")
     differences = "preset: fast, not medium.*short_side: 256, not 32"
     with pytest.raises(UsageError, match=f"another recipe than the requested one .*{differences}.*never mixed"):
-        compute_flow(data, tmp_path / "flow", preset="medium", short_side=32)
+        compute_flow(data, tmp_path / "flow", options=FlowOptions(preset="medium", short_side=32))
     assert stamps(tmp_path / "flow") == before
 
 
 def test_a_file_of_another_recipe_in_the_folder_is_computed_anew(data, tmp_path):
     compute_flow(data, tmp_path / "flow")
-    compute_flow(data, tmp_path / "small", short_side=32)
+    compute_flow(data, tmp_path / "small", options=FlowOptions(short_side=32))
     name = "fields/left/0.mp4.safetensors"
     right = (tmp_path / "flow" / name).read_bytes()
     shutil.copy(tmp_path / "small" / name, tmp_path / "flow" / name)
@@ -305,9 +307,9 @@ def test_nothing_is_written_into_other_folders(data, tmp_path):
     with pytest.raises(UsageError, match="cannot be a folder"):
         compute_flow(data, tmp_path / "file")
     with pytest.raises(UsageError, match="at least 16 pixels"):
-        compute_flow(data, tmp_path / "flow", short_side=4)
+        compute_flow(data, tmp_path / "flow", options=FlowOptions(short_side=4))
     with pytest.raises(UsageError, match="at least one video"):
-        compute_flow(data, tmp_path / "flow", num_workers=0)
+        compute_flow(data, tmp_path / "flow", options=FlowOptions(num_workers=0))
 
 
 def test_a_full_disk_is_a_sentence_and_keeps_what_was_done(data, tmp_path, monkeypatch):
@@ -324,7 +326,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_was_done(data, tmp_path, monke
     write = ComputedFlow.all_fields
     monkeypatch.setattr(ComputedFlow, "all_fields", full)
     with pytest.raises(ActionPoolError, match=r"No space left on device.*kept"):
-        compute_flow(data, tmp_path / "flow", num_workers=1)
+        compute_flow(data, tmp_path / "flow", options=FlowOptions(num_workers=1))
     assert len(stamps(tmp_path / "flow")) == 3
     assert leftovers(tmp_path / "flow") == []
 
@@ -340,7 +342,7 @@ with only_writer(Path(sys.argv[1]), lambda: None):
 
 COMPUTE = """
 import sys
-from actionpool.commands.flow import compute_flow
+from actionpool.commands.flow import flow as compute_flow
 compute_flow(sys.argv[1], sys.argv[2], num_workers=1)
 """
 
@@ -358,7 +360,7 @@ def test_two_writers_take_turns(data, tmp_path):
             other.stdin.write("\n")
             other.stdin.flush()
 
-        result = compute_flow(data, tmp_path / "flow", say=tell)
+        result = compute_flow(data, tmp_path / "flow", report=Hearing(tell))
     assert "waiting for it" in said[0]
     assert result.num_computed == 6
 

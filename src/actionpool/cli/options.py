@@ -1,105 +1,71 @@
-"""What the verbs of the command line share: options, and ways to print."""
+"""From the option objects of the verbs to Typer's parameters, and the arguments that verbs share."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from actionpool.reporting import Report
+from actionpool.config.options import option_of
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-Data = Annotated[Path, typer.Argument(help="A folder of clips per class, a CSV or JSONL table, or official lists.")]
-Run = Annotated[Path, typer.Argument(help="A folder that 'actionpool train -o' made.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the standard output, nothing else.")]
-Untrimmed = Annotated[
-    bool | None,
-    typer.Option("--untrimmed/--trimmed", help="Labels hold somewhere inside, or for all of it. [default: inferred]"),
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder of clips per class, CSV or JSON Lines table, or official lists.")
 ]
-FeatureTiming = Annotated[
-    str | None, typer.Option(help="FPS/STRIDE or FPS/STRIDE/WINDOW of a pack's rows, as in 25/16. [default: inferred]")
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of 'actionpool train'.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration; may be given repeatedly."),
 ]
-Videos = Annotated[Path | None, typer.Option(help="Where the videos of a list lie, if not beside it.")]
-Format = Annotated[str, typer.Option(help="Format of the data; 'auto' detects it and says which.")]
-DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
-PrecisionOption = Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="auto: bf16 where it is fast.")]
-Views = Annotated[str | None, typer.Option(help="CLIPSxCROPS a video, as in 10x1 or 10x3. [default: the run's]")]
-Fuse = Annotated[Path | None, typer.Option(help="A second run, as one on flow: average both runs' probabilities.")]
-Fusion = Annotated[str, typer.Option(help="Weights of RUN and of the fused run.")]
-Compile = Annotated[bool, typer.Option("--compile", help="torch.compile first; pays off after some hundred videos.")]
-SplitColumn = Annotated[str | None, typer.Option(help="Column of train, val or test; official lists: split1..3.")]
-Folds = Annotated[int | None, typer.Option(help="Cross-validation: so many folds (as many as groups: leave one out).")]
-Fold = Annotated[int | None, typer.Option(help="Which fold is the test part, from 0.")]
-Group = Annotated[str | None, typer.Option(help="Column whose values never lie on both sides of a split.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="dotted.key=value, as often as needed.")]
+Localize = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a setting of localisation: localize.NAME=value; repeatable."
+    ),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="YAML file of overrides, applied before --set.")
+]
 
 
-def print_line(sentence: str) -> None:
-    """A line on the standard output, as it is: names of files are no markup."""
-    typer.echo(sentence)
+def with_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter that is an option object by one command-line option per field.
+
+    Names, types, defaults and help texts are those of the dataclass, so that they are written once.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in groups:
+            types = get_type_hints(groups[name], include_extras=True)
+            parameters += [_parameter(field, types[field.name]) for field in fields(groups[name])]
+        else:
+            default = parameter.default
+            parameters.append(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
+            )
+
+    def call(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})  # type: ignore[operator]
+        function(**values)
+
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
 
 
-def print_error(sentence: str) -> None:
-    """A line on the standard error stream."""
-    typer.echo(sentence, err=True)
-
-
-def print_json(value: dict[str, Any]) -> None:
-    """The one object of ``--json``."""
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-def plain(value: object) -> object:
-    """A value that JSON has."""
-    return str(value) if isinstance(value, Path) else value
-
-
-def sayer(as_json: bool) -> Any:
-    """Where sentences for people go: beside the results, or out of the way of ``--json``."""
-    return print_error if as_json else print_line
-
-
-class CommandReport(Report):
-    """Notes go where ``sayer`` says, progress to a function."""
-
-    def __init__(self, as_json: bool, progress: Callable[[int, int, Any], None] | None = None) -> None:
-        self._say, self._progress = sayer(as_json), progress
-
-    def note(self, sentence: str) -> None:
-        self._say(sentence)
-
-    def progress(self, done: int, total: int, item: object = None) -> None:
-        if self._progress is not None:
-            self._progress(done, total, item)
-
-
-def is_interactive(as_json: bool) -> bool:
-    """Whether a person looks on."""
-    return not as_json and sys.stderr.isatty()
-
-
-@contextmanager
-def progress_bar(what: str, as_json: bool) -> Iterator[Any]:
-    """A progress bar on the standard error stream where a person looks on; yields ``advance(done, total)``."""
-    if not is_interactive(as_json):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bar: Progress
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def kind_of(untrimmed: bool | None) -> Literal["auto", "trimmed", "untrimmed"]:
-    """What ``--untrimmed/--trimmed`` means."""
-    return "auto" if untrimmed is None else "untrimmed" if untrimmed else "trimmed"
+def _parameter(field: Field[Any], hint: Any) -> inspect.Parameter:
+    option = option_of(hint)
+    if option is None:
+        raise TypeError(f"the option '{field.name}' has no help text")
+    # A number without a bound stays without one in the help.
+    shown = typer.Option(*option.flags, help=option.help, min=option.minimum)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(field.name, kind, default=field.default, annotation=Annotated[get_args(hint)[0], shown])

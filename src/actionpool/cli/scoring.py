@@ -1,118 +1,129 @@
-"""``tune``, and ``eval --predictions``: score anyone's detections, whether actionpool made them or not."""
+"""The verbs that answer: eval, predict."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from actionpool.cli.options import (
-    CommandReport,
-    DeviceOption,
-    Format,
-    Json,
-    PrecisionOption,
-    Run,
-    Videos,
-    Views,
-    print_json,
-    print_line,
-)
-from actionpool.config.options import Compute, ViewOptions
+from actionpool.cli.console import ConsoleReport, print_json, print_line
+from actionpool.cli.options import Json, Localize, Run
+from actionpool.config.options import Compute, EvaluateOptions, PredictOptions
 from actionpool.errors import UsageError
 
+if TYPE_CHECKING:
+    from actionpool.results.prediction import PredictedVideo
 
-def score_file(
-    predictions: Path,
-    ground_truth: Path | None,
-    protocol: str | None,
+
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Run folder of 'actionpool train'.")] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Data to score on.")] = None,
     *,
-    against: Path | None,
-    split: str | None,
-    ambiguous: Path | None,
-    exclude: Path | None,
-    as_json: bool,
-) -> None:
-    """Score a file of detections, explain its errors, and compare it with a second file where one is given.
-
-    Raises:
-        UsageError: the truth or the protocol is missing, or the protocol is unknown.
-        DataError: a file cannot be understood.
-    """
-    from actionpool.evaluation.bootstrap import compare
-    from actionpool.evaluation.breakdown import break_down
-    from actionpool.evaluation.detection import score_detections
-    from actionpool.evaluation.files import read_predictions
-    from actionpool.evaluation.ground_truth import read_ground_truth
-    from actionpool.evaluation.protocols import PROTOCOLS, find_protocol, with_exclusions
-
-    if ground_truth is None or protocol is None:
-        raise UsageError(
-            "eval --predictions needs --ground-truth FILE and --protocol NAME as well. "
-            f"Known protocols: {', '.join(PROTOCOLS)}"
-        )
-    chosen = find_protocol(protocol)
-    if exclude is not None:
-        chosen = with_exclusions(chosen, exclude)
-    truth = read_ground_truth(ground_truth, split=split, ambiguous=ambiguous)
-    found = read_predictions(predictions)
-    report = score_detections(found, truth, chosen)
-    breakdown = break_down(found, truth, chosen)
-    comparison = None if against is None else compare(found, read_predictions(against), truth, chosen)
-    if as_json:
-        value: dict[str, Any] = {**report.to_json(), "breakdown": breakdown.to_json()}
-        if comparison is not None:
-            value["comparison"] = comparison.to_json()
-        print_json(value)
-        return
-    for part in (report, breakdown, comparison):
-        if part is not None:
-            print_line(part.text())
-
-
-def tune(
-    run: Run,
-    data: Annotated[Path, typer.Argument(help="Data with times; what the run was trained on, if that has some.")],
-    split: Annotated[str, typer.Option(help="val or train; the test part is refused.")] = "val",
-    protocol: Annotated[str, typer.Option(help="Whose first average is made large.")] = "own-thumos",
-    is_validation: Annotated[
-        bool, typer.Option("--is-validation", help="What DATA calls test is no test set of yours.")
-    ] = False,
-    views: Views = None,
-    format: Format = "auto",
-    videos: Videos = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    split: Annotated[str | None, typer.Option(help="Part of DATA: train, val or test (test if not given).")] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Score the detections in this file instead of a run: ActivityNet JSON or CSV, anyone's."),
+    ] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option(help="Truth for --predictions: any data with times that train reads.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Second file of detections, compared with the first by bootstrap.")
+    ] = None,
+    ambiguous: Annotated[Path | None, typer.Option(help="THUMOS14's Ambiguous_test.txt.")] = None,
+    exclude: Annotated[Path | None, typer.Option(help="JSON list of videos to leave out, with reasons.")] = None,
+    options: EvaluateOptions,
+    compute: Compute,
+    overrides: Localize = None,
     as_json: Json = False,
 ) -> None:
-    """Fit how RUN finds intervals, on videos whose times are known; predict and eval then start from that."""
-    from actionpool.commands.tune import tune as run_tune
+    """Score RUN on a part of DATA, or a file of detections against its truth; missing videos are reported."""
+    if predictions is not None:
+        from actionpool.commands.score_detections import score_detections
 
-    done = run_tune(
-        run,
-        data,
-        split=split,
-        protocol=protocol,
-        is_validation=is_validation,
-        options=ViewOptions(views=views, format=format, videos=videos),
-        compute=Compute(device=device, precision=precision),
-        report=CommandReport(as_json),
-    )
-    found = done.result
-    if as_json:
-        value = {**found.to_json(), "output": str(done.path), "num_videos": done.num_videos, "missing": done.missing}
-        print_json(value)
+        score = score_detections(
+            predictions,
+            ground_truth,
+            options.protocol,
+            against=against,
+            split=split,
+            ambiguous=ambiguous,
+            exclude=exclude,
+        )
+        if as_json:
+            print_json(score.to_json())
+        else:
+            print_line(score.text())
         return
-    for video, reason in list(done.missing.items())[:10]:
-        print_line(f"Not fitted on: {video}: {reason}")
-    before, after = found.start_settings.model_dump(), found.settings.model_dump()
-    for name, value in after.items():
-        if value != before[name]:
-            print_line(f"  localize.{name}: {value}, was {before[name]}")
-    print_line(
-        f"{found.protocol}, split {found.split}, {done.num_videos} videos: {100 * found.start_score:.2f}% before, "
-        f"{100 * found.score:.2f}% fitted, after {len(found.trials)} trials. This score is of the videos that were "
-        "fitted on; score others with 'actionpool eval'."
-    )
-    print_line(f"Written to {done.path}; predict and eval use it from now on.")
+    if run is None or data is None:
+        raise UsageError("eval needs RUN and DATA, or --predictions, --ground-truth and --protocol")
+    from actionpool.commands.evaluate import evaluate as run_evaluate
+
+    with ConsoleReport("scoring", as_json) as report:
+        evaluation = run_evaluate(
+            run,
+            data,
+            split=split or "test",
+            options=options,
+            compute=compute,
+            overrides=overrides or (),
+            report=report,
+        )
+    if as_json:
+        print_json(evaluation.to_json())
+        return
+    from actionpool.cli.output import print_evaluation, print_streams
+
+    print_evaluation(evaluation.report, evaluation.missing)
+    print_streams({**evaluation.streams, "fused": evaluation.report} if evaluation.streams else {})
+    if evaluation.when is not None:
+        print_line(f"\n{evaluation.when.report.text()}\n{evaluation.when.breakdown.text()}")
+        print_line(f"The detections and their truth are in {evaluation.when.folder}.")
+
+
+def predict(
+    run: Run,
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCES", help="Videos, folders, patterns such as 'clips/*.mp4'; also features."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the predictions.")],
+    options: PredictOptions,
+    compute: Compute,
+    overrides: Localize = None,
+    as_json: Json = False,
+) -> None:
+    """Predict what happens in videos, when and why: one JSON file per video, and a summary table."""
+    from actionpool.commands.predict import predict as run_predict
+
+    def show(result: PredictedVideo, done: int, total: int) -> None:
+        from actionpool.cli.output import when_in_words
+
+        if as_json:
+            return
+        if result.prediction is None:
+            print_line(f"[{done}/{total}] {result.name}: not read: {result.reason}")
+            return
+        best = ", ".join(f"{label} {probability:.1%}" for label, probability in result.prediction.top(3))
+        print_line(f"[{done}/{total}] {result.name}: {best}")
+        for line in when_in_words(result.prediction):
+            print_line(f"    {line}")
+
+    with ConsoleReport("predicting", as_json, on_item=show) as report:
+        results = run_predict(
+            run, sources, output, options=options, compute=compute, overrides=overrides or (), report=report
+        )
+    failed = [result for result in results if result.prediction is None]
+    if as_json:
+        entries = [
+            {"video": str(r.path), "top": r.prediction.top(5) if r.prediction else None, "reason": r.reason}
+            for r in results
+        ]
+        print_json({"output": str(output), "num_videos": len(results), "num_failed": len(failed), "videos": entries})
+    else:
+        print_line(
+            f"{len(results) - len(failed)} videos predicted, {len(failed)} not readable; see {output / 'summary.csv'}"
+        )
+    if len(failed) == len(results):
+        raise typer.Exit(3)

@@ -9,12 +9,10 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-import torch
 import yaml
 
 from actionpool.commands.evaluate import evaluate
@@ -22,9 +20,10 @@ from actionpool.commands.extract import extract_features
 from actionpool.commands.train import train
 from actionpool.config.loading import override, preset
 from actionpool.config.model import AveragePoolingConfig
-from actionpool.config.options import EvaluateOptions
-from actionpool.config.sections import Config
+from actionpool.config.options import AblateOptions, Compute, EvaluateOptions, Overrides, assignments
+from actionpool.config.sections import Config, DataConfig
 from actionpool.data.datasets.opening import adapt_to_features
+from actionpool.data.example import Source
 from actionpool.data.features.store import FeatureSet, hold
 from actionpool.data.sources import read_source
 from actionpool.data.splits import read_split_rows
@@ -32,13 +31,12 @@ from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.evaluation.ablation import AblationRow, VideoOutcome, make_row, write_table
 from actionpool.files import holds_others, remove_leftovers, write_json, writing_into
 from actionpool.inference.checkpoint import load
-from actionpool.inference.extractor import WindowSettings, make_extractor
-from actionpool.models.build import build_backbone, build_pooling, build_recognizer
-from actionpool.models.weights import load_weights
-from actionpool.reporting import Say
+from actionpool.inference.extractor import WindowSettings, make_extractor, open_network
+from actionpool.models.build import build_recognizer
+from actionpool.reporting import SILENT, Report
 from actionpool.results.run import RunFolder, command_line, environment
-from actionpool.training.heads import Scored, _rounded, is_frozen, score_head, train_head
-from actionpool.training.prepared import PreparedData, prepare_data, settle
+from actionpool.training.heads import is_frozen, outcome_of, score_head, train_head
+from actionpool.training.prepared import PreparedData, prepare, settle
 
 _SHORT = {"aggregation": "model.aggregation", "pooling": "model.pooling", "backbone": "model.backbone"}
 
@@ -82,100 +80,75 @@ class CellResult:
     outcomes: tuple[VideoOutcome, ...]
     seconds: float
 
+    @property
+    def top1(self) -> float:
+        """Share of the test videos whose class is the best one."""
+        return sum(outcome.correct for outcome in self.outcomes) / max(1, len(self.outcomes))
+
 
 def ablate(
     data: str | Path,
     output: str | Path,
     *,
     over: Sequence[str],
-    seeds: Sequence[int] = (0,),
     model: str = "dfp-vsam",
     recipe: str | None = None,
-    weights: str | Path | None = None,
-    folds: int | None = None,
-    group: str | None = None,
-    split_column: str | None = None,
-    format: str = "auto",
-    videos: str | Path | None = None,
-    settings: Iterable[str] = (),
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "bf16", "fp32"] = "auto",
-    say: Say | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    options: AblateOptions = AblateOptions(),
+    overrides: Overrides = (),
+    report: Report = SILENT,
 ) -> list[AblationRow]:
     """Train and score every combination of some settings.
 
-    Where the backbone is frozen (``train.freeze=all``), or the data are features, only heads are trained: the features
-    are computed once, at ``sampling.test_segments`` equal segments a video and without augmentation, and kept in
-    memory for all cells. Elsewhere each cell is a run of its own. A finished cell is kept, and the same command goes on
-    where it was. With folds, each video is tested once a seed, and a seed's score is over all videos together.
+    Where the backbone is frozen (``train.freeze=all``), or the data are features, only heads are trained: features are
+    computed once, for ``sampling.test_segments`` equal segments per video without augmentation, and kept in memory for
+    all cells. Elsewhere each cell is a run of its own. Finished cells are kept, and the same command continues. With
+    folds, each video is tested once per seed, and a seed's score is over all videos together.
 
     Args:
         data: as for ``train``.
-        output: a new folder, or one that was begun by an ablation: ``table.csv``, ``table.md``, ``table.tex``, and in
-            ``cells`` a file for each training with its configuration and the probabilities of each video.
+        output: a new folder, or one begun by an ablation: ``table.csv``, ``table.md``, ``table.tex``, and in ``cells``
+            one file per training with its configuration and the probabilities of each video.
         over: ``axis=value,value``; an axis is ``aggregation``, ``pooling``, ``backbone`` or any dotted key. Values with
             settings of their own are YAML: ``aggregation=mean,{name: topk, k: 2}``. The first of each makes the row
             that the others are compared with.
-        seeds: of training; the split stays the same.
-        model, recipe, weights: what is varied, as for ``train``.
-        folds, group, split_column, format, videos: how to split and read the data; all folds are trained.
-        settings: ``dotted.key=value`` for all cells, before the values of the axes.
-        device, precision: where and how.
-        say: receives sentences for the user.
-        progress: receives (done, total) cells.
+        model, recipe: what is varied, as for ``train``.
+        options: seeds, how the data is read and divided, and where to compute; the split is the same for all seeds.
+        overrides: configuration overrides of all cells, applied before the values of the axes.
+        report: receives notes, and the progress in cells.
 
     Returns:
-        One row a combination.
+        One row per combination.
 
     Raises:
         UsageError: an axis that is not understood, or a folder of something else.
-        ConfigError: a value that is unknown or impossible; before anything is trained.
+        ConfigError: a value that is unknown or impossible; raised before anything is trained.
         DataError: nothing to train or score on.
 
     Example:
-        >>> ablate("clips", "table", over=["aggregation=mean,vsam"], seeds=[0, 1, 2])  # doctest: +SKIP
+        >>> ablate("clips", "table", over=["aggregation=mean,vsam"])  # doctest: +SKIP
     """
-    tell = say or (lambda sentence: None)
     folder = Path(output)
     _check_output(folder)
-    options: dict[str, object] = {
-        "data.path": str(data), "data.format": format, "data.videos": None if videos is None else str(videos),
-        "data.split_column": split_column, "data.group": group, "train.device": device, "train.precision": precision,
-    }  # fmt: skip
-    if weights is not None:
-        options["model.backbone.weights"] = str(weights)
-    settings = [*settings, *(f"{key}={json.dumps(value)}" for key, value in options.items())]
-    combinations = plan(override(preset(model, recipe=recipe), settings), over)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UsageError(f"--seeds got {list(seeds)}; give at least one, each once")
-    # Torch takes seconds to import; a wrong word has been told by now.
-
-    laboratory = Laboratory(folder, [config for _, config in combinations], tell)
-    cells = _cells(combinations, seeds, folds)
-    with writing_into(folder, tell) as held:
+    seeds = _parse_seeds(options.seeds)
+    base = override(override(preset(model, recipe=recipe), overrides), {"data.path": str(data), **assignments(options)})
+    cells = _cells(_plan(base, over), seeds, options.folds)
+    laboratory = Laboratory(folder, [cell.config for cell in cells], report)
+    with writing_into(folder, report.note) as locked:
         _check_output(folder)
-        if held:
+        if locked:
             remove_leftovers(folder)
-        write_json(folder / _INDEX, {"command": command_line(), "over": list(over), "cells": [c.name for c in cells],
-                                     **environment()})  # fmt: skip
+        index = {"command": command_line(), "over": list(over), "cells": [cell.name for cell in cells]}
+        write_json(folder / _INDEX, {**index, **environment()})
         results: list[CellResult] = []
         for done, cell in enumerate(cells, start=1):
-            path = folder / "cells" / f"{cell.name}.json"
-            result = read_cell(path)
-            if result is None:
-                result = laboratory.run(cell, path)
-                accuracy = sum(outcome.correct for outcome in result.outcomes) / max(1, len(result.outcomes))
-                tell(f"[{done}/{len(cells)}] {_title(cell)}: top-1 {accuracy:.3f}, {result.seconds:.1f} s")
-            results.append(result)
-            if progress is not None:
-                progress(done, len(cells))
+            results.append(laboratory.result(cell, f"[{done}/{len(cells)}] {_title(cell)}"))
+            report.progress(done, len(cells))
         rows = summarise(cells, results)
-        write_table(folder, rows, note=_note(rows[0], folds, laboratory.how))
+        write_table(folder, rows, note=_note(rows[0], options.folds, laboratory.how))
     return rows
 
 
-def plan(base: Config, over: Sequence[str]) -> list[tuple[dict[str, str], Config]]:
+def _plan(base: Config, over: Sequence[str]) -> list[tuple[dict[str, str], Config]]:
     """The combinations of all axes, the last one fastest.
 
     Args:
@@ -250,10 +223,10 @@ def summarise(cells: Sequence[Cell], results: Sequence[CellResult]) -> list[Abla
     return [make_row(values[key], found, first, seconds=seconds[key]) for key, found in outcomes.items()]
 
 
-def write_cell(path: Path, cell: Cell, result: CellResult, probabilities: Mapping[str, Mapping[str, float]]) -> None:
-    """Keep a finished cell; whole or not at all."""
+def write_cell(path: Path, cell: Cell, result: CellResult) -> None:
+    """Write a finished cell."""
     videos = [
-        {"video": o.video, "label": o.label, "predicted": o.predicted, "probabilities": probabilities.get(o.video, {})}
+        {"video": o.video, "label": o.label, "predicted": o.predicted, "probabilities": dict(o.probabilities)}
         for o in result.outcomes
     ]
     write_json(
@@ -264,7 +237,7 @@ def write_cell(path: Path, cell: Cell, result: CellResult, probabilities: Mappin
             "seed": cell.seed,
             "fold": cell.fold,
             "seconds": result.seconds,
-            "top1": sum(outcome.correct for outcome in result.outcomes) / max(1, len(result.outcomes)),
+            "top1": result.top1,
             "videos": videos,
             "config": cell.config.model_dump(mode="json"),
         },
@@ -303,15 +276,17 @@ def _note(row: AblationRow, folds: int | None, how: str) -> str:
     )
 
 
-def parse_seeds(text: str) -> list[int]:
-    """``"0,1,2"``.
+def _parse_seeds(text: str) -> list[int]:
+    """``"0,1,2"`` as numbers.
 
     Raises:
-        UsageError: something else.
+        UsageError: the text has another form, or names a seed twice.
     """
     value = yaml.safe_load(f"[{text}]") if set(text) <= set("0123456789, ") else None
     if not isinstance(value, list) or not all(isinstance(seed, int) for seed in value) or not value:
         raise UsageError(f"--seeds got '{text}'; write whole numbers, as in 0,1,2")
+    if len(set(value)) < len(value):
+        raise UsageError(f"--seeds got '{text}'; name at least one, each once")
     return value
 
 
@@ -321,7 +296,7 @@ class Laboratory:
     Args:
         folder: of the ablation.
         configs: of all combinations.
-        say: receives sentences for the user.
+        report: receives notes.
 
     Attributes:
         how: a sentence on how the cells are trained.
@@ -331,13 +306,13 @@ class Laboratory:
         ConfigError: a combination that cannot be built.
     """
 
-    def __init__(self, folder: Path, configs: Sequence[Config], say: Say) -> None:
-        self.folder, self.say = folder, say
+    def __init__(self, folder: Path, configs: Sequence[Config], report: Report) -> None:
+        self.folder, self.report = folder, report
         self._splits: dict[str, PreparedData] = {}
         self._held: dict[tuple[str, bool], FeatureSet] = {}
         self._extracted_folders: set[Path] = set()
         data = configs[0].data
-        source = read_source(data.path, format=data.format, videos=None if data.videos is None else Path(data.videos))
+        source = _source_of(data)
         self._has_features = source.features is not None
         heads_only = [self._has_features or is_frozen(config) for config in configs]
         # One folder of features for all: maps, where any combination wants them.
@@ -353,29 +328,34 @@ class Laboratory:
             else "Heads on features where the backbone is frozen, else trained from the pixels on."
         )
 
-    def run(self, cell: Cell, path: Path) -> CellResult:
-        """Train and score a cell, and keep the result at ``path``."""
+    def result(self, cell: Cell, title: str) -> CellResult:
+        """The result of a cell, trained now unless it was finished before.
+
+        Raises:
+            DataError: no video is in the test part.
+        """
+        path = self.folder / "cells" / f"{cell.name}.json"
+        kept = read_cell(path)
+        if kept is not None:
+            return kept
         began = time.monotonic()
-        if self._has_features or is_frozen(cell.config):
-            outcomes, probabilities = self._head(cell.config)
-        else:
-            outcomes, probabilities = self._whole_run(cell)
+        heads_only = self._has_features or is_frozen(cell.config)
+        outcomes = self._head(cell.config) if heads_only else self._whole_run(cell)
         if not outcomes:
             raise DataError(f"{cell.config.data.path}: no video is in the test part; give a split, or --folds K")
         result = CellResult(outcomes, time.monotonic() - began)
-        write_cell(path, cell, result, probabilities)
+        write_cell(path, cell, result)
+        self.report.note(f"{title}: top-1 {result.top1:.3f}, {result.seconds:.1f} s")
         return result
 
-    def _head(self, config: Config) -> Scored:
+    def _head(self, config: Config) -> tuple[VideoOutcome, ...]:
         if not self._has_features:
             # The folder of features stands for the videos; labels and splits are the same.
-            there = {"path": str(self._extracted(config)), "format": "auto", "videos": None}
-            config = config.with_(data=there)
+            config = config.with_(data={"path": str(self._extracted(config)), "format": "auto", "videos": None})
         data = self._prepare(config)
         if data.features is None:
             raise DataError(f"{config.data.path} holds no features any more; run the command again")
-        model, _ = adapt_to_features(config.model, data.features.row_shape)
-        config = settle(config.with_(model=model), data, _silent)
+        config = settle(config, data, SILENT)
         return score_head(train_head(config, data), config, data)
 
     def _prepare(self, config: Config) -> PreparedData:
@@ -385,9 +365,8 @@ class Laboratory:
         if key not in self._splits:
             run = RunFolder(self.folder / "splits" / hashlib.sha256(config.data.path.encode()).hexdigest()[:8] / fold)
             begun = run.splits.exists() and run.data.exists()
-            # What is odd about the data is told once, not by every fold.
-            tell = _silent if self._splits else self.say
-            self._splits[key] = prepare_data(config, run, resume=begun, tell=tell)
+            # What is odd about the data is reported once, not for every fold.
+            self._splits[key] = prepare(config, run, SILENT if self._splits else self.report, is_new=not begun)
         data = self._splits[key]
         pooled = isinstance(config.model.pooling, AveragePoolingConfig)
         held = (config.data.path, pooled)
@@ -404,48 +383,47 @@ class Laboratory:
         folder = self.folder / "features" / f"{part.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         if folder in self._extracted_folders:
             return folder
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # without weights: the same random ones for all cells
-            backbone = build_backbone(part)
-        loaded = load_weights(backbone, part, allow_pickle=config.train.allow_pickle_weights)
-        self.say(loaded or f"Warning: {part.name} has random weights; name some with --weights.")
-        pooling = None if self._wants_maps else build_pooling(AveragePoolingConfig(), backbone.out_channels)
+        pooled = config.model_copy(
+            update={"model": config.model.model_copy(update={"pooling": AveragePoolingConfig()})}
+        )
+        backbone, pooling = open_network(pooled, self.report)
         how = config.train
         extractor = make_extractor(
-            config, backbone, pooling, windows=windows, device=how.device, precision=how.precision
+            config,
+            backbone,
+            None if self._wants_maps else pooling,
+            windows=windows,
+            compute=Compute(device=how.device, precision=how.precision),
         )
-        data = config.data
-        source = read_source(data.path, format=data.format, videos=None if data.videos is None else Path(data.videos))
-        self.say(f"Computing features of {len(source.examples)} videos once, in {folder}.")
-        extract_features(extractor, source, folder, say=self.say)
+        source = _source_of(config.data)
+        self.report.note(f"Computing features of {len(source.examples)} videos once, in {folder}.")
+        extract_features(extractor, source, folder, report=self.report)
         self._extracted_folders.add(folder)
         return folder
 
-    def _whole_run(self, cell: Cell) -> Scored:
+    def _whole_run(self, cell: Cell) -> tuple[VideoOutcome, ...]:
         """A run folder like that of ``actionpool train``, continued where it was begun."""
         run, config = RunFolder(self.folder / "runs" / cell.name), cell.config
         begun = run.config.exists() and run.data.exists() and run.splits.exists()
         if not begun and run.path.exists():
             shutil.rmtree(run.path)  # killed before its training began
-        sections = config.model_dump(mode="json")
-        settings = [f"{name}={json.dumps(section)}" for name, section in sections.items()]
-        train(config.data.path, run.path, settings=settings, resume=begun, say=_silent)
+        train(config.data.path, run.path, overrides=config.model_dump(mode="json"), resume=begun)
         gc.collect()  # cycles of references hold a finished training, its network and all
         videos = None if config.data.videos is None else Path(config.data.videos)
-        found = evaluate(run.path, config.data.path, options=EvaluateOptions(format=config.data.format, videos=videos))
+        options = EvaluateOptions(format=config.data.format, videos=videos)
+        evaluation = evaluate(run.path, config.data.path, options=options)
         classes = load(run.path).classes
         outcomes: list[VideoOutcome] = []
-        probabilities: dict[str, dict[str, float]] = {}
         times: Counter[str] = Counter()
-        for video, labels, row in found.scored:
+        for video, labels, row in evaluation.scored:
             times[video] += 1
             key = video if times[video] == 1 else f"{video} ({times[video]})"  # intervals of one video
-            outcomes.append(VideoOutcome(key, labels[0], classes[int(row.argmax())]))
-            probabilities[key] = _rounded(classes, row)
-        unread = [row for row in read_split_rows(run.splits) if row.split == "test" and row.video in found.missing]
+            outcomes.append(outcome_of(key, labels[0], classes, row))
+        missing = evaluation.missing
+        unread = [row for row in read_split_rows(run.splits) if row.split == "test" and row.video in missing]
         outcomes += [VideoOutcome(f"{row.video} (not read)", row.labels[0], "") for row in unread]
-        return tuple(outcomes), probabilities
+        return tuple(outcomes)
 
 
-def _silent(sentence: str) -> None:
-    """Say nothing."""
+def _source_of(data: DataConfig) -> Source:
+    return read_source(data.path, format=data.format, videos=None if data.videos is None else Path(data.videos))

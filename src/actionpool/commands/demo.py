@@ -1,9 +1,8 @@
-"""The whole path on clips that are made on the spot: check, train, score on held-out clips, predict."""
+"""``actionpool demo``: the whole path on generated clips: train, score on held-out clips, predict, report."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from actionpool.commands.train import train
 from actionpool.config.options import PredictOptions
 from actionpool.data.synthetic import MOTIONS, write_motion_clips
 from actionpool.errors import ActionPoolError
-from actionpool.reporting import Report, Say
+from actionpool.reporting import SILENT, Report
 from actionpool.results.run import RunFolder
 from actionpool.show.report import write_report
 
@@ -32,21 +31,12 @@ DEMO_SETTINGS = (
 )
 
 
-class _Notes(Report):
-    def __init__(self, say: Say) -> None:
-        self._say = say
-
-    def note(self, sentence: str) -> None:
-        self._say(sentence)
-
-
-def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False) -> dict[str, Any]:
+def demo(output: str | Path = "demo-run", *, report: Report = SILENT) -> dict[str, Any]:
     """Run the demonstration.
 
     Args:
         output: a folder to make; it must not exist, or be empty.
-        say: receives each sentence for the user.
-        progress: show a progress bar while training.
+        report: receives notes.
 
     Returns:
         ``output, num_clips, chance, top1, seconds, report``.
@@ -55,31 +45,33 @@ def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False
         UsageError: ``output`` holds something.
         ActionPoolError: the score is not above chance, which means that something is broken here.
     """
-    began = time.monotonic()
+    began, output = time.monotonic(), Path(output)
     RunFolder(output).check_new()
     clips, run = output / "clips", output / "run"
-    say(f"Making clips of {len(MOTIONS)} motions ({', '.join(MOTIONS)}) in {clips}")
+    report.note(f"Making clips of {len(MOTIONS)} motions ({', '.join(MOTIONS)}) in {clips}")
     write_motion_clips(clips, clips_per_class=_CLIPS_PER_CLASS)
     settings = " ".join(f"--set {setting}" for setting in DEMO_SETTINGS)
-    say(f"$ actionpool train {clips} -o {run} --epochs {_EPOCHS} {settings}")
-    train(clips, run, model="gated-c3d", epochs=_EPOCHS, settings=DEMO_SETTINGS, progress=progress, say=say)
-    say(f"$ actionpool eval {run} {clips}")
-    evaluation = evaluate(run, clips, report=_Notes(say))
+    report.note(f"$ actionpool train {clips} -o {run} --epochs {_EPOCHS} {settings}")
+    overrides = [f"train.epochs={_EPOCHS}", *DEMO_SETTINGS]
+    train(clips, run, model="gated-c3d", overrides=overrides, report=report)
+    report.note(f"$ actionpool eval {run} {clips}")
+    evaluation = evaluate(run, clips, report=report)
     held_out = [row for row in (run / "splits.csv").read_text(encoding="utf-8").splitlines() if row.endswith(",test")]
-    say(f"$ actionpool predict {run} (one held-out clip of each class) -o {output / 'predictions'} --annotate")
+    report.note(f"$ actionpool predict {run} (one held-out clip of each class) -o {output / 'predictions'} --annotate")
     chosen = {row.split("/")[0]: clips / row.split(",")[0] for row in held_out}
-    for result in predict(run, list(chosen.values()), output / "predictions", options=PredictOptions(annotate=True)):
+    options = PredictOptions(annotate=True)
+    for result in predict(run, list(chosen.values()), output / "predictions", options=options):
         if result.prediction is None:
             raise ActionPoolError(f"the demo's own clip {result.path} could not be read: {result.reason}")
         label, probability = result.prediction.top(1)[0]
-        say(f"  {result.path.parent.name}/{result.path.name}: {label} {probability:.0%}")
-    say(f"$ actionpool report {run}")
-    report = write_report(run)
+        report.note(f"  {result.path.parent.name}/{result.path.name}: {label} {probability:.0%}")
+    report.note(f"$ actionpool report {run}")
+    page = write_report(run)
     chance = 1 / len(MOTIONS)
     seconds = time.monotonic() - began
-    say(
+    report.note(
         f"Top-1 on {evaluation.report.num_videos} held-out clips: {evaluation.score:.2f}, chance {chance:.2f}. "
-        f"{seconds:.0f} s in all. Look at {output / 'predictions'}, and open {report} in a browser."
+        f"{seconds:.0f} s in all. Look at {output / 'predictions'}, and open {page} in a browser."
     )
     if evaluation.score < 2 * chance:
         raise ActionPoolError(
@@ -92,5 +84,5 @@ def run_demo(output: Path, *, say: Callable[[str], None], progress: bool = False
         "chance": chance,
         "top1": evaluation.score,
         "seconds": round(seconds, 1),
-        "report": str(report),
+        "report": str(page),
     }

@@ -1,4 +1,4 @@
-"""What a bug report needs to know of a machine."""
+"""``actionpool doctor``: what a bug report needs to know about a machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from actionpool.video.reader import VideoReader, ffmpeg_versions
 from actionpool.video.writer import VideoWriter
 
 
-def diagnose() -> dict[str, Any]:
+def doctor() -> dict[str, Any]:
     """Versions, the FFmpeg that is really loaded, device, cores, and a small file written and read back."""
     found = environment()
     report: dict[str, Any] = {"python": found["python"], "platform": found["platform"]}

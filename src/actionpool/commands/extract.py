@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import Any
 
 from actionpool.config.limits import DecodeLimits
 from actionpool.config.loading import override
 from actionpool.config.model import AveragePoolingConfig, ModelConfig
-from actionpool.config.recipes import FeatureRecipe, FeatureType
-from actionpool.config.sections import Config, SamplingConfig
+from actionpool.config.options import Compute, ExtractOptions, Overrides
+from actionpool.config.recipes import FeatureRecipe
+from actionpool.config.sections import Config
 from actionpool.data.catalog import Catalog
-from actionpool.data.example import Kind
+from actionpool.data.example import Example, Source
 from actionpool.data.features.file import SUFFIX, FeatureWriter, open_features
 from actionpool.data.features.folder import INDEX, file_name, read_index, write_index
-from actionpool.data.sources import Example, Source, read_source
+from actionpool.data.sources import read_source
 from actionpool.data.sources.base import absolute, is_hidden, is_video_name
 from actionpool.errors import DataError, UsageError
 from actionpool.files import holds_others, printable, remove_leftovers, writing_into
 from actionpool.inference.checkpoint import load
-from actionpool.inference.device import Device, Precision
-from actionpool.inference.extractor import Extractor, WindowSettings, make_extractor
+from actionpool.inference.extractor import Extractor, WindowSettings, make_extractor, open_network
 from actionpool.inference.walk import BATCHES_AHEAD, Begin, Clips, Event, Failed, decode_segments, prefetched
 from actionpool.models.backbones import Backbone
-from actionpool.models.build import backbone_input, build_backbone, build_pooling
+from actionpool.models.build import backbone_input
 from actionpool.models.pooling import Pooling
-from actionpool.models.weights import load_weights
-from actionpool.reporting import Say
+from actionpool.reporting import SILENT, Report
 from actionpool.video.probe import ProbeResult
+
+_PROBE_SECONDS = 600.0  # a file of hours takes a while to be hashed
 
 
 def extract(
@@ -41,124 +39,94 @@ def extract(
     output: str | Path,
     *,
     backbone: str | Path,
-    weights: str | Path | None = None,
-    windows: WindowSettings = WindowSettings(),
-    maps: bool = False,
-    dtype: FeatureType = "float16",
-    settings: Iterable[str] = (),
-    format: str = "auto",
-    videos: str | Path | None = None,
-    kind: Literal["auto", "trimmed", "untrimmed"] = "auto",
-    batch_size: int = 8,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    num_threads: int = 0,
-    on_result: Callable[[str, int, int], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    options: ExtractOptions = ExtractOptions(),
+    overrides: Overrides = (),
+    report: Report = SILENT,
 ) -> ExtractionResult:
-    """Extract features; the folder is then data for ``train``, ``check`` and ``evaluate``.
+    """Compute features of every video once; the folder is then data for ``train``, ``check`` and ``evaluate``.
 
     Args:
         data: a folder, table or list, as for ``train``; also a video, or a folder of nothing but videos.
         output: the folder of features, new or begun by the same command.
         backbone: a name of ``model.backbone``, or a run folder: its backbone, pooling, frames and sizes.
-        weights: a file for a named backbone; None = as its configuration says, else random from seed 0.
-        windows: what the network is shown.
-        maps: keep ``(D, t, h, w)`` a segment instead of pooling it.
-        dtype: of the stored numbers.
-        settings: ``dotted.key=value`` over the configuration: ``model.backbone.*``, ``transform.*``.
-        format, videos, kind: how to read the data.
-        batch_size, device, precision, num_threads: how to compute.
-        on_result: receives (video, done, total).
-        say: receives sentences for the user.
+        options: what the network is shown, and how the features are stored.
+        overrides: configuration overrides: ``model.backbone.*``, ``transform.*``.
+        report: receives notes, and the progress in videos.
 
     Raises:
-        UsageError: an unknown name, or a folder of something else or of another recipe.
-        ConfigError: a setting that does not fit.
+        UsageError: an unknown name, or a folder that holds something else or features of another recipe.
+        ConfigError: an override that does not fit.
         DataError: labels or weights that cannot be read.
 
     Example:
         >>> extract("clips", "features", backbone="runs/first")  # doctest: +SKIP
     """
-    tell = say or (lambda sentence: None)
-    source = _read(data, format, videos, None if kind == "auto" else kind)
-    for note in source.notes:
-        tell(note)
-    config, network, pooling = _network(str(backbone), weights, tuple(settings), tell)
+    source = _read(data, options)
+    for sentence in source.notes:
+        report.note(sentence)
+    config, network, pooling = _network(str(backbone), options.weights, overrides, report)
     extractor = make_extractor(
         config,
         network,
-        None if maps else pooling,
-        windows=windows,
-        dtype=dtype,
-        device=device,
-        precision=precision,
+        None if options.maps else pooling,
+        windows=WindowSettings(**{field.name: getattr(options, field.name) for field in fields(WindowSettings)}),
+        dtype=options.dtype,
+        compute=Compute(device=options.device, precision=options.precision),
     )
-    return extract_features(
-        replace(extractor, network=_where(str(backbone), config)),
-        source,
-        Path(output),
-        batch_size=batch_size,
-        num_threads=num_threads,
-        on_result=on_result,
-        say=tell,
-    )
+    extractor = replace(extractor, network=_where(str(backbone), config))
+    return extract_features(extractor, source, Path(output), batch_size=options.batch_size, report=report)
 
 
-def _network(
-    name: str, weights: str | Path | None, settings: Iterable[str], tell: Say
-) -> tuple[Config, Backbone, Pooling]:
+def _network(name: str, weights: str | None, overrides: Overrides, report: Report) -> tuple[Config, Backbone, Pooling]:
     """The configuration, backbone and pooling that ``--backbone`` names."""
     run = Path(name)
     if run.exists():
         if weights is not None:
             raise UsageError(f"--weights: the run {run} has its own; leave the option out")
         model = load(run)
-        config = override(model.config, settings)
+        config = override(model.config, overrides)
         if config.model != model.config.model:
-            raise UsageError(f"--set: the model of the run {run} is what it is; only transform.* can be set")
+            raise UsageError(f"--set: the model of the run {run} cannot be changed; only transform.* can be set")
         if config.reads_features:
             raise UsageError(f"--backbone: the run {run} was trained on features and has no backbone; name one")
         return config, model.recognizer.backbone, model.recognizer.pooling
-    config = override(Config(model=ModelConfig(pooling=AveragePoolingConfig())), [f"model.backbone={name}"])
-    spec = backbone_input(override(config, settings).model.backbone)
-    # What the network was made for, unless told otherwise.
-    sampling = SamplingConfig(frames_per_clip=spec.frames_per_clip, frame_stride=1)
-    config = override(config.with_(sampling=sampling), settings)
+    named = override(Config(model=ModelConfig(pooling=AveragePoolingConfig())), [f"model.backbone={name}"])
+    # Clips as the network was made for, unless an override says otherwise.
+    spec = backbone_input(override(named, overrides).model.backbone)
+    named = named.with_(sampling={"frames_per_clip": spec.frames_per_clip, "frame_stride": 1})
+    config = override(named, overrides)
     if weights is not None:
-        config = override(config, [f"model.backbone.weights={json.dumps(str(weights))}"])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # without weights: at least the same ones each time
-        backbone = build_backbone(config.model.backbone)
-    loaded = load_weights(backbone, config.model.backbone, allow_pickle=config.train.allow_pickle_weights)
-    tell(loaded or f"Warning: {name} has random weights; name some with --weights.")
-    return config, backbone, build_pooling(config.model.pooling, backbone.out_channels)
+        config = override(config, {"model.backbone.weights": weights})
+    return config, *open_network(config, report)
 
 
 def _where(name: str, config: Config) -> str | None:
-    """Where the weights of the network are, for one who wants them again: a run, a file, or a library's name."""
+    """Where the weights of the network are, to find them again: a run, a file, or a library's name."""
     weights = str(Path(name).absolute()) if Path(name).exists() else getattr(config.model.backbone, "weights", None)
     return str(Path(weights).absolute()) if weights is not None and Path(weights).exists() else weights
 
 
-def _read(data: str | Path, format: str, videos: str | Path | None, kind: Kind | None) -> Source:
-    """The labelled videos, or unlabelled ones where there are only videos."""
+def _read(data: str | Path, options: ExtractOptions) -> Source:
+    """The labelled videos, or unlabelled ones where there is nothing but videos."""
     path = absolute(data)
-    found: list[Path] = []
-    if format == "auto" and videos is None:
+    videos: list[Path] = []
+    if options.format == "auto" and options.videos is None:
         if path.is_file() and is_video_name(path.name):
-            found = [path]
+            videos = [path]
         elif path.is_dir():
             entries = [entry for entry in sorted(path.iterdir()) if not is_hidden(entry.name)]
-            found = entries if all(is_video_name(entry.name) and entry.is_file() for entry in entries) else []
-    if not found:
-        return read_source(path, format=format, videos=None if videos is None else Path(videos), kind=kind)
-    examples = tuple(Example(entry.name, entry, (), None, {}) for entry in found)
+            videos = entries if all(is_video_name(entry.name) and entry.is_file() for entry in entries) else []
+    if not videos:
+        return read_source(
+            path,
+            format=options.format,
+            videos=options.videos,
+            kind=options.kind,
+            feature_timing=options.feature_timing,
+        )
+    examples = tuple(Example(entry.name, entry, (), None, {}) for entry in videos)
     note = "nothing but videos: they have no labels, and the features are good for prediction only"
-    return Source("videos", found[0].parent, examples, (), (note,), kind or "untrimmed")
-
-
-_PROBE_SECONDS = 600.0  # a file of hours takes a while to be hashed
+    return Source("videos", videos[0].parent, examples, (), (note,), options.kind or "untrimmed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,28 +161,19 @@ class ExtractionResult:
 
 
 def extract_features(
-    extractor: Extractor,
-    source: Source,
-    output: Path,
-    *,
-    batch_size: int = 8,
-    num_threads: int = 0,
-    on_result: Callable[[str, int, int], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    extractor: Extractor, source: Source, output: Path, *, batch_size: int = 8, report: Report = SILENT
 ) -> ExtractionResult:
     """Extract the features of a source's videos into a folder, which ``read_source`` then reads in place of them.
 
-    A video whose content has features there already is left out, so a killed run goes on where it was. A video that
-    cannot be read is quarantined and stops nothing. Another process that writes the folder is waited for.
+    A video whose content has features there already is skipped, so a killed command continues where it was. A video
+    that cannot be read is quarantined and stops nothing. Two commands on one folder take turns.
 
     Args:
         extractor: from ``make_extractor``.
-        source: of videos.
+        source: the videos.
         output: a new folder, or one of the same recipe.
-        batch_size: clips at once.
-        num_threads: of the decoder; 0 = all cores.
-        on_result: receives (video, done, total) after each one.
-        say: receives sentences for the user.
+        batch_size: clips per batch.
+        report: receives notes, and the progress in videos.
 
     Raises:
         UsageError: the folder holds something else, or features of another recipe.
@@ -223,7 +182,7 @@ def extract_features(
     if source.features is not None:
         raise UsageError(f"{source.root} holds features already; extraction starts from videos")
     _check_output(output, extractor.recipe)
-    with writing_into(output, say or (lambda sentence: None)) as alone:
+    with writing_into(output, report.note) as alone:
         _check_output(output, extractor.recipe)
         if alone:
             remove_leftovers(output)
@@ -238,12 +197,11 @@ def extract_features(
         write_index(output, source, extractor.recipe, files, broken, extractor.network)
         done = len(files) - len(pending)
         names = {example.path: example.video for example in reversed(source.examples)}
-        for path, reason in _extract_each(extractor, pending, names, files, probes, output, batch_size, num_threads):
+        for path, reason in _extract_each(extractor, pending, names, files, probes, output, batch_size):
             done += 1
             if reason is not None:
                 broken[path] = reason
-            if on_result is not None:
-                on_result(names[path], done, len(files))
+            report.progress(done, len(files), names[path])
         write_index(output, source, extractor.recipe, files, broken, extractor.network)
     failed = sum(path in broken for path in pending)
     return ExtractionResult(
@@ -303,13 +261,12 @@ def _extract_each(
     probes: Mapping[Path, ProbeResult],
     output: Path,
     batch_size: int,
-    num_threads: int,
 ) -> Iterator[tuple[Path, str | None]]:
     """Each video's path, with the reason where it failed."""
 
     def decode() -> Generator[Event]:
         for path in pending:
-            yield from decode_segments(extractor, path, names[path], probes[path].content_hash, batch_size, num_threads)
+            yield from decode_segments(extractor, path, names[path], probes[path].content_hash, batch_size)
 
     for path, events in groupby(prefetched(decode(), BATCHES_AHEAD), key=lambda event: event.path):
         try:

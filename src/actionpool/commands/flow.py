@@ -1,39 +1,39 @@
-"""Optical flow of a whole data set, into a folder that training reads: ``actionpool flow DATA -o FLOW``."""
+"""``actionpool flow``: optical flow of a whole data set, in a folder that training reads."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actionpool.config.recipes import FlowPreset, FlowRecipe
+from actionpool.config.options import FlowOptions
+from actionpool.config.recipes import FlowRecipe
 from actionpool.data.catalog import Catalog
 from actionpool.data.sources import read_source
 from actionpool.errors import UsageError, VideoError
 from actionpool.files import remove_leftovers, write_csv, writing_into
-from actionpool.reporting import Say
+from actionpool.reporting import SILENT, Report
 from actionpool.system import num_cores
 from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
 from actionpool.video.probe import ProbeResult
 
-Progress = Callable[[int, int], None]
 _POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class FlowResult:
-    """What ``compute_flow`` returns.
+    """What ``flow`` wrote.
 
     Attributes:
         output: the folder.
         recipe: how its fields were computed.
-        num_videos: of the data.
-        num_computed: written now.
-        num_kept: there already, from the same bytes by the same recipe.
-        num_bytes: written now.
+        num_videos: videos in the data.
+        num_computed: videos computed by this command.
+        num_kept: videos computed before, from the same bytes by the same recipe.
+        num_bytes: bytes written by this command.
         quarantined: video to the reason why it has no flow.
     """
 
@@ -58,32 +58,19 @@ class FlowResult:
         }
 
 
-def compute_flow(
-    data: str | Path,
-    output: str | Path,
-    *,
-    preset: FlowPreset = "fast",
-    short_side: int | None = 256,
-    num_workers: int | None = None,
-    format: str = "auto",
-    videos: str | Path | None = None,
-    progress: Progress | None = None,
-    say: Say | None = None,
+def flow(
+    data: str | Path, output: str | Path, *, options: FlowOptions = FlowOptions(), report: Report = SILENT
 ) -> FlowResult:
     """Compute the optical flow of every video of a data set.
 
-    Work that was done before is kept: a video whose bytes and recipe are those of its flow file is skipped, so that
-    the same command goes on after an interruption and takes in new videos. Two commands on one folder take turns.
+    Finished work is kept: a video whose bytes and recipe match its flow file is skipped, so the same command continues
+    after an interruption and adds new videos. Two commands on one folder take turns.
 
     Args:
         data: a folder, table or list.
-        output: the folder for the flow; empty, new, or written before by the same recipe.
-        preset: of DIS.
-        short_side: shorter side in pixels of the pictures that motion is computed on; None = the videos' own.
-        num_workers: videos at a time; None = one for each core.
-        format, videos: how to read ``data``.
-        progress: receives (done, total) frames.
-        say: receives each sentence for the user.
+        output: the folder for the flow; new, empty, or written before by the same recipe.
+        options: how to read the data and compute the flow.
+        report: receives notes, and the progress in frames.
 
     Raises:
         UsageError: ``output`` holds flow of another recipe, or something else.
@@ -91,33 +78,32 @@ def compute_flow(
         ActionPoolError: the folder cannot be written; what was finished is kept.
 
     Example:
-        >>> compute_flow("clips", "flow").num_computed  # doctest: +SKIP
+        >>> flow("clips", "flow").num_computed  # doctest: +SKIP
         36
     """
-    if num_workers is not None and num_workers < 1:
-        raise UsageError(f"--num-workers got {num_workers}; at least one video is worked on at a time")
-    if short_side is not None and short_side < 16:
-        raise UsageError(f"--short-side got {short_side}; flow needs pictures of at least 16 pixels")
-    tell: Say = say or (lambda sentence: None)
-    recipe = FlowRecipe(preset=preset, short_side=short_side)
+    if options.num_workers is not None and options.num_workers < 1:
+        raise UsageError(f"--num-workers got {options.num_workers}; at least one video is computed at a time")
+    if 0 < options.short_side < 16:
+        raise UsageError(f"--short-side got {options.short_side}; flow needs pictures of at least 16 pixels")
+    recipe = FlowRecipe(preset=options.preset, short_side=options.short_side or None)
     folder = FlowFolder(Path(output))
-    source = read_source(data, format=format, videos=None if videos is None else Path(videos))
+    source = read_source(data, format=options.format, videos=options.videos, kind=options.kind)
     if source.features is not None:
-        raise UsageError(f"{data} holds features, not videos; flow is computed of the videos themselves")
+        raise UsageError(f"{data} holds features, not videos; flow is computed from the videos themselves")
     paths = {example.video: example.path for example in source.examples}
-    with writing_into(folder.path, tell) as held:
+    with writing_into(folder.path, report.note) as locked:
         folder.begin(recipe)
-        if held:
+        if locked:
             remove_leftovers(folder.path)
         with Catalog.beside(source.root) as catalog:
             probes = catalog.probe(dict.fromkeys(paths.values()))
         work = _Work(folder, recipe, paths, probes)
         try:
-            work.run(num_workers or num_cores(), progress)
+            work.run(options.num_workers or num_cores(), report)
         finally:
             write_csv(folder.quarantine, ("video", "reason"), sorted(work.quarantined.items()))
     if work.quarantined:
-        tell(f"{len(work.quarantined)} of {len(paths)} videos have no flow; see {folder.quarantine}.")
+        report.note(f"{len(work.quarantined)} of {len(paths)} videos have no flow; see {folder.quarantine}.")
     return FlowResult(
         folder.path, recipe, len(paths), work.num_computed, work.num_kept, work.num_bytes, work.quarantined
     )
@@ -138,7 +124,7 @@ class _Work:
         self.quarantined: dict[str, str] = {}
         self.num_computed = self.num_kept = self.num_bytes = 0
 
-    def run(self, num_workers: int, progress: Progress | None) -> None:
+    def run(self, num_workers: int, report: Report) -> None:
         """Compute what is missing.
 
         Raises:
@@ -154,8 +140,7 @@ class _Work:
                     finished, _ = wait(running, timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED")
                     for future in finished:
                         self._take(running.pop(future), future)
-                    if progress is not None:
-                        progress(self._num_fields, total)
+                    report.progress(self._num_fields, total)
             finally:
                 self._stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)

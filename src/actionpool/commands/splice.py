@@ -1,23 +1,27 @@
-"""``actionpool splice``: untrimmed videos with exact truth, out of trimmed clips."""
+"""``actionpool splice``: untrimmed videos with exact truth, made from trimmed clips."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from actionpool.config.sections import DataConfig
+from actionpool.config.loading import override
+from actionpool.config.options import Overrides, SpliceOptions, assignments
+from actionpool.config.sections import Config
 from actionpool.data.check import Survey, survey
-from actionpool.data.example import SplitName
+from actionpool.data.example import Example, SplitName
 from actionpool.data.grouping import allocate
 from actionpool.data.sources.base import is_video_name
 from actionpool.data.splicing import Clip, SplicedVideo, SpliceSettings, clip_of, plan_splices, truth, write_spliced
 from actionpool.errors import DataError, UsageError, VideoError, did_you_mean
 from actionpool.files import holds_others, write_json
+from actionpool.reporting import SILENT, Report
 from actionpool.values import VideoInfo
 from actionpool.video.probe import probe_videos
 
@@ -31,11 +35,11 @@ class SpliceResult:
     """What ``splice`` made.
 
     Attributes:
-        folder: ``annotations.json`` and ``videos/``.
-        num_videos: written, by split.
-        num_actions: in them.
-        failed: videos of the plan that could not be written, with the reason.
-        seconds: of all videos.
+        folder: holds ``annotations.json`` and ``videos/``.
+        num_videos: number of videos written, by split.
+        num_actions: number of actions in them.
+        failed: planned videos that could not be written, with the reason.
+        seconds: duration of all videos together.
     """
 
     folder: Path
@@ -60,84 +64,97 @@ def splice(
     output: str | Path,
     *,
     num_videos: int,
-    actions_per_video: tuple[int, int] = (1, 3),
-    background: str | None = None,
-    background_seconds: tuple[float, float] = (1.0, 3.0),
-    size: tuple[int, int] | None = None,
-    fps: float | None = None,
-    seed: int = 0,
-    data: DataConfig | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    options: SpliceOptions = SpliceOptions(),
+    overrides: Overrides = (),
+    report: Report = SILENT,
 ) -> SpliceResult:
-    """Make untrimmed videos of trimmed clips, with the truth in ActivityNet JSON.
+    """Make untrimmed videos from trimmed clips, with the truth in ActivityNet JSON.
 
     Clips are divided into train, val and test first, by group and near copies as for training, and videos are made
-    within each part: no source clip is on both sides.
+    within each part: no source clip is in two parts.
 
     Args:
         clips: labelled clips, one label each, in any format.
         output: a new folder.
-        num_videos: of all parts together, in proportion to their clips.
-        actions_per_video: smallest and largest number.
-        background: a class of the clips, or a folder of videos, that plays between the actions; None holds the
-            neighbouring frames still.
-        background_seconds: shortest and longest stretch before, between and after actions.
-        size: (height, width); None = the commonest of the clips.
-        fps: None = the median of the clips.
-        seed: of all chance.
-        data: how to read and split the clips, where that is not the default; its path is ``clips``.
-        progress: receives (done, total) videos.
-        say: receives sentences for the user.
+        num_videos: number of videos in all parts together, in proportion to their clips.
+        options: what a video is made from, and how the clips are read and divided.
+        overrides: configuration overrides of the ``data`` section.
+        report: receives notes, and the progress in videos.
 
     Raises:
         UsageError: the folder holds something, or a request that cannot be met.
         DataError: no usable clips, clips of several labels, or a part without background.
 
     Example:
-        >>> splice("clips", "untrimmed", num_videos=40, background="nothing")  # doctest: +SKIP
+        >>> splice("clips", "untrimmed", num_videos=40, options=SpliceOptions(background="nothing"))  # doctest: +SKIP
     """
-    tell = say or (lambda sentence: None)
+    actions = _pair(options.actions_per_video, ":", "--actions-per-video", "MIN:MAX, as in 1:3")
+    background_seconds = _pair(options.background_seconds, ":", "--background-seconds", "MIN:MAX, as in 1:3")
+    size = None if options.size is None else _pair(options.size, "x", "--size", "HEIGHTxWIDTH, as in 240x320")
     folder = Path(output)
     if holds_others(folder):
         raise UsageError(f"{folder} exists already and nothing is overwritten: choose another -o")
-    found = survey((data or DataConfig()).model_copy(update={"path": str(clips), "kind": "trimmed"}))
+    config = override(Config(), {"data.path": str(clips), **assignments(options), "data.kind": "trimmed"})
+    found = survey(override(config, overrides).data)
     parts, infos = _clips_by_split(found)
     if found.report.quarantined:
-        tell(f"{len(found.report.quarantined)} clips cannot be read and are left out; 'actionpool check' says why.")
-    tell(f"Clips divided: {'' if found.plan is None else found.plan.how}.")
-    between = _background(background, found, parts, seed)
+        report.note(f"{len(found.report.quarantined)} clips cannot be read and are left out; see 'actionpool check'.")
+    report.note(f"Clips divided: {'' if found.plan is None else found.plan.how}.")
+    between = _background(options.background, found, parts, options.seed)
     settings = SpliceSettings(
         num_videos=num_videos,
-        actions_per_video=actions_per_video,
+        actions_per_video=(int(actions[0]), int(actions[1])),
         background_seconds=background_seconds,
-        fps=Fraction(fps or statistics.median(info.fps for info in infos)).limit_denominator(1001),
-        seed=seed,
+        fps=Fraction(options.fps or statistics.median(info.fps for info in infos)).limit_denominator(1001),
+        seed=options.seed,
     )
-    frame_size = size or _commonest_size(infos)
-    plan = plan_splices(parts, between, settings)
-    failed: dict[str, str] = {}
-    for done, video in enumerate(plan, start=1):
-        try:
-            write_spliced(video, folder / VIDEOS / f"{video.name}.mp4", size=frame_size, fps=settings.fps)
-        except VideoError as error:
-            failed[video.name] = str(error)
-        if progress is not None:
-            progress(done, len(plan))
-    written = [video for video in plan if video.name not in failed]
-    if not written:
-        raise DataError(f"none of the {len(plan)} videos could be written: {next(iter(failed.values()))}")
+    frame_size = _commonest_size(infos) if size is None else (int(size[0]), int(size[1]))
+    written, failed = _write(plan_splices(parts, between, settings), folder, frame_size, settings.fps, report)
     recipe = {
-        "seed": seed,
-        "background": "still" if background is None else background,
+        "seed": options.seed,
+        "background": "still" if options.background is None else options.background,
         "background_seconds": list(background_seconds),
-        "actions_per_video": list(actions_per_video),
+        "actions_per_video": list(settings.actions_per_video),
         "size": list(frame_size),
         "fps": str(settings.fps),
     }
     document = {"version": "actionpool-splice-1", "recipe": recipe, "database": truth(written, settings.fps)}
     write_json(folder / ANNOTATIONS, document)
     return _result(folder, written, failed, settings.fps)
+
+
+def _pair(text: str, mark: str, option: str, form: str) -> tuple[float, float]:
+    """Two numbers from ``MIN:MAX``.
+
+    Raises:
+        UsageError: the text has another form.
+    """
+    first, found, second = text.partition(mark)
+    with suppress(ValueError):
+        if found:
+            return float(first), float(second)
+    raise UsageError(f"{option} got '{text}'; write {form}")
+
+
+def _write(
+    plan: Sequence[SplicedVideo], folder: Path, size: tuple[int, int], fps: Fraction, report: Report
+) -> tuple[list[SplicedVideo], dict[str, str]]:
+    """Write the planned videos; those that were written, and the reasons of those that could not be.
+
+    Raises:
+        DataError: none could be written.
+    """
+    failed: dict[str, str] = {}
+    for done, video in enumerate(plan, start=1):
+        try:
+            write_spliced(video, folder / VIDEOS / f"{video.name}.mp4", size=size, fps=fps)
+        except VideoError as error:
+            failed[video.name] = str(error)
+        report.progress(done, len(plan))
+    written = [video for video in plan if video.name not in failed]
+    if not written:
+        raise DataError(f"none of the {len(plan)} videos could be written: {next(iter(failed.values()))}")
+    return written, failed
 
 
 def _result(folder: Path, written: Sequence[SplicedVideo], failed: dict[str, str], fps: Fraction) -> SpliceResult:
@@ -196,8 +213,6 @@ def _background(
 
 def _divided(folder: Path, parts: dict[SplitName, list[Clip]], seed: int) -> dict[SplitName, list[Clip]]:
     """The videos of a folder, divided like the actions; equal files stay together."""
-    from actionpool.data.sources import Example
-
     paths = [path for path in sorted(folder.rglob("*")) if is_video_name(path.name) and not path.name.startswith(".")]
     results = {result.path: result for result in probe_videos(paths)}
     usable = [path for path in paths if results[str(path)].reason is None]

@@ -1,42 +1,38 @@
-"""From a data folder to a run: check, split, train with Lightning, write checkpoints without pickle."""
+"""``actionpool train``: from a data folder to a run folder."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from actionpool.config.loading import check_losses, load_config, override, parse_config, preset, to_yaml
-from actionpool.config.model import FeaturesBackbone
+from actionpool.config.loading import check_losses, load_config, override, preset, to_yaml
+from actionpool.config.options import Overrides, TrainOptions, assignments
 from actionpool.config.presets import FLOW_RECIPES
 from actionpool.config.sections import Config
 from actionpool.data.datasets.flow import adapt_to_flow
-from actionpool.data.datasets.opening import adapt_to_features
 from actionpool.errors import ConfigError, UsageError
 from actionpool.files import remove_leftovers, write_text, writing_into
-from actionpool.models.build import build_backbone
-from actionpool.models.freezing import frozen_stages
-from actionpool.models.weights import load_weights
-from actionpool.reporting import Say
+from actionpool.models.weights import Pretrained, open_pretrained
+from actionpool.reporting import SILENT, Report
 from actionpool.results.run import RunFolder, command_line
-from actionpool.training.prepared import prepare_data, settle
+from actionpool.training.prepared import prepare, settle
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What ``train`` returns.
+    """A trained run.
 
     Attributes:
-        run: the folder.
+        run: the run folder.
         num_train, num_val, num_test: examples in each split.
         num_quarantined: videos left out, with reasons in ``quarantine.csv``.
-        epochs: finished.
-        metrics: of the best epoch (the last one without validation).
+        epochs: number of finished epochs.
+        metrics: metrics of the best epoch (of the last one without validation).
     """
 
     run: Path
@@ -54,161 +50,157 @@ def train(
     *,
     model: str = "gated-c3d",
     recipe: str | None = None,
-    weights: str | Path | None = None,
-    allow_pickle_weights: bool = False,
-    freeze: str | None = None,
-    freeze_bn: Literal["none", "all", "all-but-first"] | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    seed: int | None = None,
-    device: Literal["auto", "cpu", "cuda"] | None = None,
-    precision: Literal["auto", "bf16", "fp32"] | None = None,
-    format: str | None = None,
-    videos: str | Path | None = None,
-    kind: Literal["auto", "trimmed", "untrimmed"] | None = None,
-    feature_timing: str | None = None,
-    split_column: str | None = None,
-    folds: int | None = None,
-    fold: int | None = None,
-    group: str | None = None,
-    flow: str | Path | None = None,
-    settings: Iterable[str] = (),
+    options: TrainOptions = TrainOptions(),
+    overrides: Overrides = (),
     resume: bool = False,
-    progress: bool = False,
-    say: Say | None = None,
+    report: Report = SILENT,
 ) -> TrainResult:
-    """Train a recogniser.
+    """Train a recogniser and write a run folder.
 
     Args:
-        data: a folder, table or list (``actionpool check`` tells what is understood).
-        output: the run folder; it must not hold anything, unless ``resume``.
-        model: a preset's name.
-        recipe: a named way to train, over the preset's own.
-        weights: of the backbone to begin with: a file, ``"default"``, or a name of the library that it is from.
-        allow_pickle_weights: also from a ``.pt`` or ``.pth`` file.
-        freeze: ``"all"`` of the backbone, or a range of its stages such as ``"stem..stage3"``, held fixed.
-        freeze_bn: batch norms held fixed.
-        epochs, batch_size, seed, device, precision: over the preset's.
-        format, videos, kind, feature_timing, split_column, folds, fold, group: how to read and split the data.
-        flow: a folder that ``compute_flow`` wrote: learn from motion in the place of colour.
-        settings: ``dotted.key=value`` over everything else.
-        resume: continue the run in ``output`` with its own configuration, to the same end as if never stopped.
-        progress: show a progress bar on the standard error stream.
-        say: receives each sentence for the user.
+        data: a folder, table or list; ``check`` reports what it is.
+        output: the run folder; it must be new or empty, unless ``resume``.
+        model: name of a preset.
+        recipe: name of a training recipe that replaces the preset's own.
+        options: how the data is read and divided, and shorthands for the configuration.
+        overrides: configuration overrides, applied last.
+        resume: continue the run in ``output`` with its own configuration; it ends with the same weights as if it had
+            never stopped.
+        report: receives notes, one of them per epoch.
 
     Raises:
         UsageError: an unknown name, or a folder that would be overwritten.
-        DataError: nothing to train on, or labels that contradict each other.
-        TrainingError: a loss that is not finite.
+        DataError: no video to train on, or labels that contradict each other.
+        TrainingError: the loss is not finite.
+
+    Example:
+        >>> train("clips", "runs/first", overrides={"train.epochs": 30})  # doctest: +SKIP
     """
-    tell: Say = say or _silent
     run = RunFolder(Path(output))
-    joins = is_further_process()
-    if joins:
-        tell = _silent  # the first process says it
+    if is_further_process():
         config = _config_of_first_process(run)
-    elif resume:
+        return _train(config, run, open_pretrained_unless_resumed(config, run, resume), resume=resume)
+    if resume:
         run.check_resumable()
-        config = load_config(run.config)
-        finished = _finished(run)
-        if finished is not None:
-            tell(f"{run.path} is complete already; nothing is left to do.")
+        if (finished := _finished(run)) is not None:
+            report.note(f"{run.path} is complete already; nothing is left to do.")
             return finished
-        tell(f"Continuing {run.path} with its own configuration.")
+        report.note(f"Continuing {run.path} with its own configuration.")
+        config = load_config(run.config)
     else:
         run.check_new()
-        options: dict[str, dict[str, object]] = {
-            "train": {
-                "epochs": epochs, "batch_size": batch_size, "seed": seed, "device": device, "precision": precision,
-                "freeze": freeze, "freeze_bn": freeze_bn, "allow_pickle_weights": allow_pickle_weights or None,
-            },
-            "data": {
-                "path": str(data), "format": format, "videos": None if videos is None else str(videos),
-                "kind": kind, "feature_timing": feature_timing,
-                "split_column": split_column, "folds": folds, "fold": fold, "group": group,
-                "flow": None if flow is None else {"path": str(flow)},
-            },
-        }  # fmt: skip
-        if recipe is None and flow is not None:
-            recipe = FLOW_RECIPES.get(model)
-        config = override(_with_options(preset(model, recipe=recipe), options), settings)
-        if weights is not None:
-            config = _with_weights(config, str(weights))
-        if config.data.flow is not None:
-            config, sentence = adapt_to_flow(config, config.data.flow)
-            tell(sentence)
-        _check_beginning(config)
-    if joins:
-        return _train(config, run, resume=resume, joins=True, progress=progress, tell=tell)
+        config = compose(data, model, recipe, options, overrides, report)
+    pretrained = open_pretrained_unless_resumed(config, run, resume)
+    with _writing(run, report):
+        # Another command may have finished the run while this one waited.
+        if resume and (finished := _finished(run)) is not None:
+            return finished
+        if not resume:
+            run.check_new()
+        return _train(config, run, pretrained, resume=resume, report=report)
+
+
+def compose(
+    data: str | Path, model: str, recipe: str | None, options: TrainOptions, overrides: Overrides, report: Report
+) -> Config:
+    """The configuration that a command asks for: preset, recipe, options, overrides, in this order.
+
+    Raises:
+        ConfigError: an unknown name, or a value that does not fit.
+    """
+    if recipe is None and options.flow is not None:
+        recipe = FLOW_RECIPES.get(model)
+    chosen = {"data.path": str(data), **assignments(options)}
+    weights = chosen.pop("model.backbone.weights", None)
+    config = override(override(preset(model, recipe=recipe), chosen), overrides)
+    if weights is not None:  # whatever backbone the overrides chose
+        backbone = config.model.backbone
+        if "weights" not in type(backbone).model_fields:
+            raise ConfigError(f"--weights {weights}: the backbone '{backbone.name}' has none; leave the option out")
+        config = override(config, {"model.backbone.weights": weights})
+    if config.data.flow is not None:
+        config, sentence = adapt_to_flow(config, config.data.flow)
+        report.note(sentence)
+    check_losses(config)
+    return config
+
+
+def open_pretrained_unless_resumed(config: Config, run: RunFolder, resume: bool) -> Pretrained | None:
+    """Pretrained weights, checked before anything is written; a resumed run has its own.
+
+    Raises:
+        ConfigError: a stage to freeze is unknown.
+        CheckpointError: the weights are absent or of another network.
+    """
+    if resume and run.resume.exists():
+        return None
+    return open_pretrained(config.model.backbone, config.train)
+
+
+@contextmanager
+def _writing(run: RunFolder, report: Report) -> Iterator[None]:
+    """Lock the run folder; a folder that was made here and stays empty is removed."""
     made_here = not run.path.exists()
     try:
-        with writing_into(run.path, tell) as held:
-            # Again, since another command may have been waited for.
-            if resume and (finished := _finished(run)) is not None:
-                return finished
-            if not resume:
-                run.check_new()
-            if held:
+        with writing_into(run.path, report.note) as locked:
+            if locked:
                 remove_leftovers(run.path)
-            return _train(config, run, resume=resume, joins=False, progress=progress, tell=tell)
+            yield
     finally:
         if made_here:
-            with suppress(OSError):  # goes if nothing was written into it
+            with suppress(OSError):  # not empty
                 run.path.rmdir()
 
 
-def _train(config: Config, run: RunFolder, *, resume: bool, joins: bool, progress: bool, tell: Say) -> TrainResult:
-    """What ``train`` does once it knows its configuration and holds the folder."""
-    prepared = prepare_data(config, run, resume=resume or joins, tell=tell)
-    config = settle(config, prepared, tell)
-    if prepared.features is not None and not (resume or joins):
-        adapted, sentence = adapt_to_features(config.model, prepared.features.row_shape)
-        config = config.with_(model=adapted)
-        tell(sentence)
-    if not joins:
+def _train(
+    config: Config, run: RunFolder, pretrained: Pretrained | None, *, resume: bool, report: Report = SILENT
+) -> TrainResult:
+    """Prepare the data and fit, in a run folder that this process may write."""
+    is_first = not is_further_process()
+    is_new = is_first and not resume
+    prepared = prepare(config, run, report, is_new=is_new)
+    if is_first:
         run.write_quarantine(prepared.quarantined)
-    if not (resume or joins):
+    if is_new:
+        config = settle(config, prepared, report)
         run.write_environment(command_line())
         write_text(run.config, to_yaml(config))
-    # Lightning takes seconds to import; a wrong label has been told by now.
+    # Lightning takes seconds to import; wrong labels have been reported by now.
     from actionpool.training.fit import fit
+    from actionpool.training.writer import RunWriter
 
-    metrics, epochs_done = fit(run, config, prepared, resume=resume, progress=progress, tell=tell)
+    fitted = fit(config, prepared, RunWriter(run, config, prepared, report), pretrained=pretrained, report=report)
     return TrainResult(
         run=run.path,
         num_train=len(prepared.train),
         num_val=len(prepared.val),
         num_test=len(prepared.test),
         num_quarantined=len(prepared.quarantined),
-        epochs=epochs_done,
-        metrics=metrics,
+        epochs=fitted.epochs,
+        metrics=fitted.best,
     )
 
 
-def _silent(sentence: str) -> None:
-    """Say nothing."""
-
-
 def is_further_process() -> bool:
-    """Whether this process was started to train beside a first one, which does all the writing and telling.
+    """True in a process that trains beside a first one, which does all the writing and reporting.
 
-    So say the variables that Lightning sets for the processes that it starts, and torchrun and SLURM for theirs.
+    Lightning sets these variables for the processes that it starts; torchrun and SLURM set them for theirs.
     """
     ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
     return any(os.environ.get(name, "0") not in ("", "0") for name in ranks)
 
 
 def _config_of_first_process(run: RunFolder) -> Config:
-    """What the first process has settled and written; it writes the configuration last.
+    """The configuration that the first process settles, and writes last.
 
     Raises:
-        UsageError: it has written nothing for ten minutes.
+        UsageError: none was written for ten minutes.
     """
     give_up = time.monotonic() + 600
     while not run.config.exists():
         if time.monotonic() > give_up:
             raise UsageError(
-                f"{run.config} does not come: this process trains beside a first one (RANK, LOCAL_RANK, NODE_RANK or "
+                f"{run.config} does not appear. This process trains beside a first one (RANK, LOCAL_RANK, NODE_RANK or "
                 "SLURM_PROCID is not 0), which should have written it; start all with the same -o, in a shared folder"
             )
         time.sleep(0.2)
@@ -216,7 +208,7 @@ def _config_of_first_process(run: RunFolder) -> Config:
 
 
 def _finished(run: RunFolder) -> TrainResult | None:
-    """The result of a run that is complete, read back from its folder."""
+    """The result of a complete run, read back from its folder."""
     try:
         details = json.loads((run.path / "last" / "model.json").read_text(encoding="utf-8"))["details"]
         if not details["complete"] or run.resume.exists():
@@ -233,30 +225,3 @@ def _finished(run: RunFolder) -> TrainResult | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _with_options(config: Config, options: Mapping[str, Mapping[str, object]]) -> Config:
-    """The options that were given, over the configuration."""
-    values = config.model_dump()
-    for section, entries in options.items():
-        values[section].update({key: value for key, value in entries.items() if value is not None})
-    return parse_config(values)
-
-
-def _with_weights(config: Config, weights: str) -> Config:
-    """``--weights``, whatever backbone the settings chose."""
-    backbone = config.model.backbone
-    if "weights" not in type(backbone).model_fields:
-        raise ConfigError(f"--weights {weights}: the backbone '{backbone.name}' has none; leave the option out")
-    return config.with_(model={"backbone": backbone.model_copy(update={"weights": weights})})
-
-
-def _check_beginning(config: Config) -> None:
-    """Meet what is wrong with the losses, the weights or the stages to freeze before anything is written."""
-    check_losses(config)
-    part, settings = config.model.backbone, config.train
-    if isinstance(part, FeaturesBackbone) or (part.weights is None and settings.freeze is None):
-        return
-    backbone = build_backbone(part)
-    frozen_stages(backbone, settings.freeze)
-    load_weights(backbone, part, allow_pickle=settings.allow_pickle_weights)

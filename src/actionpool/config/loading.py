@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -65,6 +65,7 @@ def override(config: Config, overrides: Overrides) -> Config:
     Args:
         config: what to start from.
         overrides: ``dotted.key=value`` strings, whose values are read as YAML, or a mapping from keys to values.
+            A mapping for a whole section is laid over it.
 
     Raises:
         ConfigError: an override is not of the form ``key=value``, or the result does not fit.
@@ -105,6 +106,15 @@ def parse_overrides(overrides: Overrides) -> dict[str, object]:
     return found
 
 
+def read_overrides(file: Path | None, settings: Iterable[str] | None) -> dict[str, object]:
+    """The overrides of a command line: a YAML file, and over it ``dotted.key=value`` strings.
+
+    Raises:
+        ConfigError: the file is not YAML, or a string is not of the form ``key=value``.
+    """
+    return {**({} if file is None else _read_yaml(file)), **parse_overrides(settings or ())}
+
+
 def _assign(values: dict[str, Any], key: str, value: object) -> None:
     path, node = key.split("."), values
     setting = f"{key}={value}"
@@ -120,7 +130,8 @@ def _assign(values: dict[str, Any], key: str, value: object) -> None:
     last = path[-1]
     if last == "name" and node.get("name") != value:
         node.clear()
-    node[last] = value
+    is_section = len(path) == 1 and isinstance(value, Mapping) and isinstance(node.get(last), Mapping)
+    node[last] = merged(node[last], value) if is_section else value  # type: ignore[arg-type]
 
 
 def check_losses(config: Config) -> None:
@@ -145,13 +156,17 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: the file is not YAML or does not fit.
     """
+    return parse_config(_read_yaml(path))
+
+
+def _read_yaml(path: Path) -> dict[str, object]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds {type(values).__name__}, expected sections such as 'model:' and 'train:'")
-    return parse_config(values)
+    return values
 
 
 def to_yaml(config: Config) -> str:

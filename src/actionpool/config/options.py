@@ -58,9 +58,9 @@ class SourceOptions:
     ] = None
 
     @property
-    def kind(self) -> Literal["auto", "trimmed", "untrimmed"]:
-        """``untrimmed`` as the configuration writes it."""
-        return "auto" if self.untrimmed is None else "untrimmed" if self.untrimmed else "trimmed"
+    def kind(self) -> Literal["trimmed", "untrimmed"] | None:
+        """``untrimmed`` as sources name it; None infers it."""
+        return None if self.untrimmed is None else "untrimmed" if self.untrimmed else "trimmed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +215,9 @@ class ExtractOptions(SourceOptions):
         False
     )
     dtype: Annotated[Literal["float16", "float32"], Option("Type of the stored numbers.")] = "float16"
+    batch_size: Annotated[int, Option("Clips per batch.", minimum=1)] = 8
+    device: Annotated[Device, Option("Device to compute on.")] = "auto"
+    precision: Annotated[Precision, Option("Numeric precision; 'auto' takes bf16 where it is fast.")] = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +240,10 @@ class FlowOptions(SourceOptions):
 class SpliceOptions(DataOptions):
     """What ``splice`` puts into a video."""
 
+    videos: Annotated[
+        Path | None,
+        Option("Folder of the clips of a list, if not beside it.", flags=("--clip-folder",), sets="data.videos"),
+    ] = None
     actions_per_video: Annotated[str, Option("MIN:MAX actions per video.")] = "1:3"
     background: Annotated[
         str | None, Option("Class, or folder of videos, to play between actions; held frames if not given.")

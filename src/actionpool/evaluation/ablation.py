@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ class VideoOutcome:
         video: its key, unique in the data.
         label: true class.
         predicted: the best class; "" where the video could not be read.
+        probabilities: class name to probability; empty where they were not kept.
     """
 
     video: str
     label: str
     predicted: str
+    probabilities: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def correct(self) -> bool:

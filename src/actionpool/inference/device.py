@@ -9,13 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from actionpool.config.options import Device, Precision
 from actionpool.errors import UsageError
 from actionpool.models.folding import fold_batch_norms, fuse_activations, fuse_sums
 from actionpool.models.recognizer import Recognizer
 from actionpool.system import keep_freed_memory
-
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "bf16", "fp32"]
 
 
 def resolve_device(device: Device) -> torch.device:

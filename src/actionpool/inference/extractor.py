@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from actionpool.config.loading import override, parse_config
+from actionpool.config.options import Compute, Device
 from actionpool.config.recipes import FeatureRecipe, FeatureType
 from actionpool.config.sections import Config, TransformConfig
 from actionpool.data.sampling import Windows, parts_of_video, stretches_of_time
 from actionpool.data.transforms import normalised
 from actionpool.errors import ConfigError, UsageError
 from actionpool.inference.checkpoint import load
-from actionpool.inference.device import Device, Precision, prepare_network, resolve_device, resolve_precision
+from actionpool.inference.device import prepare_network, resolve_device, resolve_precision
 from actionpool.models.backbones import Backbone
 from actionpool.models.build import build_backbone, build_pooling, resolve_transform
 from actionpool.models.pooling import Pooling
 from actionpool.models.weights import load_weights
-from actionpool.reporting import Say
+from actionpool.reporting import SILENT, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +129,9 @@ def make_extractor(
     *,
     windows: WindowSettings = WindowSettings(),
     dtype: FeatureType = "float16",
-    device: Device = "auto",
-    precision: Precision = "auto",
+    compute: Compute = Compute(),
 ) -> Extractor:
-    """Make a network ready to extract, and write down its recipe.
+    """Make a network ready to extract, and record its recipe.
 
     Args:
         config: the sections ``model``, ``sampling`` and ``transform`` that describe the network and its input.
@@ -140,7 +139,7 @@ def make_extractor(
         pooling: likewise; None keeps the maps.
         windows: what it is shown.
         dtype: of the stored numbers.
-        device, precision: where and how it runs.
+        compute: where and how it runs.
 
     Raises:
         ConfigError: the network does not read RGB frames.
@@ -152,8 +151,8 @@ def make_extractor(
             "frames of 3"
         )
     transform = resolve_transform(config.transform, spec)
-    on = resolve_device(device)
-    how = resolve_precision(precision, on)
+    device = resolve_device(compute.device)
+    precision = resolve_precision(compute.precision, device)
     recipe = FeatureRecipe(
         backbone=config.model.backbone.model_dump(mode="json", exclude={"weights"}),
         weights_hash=hash_of_weights(backbone, pooling),
@@ -166,11 +165,11 @@ def make_extractor(
         edge=config.sampling.edge,
         transform=_of_input(transform),
         dtype=dtype,
-        precision=how,
+        precision=precision,
     )
     for module in (backbone, pooling):
         if module is not None:
-            prepare_network(module, on, how)
+            prepare_network(module, device, precision)
     return Extractor(backbone, pooling, transform, recipe)
 
 
@@ -180,19 +179,41 @@ def _of_input(transform: TransformConfig) -> dict[str, Any]:
     return {"resize": None if transform.resize is None else list(transform.resize), **values}
 
 
+def open_network(config: Config, report: Report) -> tuple[Backbone, Pooling]:
+    """Build the backbone and the pooling that a configuration names, with their weights.
+
+    Without weights they are random, but the same each time.
+
+    Args:
+        config: its ``model`` section, and ``train.allow_pickle_weights``.
+        report: receives a note on where the weights are from, or a warning that they are random.
+
+    Raises:
+        ConfigError: an unknown name.
+        CheckpointError: the weights are absent, or of another network.
+    """
+    part = config.model.backbone
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = build_backbone(part)
+        loaded = load_weights(backbone, part, allow_pickle=config.train.allow_pickle_weights)
+    report.note(loaded or f"Warning: {part.name} has random weights; name some with --weights.")
+    return backbone, build_pooling(config.model.pooling, backbone.out_channels)
+
+
 def extractor_by_recipe(
-    recipe: FeatureRecipe, network: str | Path | None, *, device: Device = "auto", say: Say | None = None
+    recipe: FeatureRecipe, network: str | Path | None, *, device: Device = "auto", report: Report = SILENT
 ) -> Extractor:
-    """The network that computed some features, ready to compute the same of another video.
+    """The network that computed some features, ready to compute the same from another video.
 
     Args:
         recipe: of the features.
-        network: where its weights are: a file, a library's name for them, or a run; None = it had random ones.
+        network: where its weights are: a file, a library's name for them, or a run; None if they were random.
         device: where it runs.
-        say: receives sentences for the user.
+        report: receives notes.
 
     Raises:
-        UsageError: the weights are not there, are others, or this version would compute other features.
+        UsageError: the weights are absent or others, or this version would compute other features.
         CheckpointError: they are of another network.
     """
     name = recipe.backbone.get("name", "unknown")
@@ -202,36 +223,21 @@ def extractor_by_recipe(
     except ConfigError as error:
         raise UsageError(f"{of}, which this version does not know ({error}); extract again and train on that") from None
     where = None if network is None else Path(network)
-    run = where is not None and where.is_dir()
     if where is not None and not where.exists() and (where.is_absolute() or where.suffix):
-        raise UsageError(f"{of}, and there is no {where}; say where they are with --weights FILE (or the run's folder)")
-    if run:
-        model = load(str(where))
+        raise UsageError(f"{of}, and there is no {where}; name them with --weights FILE (or the run's folder)")
+    if where is not None and where.is_dir():
+        model = load(where)
         backbone, pooling = model.recognizer.backbone, model.recognizer.pooling
     else:
-        settings = [] if network is None else [f"model.backbone.weights={json.dumps(str(network))}"]
-        part = override(config, settings).model.backbone
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # as for extraction without weights
-            backbone = build_backbone(part)
-        loaded = load_weights(backbone, part)
-        if loaded is not None:
-            (say or (lambda sentence: None))(loaded)
-        pooling = build_pooling(config.model.pooling, backbone.out_channels)
+        weights = {} if network is None else {"model.backbone.weights": str(network)}
+        backbone, pooling = open_network(override(config, weights), SILENT if network is None else report)
     kept = None if recipe.pooling is None else pooling
     if hash_of_weights(backbone, kept) != recipe.weights_hash:
         there = "random weights of this version" if network is None else f"those in {network}"
-        raise UsageError(f"{of}, and {there} are others; give the right ones with --weights FILE (or the run's folder)")
-    windows = WindowSettings(
-        recipe.frames_per_clip,
-        recipe.frame_stride,
-        recipe.clips_per_segment,
-        recipe.segment_seconds,
-        recipe.num_segments,
-    )
-    made = make_extractor(
-        config, backbone, kept, windows=windows, dtype=recipe.dtype, device=device, precision=recipe.precision
-    )
+        raise UsageError(f"{of}, and {there} are others; name the right ones with --weights FILE (or the run's folder)")
+    windows = WindowSettings(**{field.name: getattr(recipe, field.name) for field in fields(WindowSettings)})
+    compute = Compute(device=device, precision=recipe.precision)
+    made = make_extractor(config, backbone, kept, windows=windows, dtype=recipe.dtype, compute=compute)
     differing = made.recipe.differences(recipe)
     if differing:
         raise UsageError(f"{of}, and this version would compute others ({'; '.join(differing)}); extract again")

@@ -63,12 +63,12 @@ Event = Begin | Clips | Failed
 
 
 def decode_segments(
-    extractor: Extractor, path: Path, video: str, content_hash: str, batch_size: int, num_threads: int
+    extractor: Extractor, path: Path, video: str, content_hash: str, batch_size: int
 ) -> Generator[Event]:
     """Open a video, then its segments in batches; where it cannot be read, the reason comes last."""
     size = extractor.transform.resize if extractor.transform.short_side is None else None
     try:
-        with VideoReader(path, size=size, short_side=extractor.transform.short_side, num_threads=num_threads) as reader:
+        with VideoReader(path, size=size, short_side=extractor.transform.short_side) as reader:
             shown_seconds = reader.timestamps_seconds - reader.timestamps_seconds[0]
             edges = np.append(shown_seconds, max(reader.info.duration_seconds, shown_seconds[-1]))
             windows = extractor.windows(edges)
@@ -158,7 +158,6 @@ def walk(
     compute: Callable[[Tensor], T],
     *,
     batch_size: int = 8,
-    num_threads: int = 0,
 ) -> Iterator[Walked[T] | Failure]:
     """Decode videos once, from end to end, while something small is computed of their segments.
 
@@ -167,7 +166,6 @@ def walk(
         videos: different files.
         compute: of segments ``(S, M, C, T, H, W)``; what it returns is all that stays in memory.
         batch_size: clips at once.
-        num_threads: of the decoder; 0 = all cores.
 
     Returns:
         One entry a video, in order; a video that cannot be read fails with a reason.
@@ -175,7 +173,7 @@ def walk(
 
     def decode() -> Generator[Event]:
         for path in videos:
-            yield from decode_segments(extractor, path, str(path), "", batch_size, num_threads)
+            yield from decode_segments(extractor, path, str(path), "", batch_size)
 
     by_video = groupby(prefetched(decode(), BATCHES_AHEAD), key=lambda event: event.path)
     for index, (_, events) in enumerate(by_video):

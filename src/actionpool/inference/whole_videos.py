@@ -67,8 +67,7 @@ def open_extractor(
             model.recognizer.backbone,
             None,
             windows=WindowSettings(segment_seconds=segment_seconds),
-            device=compute.device,
-            precision=compute.precision,
+            compute=compute,
         )
     rows = model.config.features
     if segment_seconds is not None:
@@ -80,7 +79,7 @@ def open_extractor(
             "'actionpool eval RUN FEATURES'), or compute your own with 'actionpool extract DATA -o FEATURES --backbone "
             "NAME' and train on those"
         )
-    extractor = extractor_by_recipe(rows.recipe, weights or rows.network, device=compute.device, say=report.note)
+    extractor = extractor_by_recipe(rows.recipe, weights or rows.network, device=compute.device, report=report)
     return replace(extractor, choose=None if rows.test == "all" else _uniform(rows))
 
 

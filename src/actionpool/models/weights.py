@@ -6,6 +6,7 @@ import pickle
 import struct
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,8 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from actionpool.config.model import BackboneConfig, FeaturesBackbone, TSNBackbone, VideoBackboneConfig
+from actionpool.config.sections import TrainConfig
 from actionpool.errors import CheckpointError, ConfigError, did_you_mean
 from actionpool.models.backbones import Backbone
+from actionpool.models.build import build_backbone
+from actionpool.models.freezing import frozen_stages
 
 _SAFE = ".safetensors"
 _PICKLES = (".pt", ".pth", ".tar", ".ckpt", ".bin", ".pkl")
@@ -28,6 +32,41 @@ _NO_PICKLE = (
     *(pickle.UnpicklingError, struct.error, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError),
     *(AttributeError, AssertionError, ArithmeticError, MemoryError),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Pretrained:
+    """Weights that fit a backbone.
+
+    Attributes:
+        tensors: its ``state_dict``.
+        sentence: where they are from, for the user.
+    """
+
+    tensors: dict[str, Tensor]
+    sentence: str
+
+
+def open_pretrained(config: BackboneConfig, settings: TrainConfig) -> Pretrained | None:
+    """Read the weights that training begins with, and check them and the stages to freeze.
+
+    Args:
+        config: of the backbone.
+        settings: ``freeze`` and ``allow_pickle_weights`` count.
+
+    Returns:
+        The weights; None where the configuration names none.
+
+    Raises:
+        ConfigError: a stage to freeze is unknown, or no library publishes weights under that name.
+        CheckpointError: a file is absent, of another layout, or cannot be downloaded.
+    """
+    if isinstance(config, FeaturesBackbone) or (config.weights is None and settings.freeze is None):
+        return None
+    backbone = build_backbone(config)
+    frozen_stages(backbone, settings.freeze)
+    sentence = load_weights(backbone, config, allow_pickle=settings.allow_pickle_weights)
+    return None if sentence is None else Pretrained(backbone.state_dict(), sentence)
 
 
 def load_weights(backbone: Backbone, config: BackboneConfig, *, allow_pickle: bool = False) -> str | None:

@@ -1,40 +1,53 @@
-"""Training proper: a Lightning module, and the callback that writes the run folder.
-
-All chance follows from (seed, epoch, video): the order, the samples, the augmentation, and dropout, whose generator is
-seeded anew at each step. So a run that was killed and resumed ends exactly where it would have ended.
-"""
+"""One way to train: a module, a writer, and Lightning's loop around them."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import dataclass
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 
-from actionpool.config.model import FeaturesBackbone
 from actionpool.config.sections import Config
 from actionpool.inference.device import resolve_device, resolve_precision
-from actionpool.models.backbones import Backbone
 from actionpool.models.build import build_recognizer
 from actionpool.models.freezing import freeze
-from actionpool.models.weights import load_weights
-from actionpool.reporting import Say
-from actionpool.results.run import RunFolder
+from actionpool.models.recognizer import Recognizer
+from actionpool.models.weights import Pretrained
+from actionpool.reporting import SILENT, Report
 from actionpool.training.module import TrainingModule, score_name
 from actionpool.training.prepared import PreparedData
-from actionpool.training.writer import RunWriter
+from actionpool.training.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What training ended with.
+
+    Attributes:
+        recognizer: the weights of the last epoch.
+        best: metrics of the best epoch (of the last one without validation).
+        epochs: number of finished epochs.
+    """
+
+    recognizer: Recognizer
+    best: dict[str, float]
+    epochs: int
 
 
 def fit(
-    run: RunFolder, config: Config, data: PreparedData, *, resume: bool, progress: bool, tell: Say
-) -> tuple[dict[str, float], int]:
+    config: Config, data: PreparedData, writer: Writer, *, pretrained: Pretrained | None = None, report: Report = SILENT
+) -> Fitted:
     """Train, or continue to train.
 
-    Returns:
-        The metrics of the best epoch (the last one without validation), and the number of epochs done.
+    Args:
+        config: the settled configuration.
+        data: the examples of each split.
+        writer: keeps what an epoch ends with, in files or in memory.
+        pretrained: initial weights of the backbone.
+        report: receives notes.
 
     Raises:
         TrainingError: the loss is not finite; the message names step and videos.
@@ -42,67 +55,63 @@ def fit(
     settings = config.train
     torch.manual_seed(settings.seed)
     recognizer = build_recognizer(config.model, len(data.classes))
-    resumable = str(run.resume) if resume and run.resume.exists() else None
-    _begin_with(recognizer.backbone, config, tell, resumed=resumable is not None)
+    _begin_with(recognizer, config, pretrained, report)
     module = TrainingModule(recognizer, config, data)
-    writer = RunWriter(run, config, data, tell)
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     callbacks: list[Callback] = [writer]
     if settings.early_stopping_epochs and data.val:
         watched = f"val_{score_name(config)}"
         callbacks.append(EarlyStopping(watched, mode="max", patience=settings.early_stopping_epochs))
-    if progress:
+    if report.shows_progress:
         callbacks.append(RichProgressBar(leave=False, console_kwargs={"stderr": True}))
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    num_processes = settings.num_devices * settings.num_nodes
     with warnings.catch_warnings():
-        ignore_advice()
+        _ignore_advice()
         trainer = L.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=settings.num_devices,
             num_nodes=settings.num_nodes,
-            strategy="ddp" if num_processes > 1 else "auto",
+            strategy="ddp" if settings.num_devices * settings.num_nodes > 1 else "auto",
             precision="bf16-mixed" if precision == "bf16" else "32-true",
             max_epochs=settings.epochs,
             accumulate_grad_batches=settings.accumulate,
             callbacks=callbacks,
-            logger=TensorBoardLogger(run.path, name="tensorboard", version=""),
-            enable_progress_bar=progress,
+            logger=writer.logger(),
+            enable_progress_bar=report.shows_progress,
             enable_model_summary=False,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
         )
         millions = sum(parameter.numel() for parameter in recognizer.parameters()) / 1e6
-        tell(
+        report.note(
             f"Training {config.model.preset} ({millions:.1f} M parameters) "
             f"for {settings.epochs} epochs, batches of {settings.batch_size}, {device.type}, {precision}."
         )
-        trainer.fit(module, ckpt_path=resumable, weights_only=True)
-    return writer.best, trainer.current_epoch
+        trainer.fit(module, ckpt_path=writer.resumable, weights_only=True)
+    return Fitted(module.recognizer, writer.best, trainer.current_epoch)
 
 
-def _begin_with(backbone: Backbone, config: Config, tell: Say, *, resumed: bool) -> None:
+def _begin_with(recognizer: Recognizer, config: Config, pretrained: Pretrained | None, report: Report) -> None:
     """Pretrained weights (a resumed run has its own), and what of them is held fixed."""
     settings, part = config.train, config.model.backbone
-    if isinstance(part, FeaturesBackbone):
+    if config.reads_features:
         return
-    if part.weights is not None and not resumed:
-        sentence = load_weights(backbone, part, allow_pickle=settings.allow_pickle_weights)
-        if sentence is not None:
-            tell(sentence)
-    freeze(backbone, stages=settings.freeze, norms=settings.freeze_bn)
-    if settings.freeze is not None and part.weights is None:
-        tell(
+    if pretrained is not None:
+        recognizer.backbone.load_state_dict(pretrained.tensors)
+        report.note(pretrained.sentence)
+    freeze(recognizer.backbone, stages=settings.freeze, norms=settings.freeze_bn)
+    if settings.freeze is not None and getattr(part, "weights", None) is None:
+        report.note(
             f"Warning: train.freeze holds '{settings.freeze}' of '{part.name}' at random values, since no weights were "
             "given: add --weights FILE (or default), or train it with --set train.freeze=null."
         )
 
 
-def ignore_advice() -> None:
-    """Lightning's hints on worker counts and logging intervals are for its own users, not for ours."""
+def _ignore_advice() -> None:
+    """Silence Lightning's hints on worker counts and logging intervals, which address its own users."""
     for pattern in (
         ".*does not have many workers.*",
         ".*Total length of `list` across ranks is zero.*",

@@ -1,42 +1,81 @@
-"""What training writes at the end of each epoch: metrics, checkpoints, the quarantine."""
+"""What an epoch ends with: metrics, checkpoints and the quarantine in a run folder, or the best weights in memory."""
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from torch import Tensor
 
 from actionpool.config.sections import Config
 from actionpool.files import atomic_path, write_csv
 from actionpool.inference.checkpoint import save_checkpoint
 from actionpool.models.recognizer import Recognizer
-from actionpool.reporting import Say
+from actionpool.reporting import Report
 from actionpool.results.run import RunFolder
 from actionpool.training.module import TrainingModule
 from actionpool.training.prepared import PreparedData
 
 
-class RunWriter(Checkpoint):
-    """Writes metrics, checkpoints and the quarantine at the end of each epoch.
+class Writer(Checkpoint):
+    """Keeps what an epoch ends with.
 
-    A ``Checkpoint`` in Lightning's sense, so that it runs after everything else of the epoch. The weights of the best
-    epoch come first and the resumable state last: a kill in between repeats an epoch, and loses none.
+    A ``Checkpoint`` in Lightning's sense, so that it runs after everything else of the epoch.
 
-    Args:
-        run: where to.
-        config, data: of the run.
-        tell: receives a line an epoch.
+    Attributes:
+        best: metrics of the best epoch so far.
+        resumable: path of a Lightning checkpoint to continue from; None to begin.
     """
 
-    def __init__(self, run: RunFolder, config: Config, data: PreparedData, tell: Say) -> None:
-        self.run, self.config, self.data, self.tell = run, config, data, tell
+    best: dict[str, float]
+    resumable: str | None = None
+
+    def logger(self) -> Logger | Literal[False]:
+        """Lightning's logger; False for none."""
+        return False
+
+
+class MemoryWriter(Writer):
+    """Keeps the weights of the best epoch in memory, and writes nothing."""
+
+    def __init__(self) -> None:
+        self.best = {}
+        self.weights: dict[str, Tensor] = {}
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        row = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if is_better(row, self.best):
+            self.best = row
+            self.weights = copy.deepcopy(_training_module(pl_module).recognizer.state_dict())
+
+
+class RunWriter(Writer):
+    """Writes metrics, checkpoints and the quarantine of a run at the end of each epoch.
+
+    The weights of the best epoch come first and the resumable state last: a kill in between repeats an epoch, and
+    loses none.
+
+    Args:
+        run: the run folder.
+        config, data: the run's configuration and examples.
+        report: receives one note per epoch.
+    """
+
+    def __init__(self, run: RunFolder, config: Config, data: PreparedData, report: Report) -> None:
+        self.run, self.config, self.data, self.report = run, config, data, report
         self.history: list[dict[str, float]] = []
-        self.best: dict[str, float] = {}
+        self.best = {}
+        self.resumable = str(run.resume) if run.resume.exists() else None
         self._saved_at = self._epoch_began_at = time.monotonic()
+
+    def logger(self) -> Logger:
+        return TensorBoardLogger(self.run.path, name="tensorboard", version="")
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history, "best": self.best}
@@ -48,8 +87,7 @@ class RunWriter(Checkpoint):
         self._epoch_began_at = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not isinstance(pl_module, TrainingModule):
-            raise TypeError(f"RunWriter writes for TrainingModule, got {type(pl_module).__name__}")
+        module = _training_module(pl_module)
         row = {"epoch": float(trainer.current_epoch)}
         row.update({name: float(value) for name, value in trainer.callback_metrics.items()})
         self.history.append(row)
@@ -60,14 +98,14 @@ class RunWriter(Checkpoint):
         # Saving is for all ranks together, and their clocks differ.
         due = last_epoch or time.monotonic() - self._saved_at >= self.config.train.checkpoint_seconds
         save = bool(trainer.strategy.broadcast(due))
-        failures = _of_all_ranks(pl_module.failures)
+        failures = _of_all_ranks(module.failures)
         if trainer.is_global_zero:
             if improved and self.data.val:
-                self._export("best", pl_module.recognizer, row, complete=last_epoch)
+                self._export("best", module.recognizer, row, complete=last_epoch)
             if save:
-                self._export("last", pl_module.recognizer, row, complete=last_epoch)
+                self._export("last", module.recognizer, row, complete=last_epoch)
             self._write_tables(failures)
-            self.tell(self._line(row, improved=improved))
+            self.report.note(self._line(row, improved=improved))
         if save:
             self._save_resumable(trainer)
             self._saved_at = time.monotonic()
@@ -102,8 +140,14 @@ class RunWriter(Checkpoint):
         return "  ".join(parts) + ("  *" if improved and self.data.val else "")
 
 
+def _training_module(module: L.LightningModule) -> TrainingModule:
+    if not isinstance(module, TrainingModule):
+        raise TypeError(f"a writer follows a TrainingModule, got {type(module).__name__}")
+    return module
+
+
 def _of_all_ranks(failures: dict[str, str]) -> dict[str, str]:
-    """What could not be read, whichever process tried."""
+    """The videos that could not be read, in any process."""
     if not torch.distributed.is_initialized():
         return failures
     found: list[dict[str, str]] = [{} for _ in range(torch.distributed.get_world_size())]

@@ -17,7 +17,7 @@ from actionpool.viewer.library import Library
 from actionpool.viewer.uploads import Recognise, UploadLimits, UploadQueue
 
 
-def view(
+def serve(
     folder: str | Path,
     *,
     videos: str | Path | None = None,

@@ -12,7 +12,7 @@ import pytest
 from actionpool.commands.check import check
 from actionpool.commands.evaluate import evaluate
 from actionpool.commands.train import train
-from actionpool.config.options import Compute
+from actionpool.config.options import Compute, DataOptions, TrainOptions
 from actionpool.data.packs import plain, wtalc
 from actionpool.data.packs.timing import CUSTOMARY, I3D, Timing, infer_timing, parse_timing
 from actionpool.data.sources import activitynet, read_source
@@ -97,7 +97,12 @@ def test_wtalc_is_trained_on_and_scored(tmp_path):
     wtalc_pack(tmp_path / "pack", num=16)
     settings = ["train.num_workers=0", "train.learning_rate=0.05", "model.task=multi-label", "data.val_fraction=0"]
     settings += ["model.aggregation=attention", "features.train_segments=10"]
-    result = train(tmp_path / "pack", tmp_path / "run", epochs=15, settings=settings, device="cpu", precision="fp32")
+    result = train(
+        tmp_path / "pack",
+        tmp_path / "run",
+        overrides=settings,
+        options=TrainOptions(epochs=15, device="cpu", precision="fp32"),
+    )
     assert (result.num_train, result.num_test, result.num_quarantined) == (14, 2, 0)
     evaluation = evaluate(
         tmp_path / "run", tmp_path / "pack", compute=Compute(device="cpu", num_workers=0, precision="fp32")
@@ -316,7 +321,10 @@ def test_the_timing_can_be_told(tmp_path):
     assert np.allclose(stored(source.features, "id0")[1][3], [24 / 30, 32 / 30])
     assert any("rows at 30/8 (frames a second / stride), as told" in note for note in source.notes)
     assert not any("inferred" in note or "customary" in note for note in source.notes)
-    assert any("cover 2.000 of the duration" in note for note in check(tmp_path, feature_timing="30/8").notes)
+    assert any(
+        "cover 2.000 of the duration" in note
+        for note in check(tmp_path, options=DataOptions(feature_timing="30/8")).notes
+    )
     with pytest.raises(UsageError, match="--feature-timing got '30'; write FPS/STRIDE"):
         read_source(tmp_path, feature_timing="30")
 

@@ -1,0 +1,28 @@
+"""``actionpool report``: one HTML file about a run that opens offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actionpool.show.report import write_report
+
+
+def report(run: str | Path, output: str | Path | None = None, *, data: str | Path | None = None) -> Path:
+    """Write one HTML file about a run: data, training, scores, the best and worst videos, command, environment.
+
+    Args:
+        run: a run folder.
+        output: the file; None writes ``RUN/report.html``.
+        data: folder of the videos, if they were moved.
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: the folder is no run, or a file in it is damaged.
+
+    Example:
+        >>> report("runs/first")  # doctest: +SKIP
+        PosixPath('runs/first/report.html')
+    """
+    return write_report(Path(run), None if output is None else Path(output), data=None if data is None else Path(data))
