@@ -60,28 +60,28 @@ def naive_contrast(cells, start, end, margin):
     return naive_mean(cells, [(start, end)]) - naive_mean(cells, [(start - width, start), (end, end + width)])
 
 
-def naive_cut(cells, knobs):
+def naive_cut(cells, settings):
     values = [value for *_, value in cells]
     low, high = min(values), max(values)
     candidates = []
-    for threshold in knobs.thresholds:
+    for threshold in settings.thresholds:
         cut = {"range": low + threshold * (high - low), "maximum": threshold * high, "absolute": threshold}
         found = []
         for start, end, value in cells:
-            if value >= cut[knobs.threshold_scale]:
+            if value >= cut[settings.threshold_scale]:
                 if found and found[-1][1] == start:
                     found[-1][1] = end
                 else:
                     found.append([start, end])
         joined = []
         for start, end in found:
-            if joined and start - joined[-1][1] < knobs.merge_gap_seconds:
+            if joined and start - joined[-1][1] < settings.merge_gap_seconds:
                 joined[-1][1] = end
             else:
                 joined.append([start, end])
         for start, end in joined:
-            longest = float("inf") if knobs.max_length_seconds is None else knobs.max_length_seconds
-            if knobs.min_length_seconds <= end - start <= longest and (start, end) not in candidates:
+            longest = float("inf") if settings.max_length_seconds is None else settings.max_length_seconds
+            if settings.min_length_seconds <= end - start <= longest and (start, end) not in candidates:
                 candidates.append((start, end))
     return candidates if high > 0 else []
 
@@ -91,8 +91,8 @@ def overlap(a, b):
     return inside / ((a[1] - a[0]) + (b[1] - b[0]) - inside)
 
 
-def naive_suppress(scored, knobs):
-    rest = [one for one in scored if one[2] > knobs.min_score]
+def naive_suppress(scored, settings):
+    rest = [one for one in scored if one[2] > settings.min_score]
     kept = []
     while rest:
         rest.sort(key=lambda one: (-one[2], one[0], one[1]))
@@ -100,35 +100,35 @@ def naive_suppress(scored, knobs):
         kept.append(best)
         rest = []
         for one in others:
-            near = overlap(one, best) > knobs.nms_tiou
-            if near and knobs.nms == "hard":
+            near = overlap(one, best) > settings.nms_tiou
+            if near and settings.nms == "hard":
                 continue
-            if near and knobs.nms == "soft":
+            if near and settings.nms == "soft":
                 one = (one[0], one[1], one[2] * (1 - overlap(one, best)))
-            if one[2] > knobs.min_score:
+            if one[2] > settings.min_score:
                 rest.append(one)
     return kept
 
 
-def naive_localize(scores, relevance, probabilities, segments, classes, knobs):
-    chosen = [k for k, p in enumerate(probabilities) if p > knobs.class_threshold]
-    if not chosen and knobs.always_best_class:
+def naive_localize(scores, relevance, probabilities, segments, classes, settings):
+    chosen = [k for k, p in enumerate(probabilities) if p > settings.class_threshold]
+    if not chosen and settings.always_best_class:
         chosen = [probabilities.index(max(probabilities))]
     found = []
     for k in chosen:
-        scale = max(relevance) if knobs.relevance_scale == "maximum" and max(relevance) > 0 else 1.0
+        scale = max(relevance) if settings.relevance_scale == "maximum" and max(relevance) > 0 else 1.0
         curve = []
         for row, r in zip(scores, relevance, strict=True):
-            gated = row[k] if r / scale >= knobs.gate_threshold else 0.0
-            curve.append(row[k] * (r / scale) if knobs.source == "product" else gated)
-        cells = naive_cells(curve, segments, knobs.cells_per_segment)
+            gated = row[k] if r / scale >= settings.gate_threshold else 0.0
+            curve.append(row[k] * (r / scale) if settings.source == "product" else gated)
+        cells = naive_cells(curve, segments, settings.cells_per_segment)
         scored = [
-            (s, e, naive_contrast(cells, s, e, knobs.outer_margin) + knobs.video_score_weight * probabilities[k])
-            for s, e in naive_cut(cells, knobs)
+            (s, e, naive_contrast(cells, s, e, settings.outer_margin) + settings.video_score_weight * probabilities[k])
+            for s, e in naive_cut(cells, settings)
         ]
-        found += [(score, k, s, e) for s, e, score in naive_suppress(scored, knobs)]
+        found += [(score, k, s, e) for s, e, score in naive_suppress(scored, settings)]
     found.sort(key=lambda one: (-one[0], *one[1:]))
-    return [(classes[k], s, e, score) for score, k, s, e in found[: knobs.max_detections]]
+    return [(classes[k], s, e, score) for score, k, s, e in found[: settings.max_detections]]
 
 
 # --- cases -----------------------------------------------------------------------------------------------------------
@@ -184,13 +184,13 @@ def test_equals_plain_loops():
     rng = random.Random(0)
     total = soft = 0
     for _ in range(400):
-        video, knobs = random_video(rng), random_settings(rng)
-        got = plain(localize(*video, knobs))
-        expected = naive_localize(*video, knobs)
+        video, settings = random_video(rng), random_settings(rng)
+        got = plain(localize(*video, settings))
+        expected = naive_localize(*video, settings)
         assert [row[:3] for row in got] == [row[:3] for row in expected]
         assert [row[3] for row in got] == pytest.approx([row[3] for row in expected], abs=1e-10)
         total += len(got)
-        soft += knobs.nms == "soft" and len(got) > 3
+        soft += settings.nms == "soft" and len(got) > 3
     assert total > 1000 and soft > 20
 
 
@@ -254,9 +254,9 @@ def test_time_can_be_shifted(nms):
     for _ in range(20):
         scores, relevance, probabilities, segments, classes = random_video(rng)
         # Limits that no length or overlap meets exactly: rounding would decide there.
-        knobs = LocalizeSettings(nms=nms, nms_tiou=0.4567, merge_gap_seconds=0.7123)
-        here = localize(scores, relevance, probabilities, segments, classes, knobs)
-        there = localize(scores, relevance, probabilities, np.array(segments) + 1000.0, classes, knobs)
+        settings = LocalizeSettings(nms=nms, nms_tiou=0.4567, merge_gap_seconds=0.7123)
+        here = localize(scores, relevance, probabilities, segments, classes, settings)
+        there = localize(scores, relevance, probabilities, np.array(segments) + 1000.0, classes, settings)
         assert [d.label for d in there] == [d.label for d in here]
         for a, b in zip(here, there, strict=True):
             assert b.interval.start_seconds == pytest.approx(a.interval.start_seconds + 1000, abs=1e-6)
@@ -284,14 +284,14 @@ def test_time_can_be_scaled():
 def test_detections_lie_inside_the_video_and_fall_in_score():
     rng = random.Random(5)
     for _ in range(50):
-        video, knobs = random_video(rng), random_settings(rng)
-        found = localize(*video, knobs)
+        video, settings = random_video(rng), random_settings(rng)
+        found = localize(*video, settings)
         segments = video[3]
         assert all(
             segments[0][0] <= d.interval.start_seconds < d.interval.end_seconds <= segments[-1][1] for d in found
         )
         assert [d.score for d in found] == sorted((d.score for d in found), reverse=True)
-        assert len(found) <= knobs.max_detections
+        assert len(found) <= settings.max_detections
 
 
 def test_hard_suppression_leaves_no_overlap_within_a_class():
@@ -307,12 +307,12 @@ def test_hard_suppression_leaves_no_overlap_within_a_class():
 
 def test_limits_are_met_exactly():
     two = ([[1.0], [0.5]], [1, 1], [0.5], [(0.0, 1.0), (1.0, 2.0)], ["a"])
-    knobs = {"cells_per_segment": 1, "thresholds": (0.25, 0.75), "threshold_scale": "absolute"}
+    settings = {"cells_per_segment": 1, "thresholds": (0.25, 0.75), "threshold_scale": "absolute"}
     # The intervals [0, 2) and [0, 1) overlap by exactly one half: not more than one half.
-    assert len(localize(*two, LocalizeSettings(**knobs, nms_tiou=0.5))) == 2
-    assert len(localize(*two, LocalizeSettings(**knobs, nms_tiou=0.49))) == 1
+    assert len(localize(*two, LocalizeSettings(**settings, nms_tiou=0.5))) == 2
+    assert len(localize(*two, LocalizeSettings(**settings, nms_tiou=0.49))) == 1
     # A class has to exceed its threshold; a cut has to be reached.
-    assert localize(*two, LocalizeSettings(**knobs, class_threshold=0.5)) == []
+    assert localize(*two, LocalizeSettings(**settings, class_threshold=0.5)) == []
     reached = LocalizeSettings(cells_per_segment=1, thresholds=(0.5,), threshold_scale="absolute")
     assert plain(localize(*two, reached))[0][1:3] == (0.0, 2.0)
 
@@ -339,9 +339,9 @@ GOOD = {
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"class_scores": [[0.5, 0.5]] * 2}, r"class_scores has the shape \(2, 2\), expected \(2, 1\) for 2 segments"),
-        ({"relevance": [0.5]}, r"relevance has the shape \(1,\), expected \(2,\)"),
-        ({"video_probabilities": []}, r"video_probabilities has the shape \(0,\)"),
+        ({"class_scores": [[0.5, 0.5]] * 2}, r"class_scores has shape \(2, 2\), expected \(2, 1\) for 2 segments"),
+        ({"relevance": [0.5]}, r"relevance has shape \(1,\), expected \(2,\)"),
+        ({"video_probabilities": []}, r"video_probabilities has shape \(0,\)"),
         ({"class_scores": [[0.5], [float("nan")]]}, "class_scores holds nan, expected numbers in"),
         ({"class_scores": [[0.5], [3.0]]}, "class_scores holds 3.0, .* give probabilities, not logits"),
         ({"relevance": [-0.1, 0.5]}, "relevance holds -0.1"),
@@ -360,10 +360,10 @@ def test_input_that_cannot_be(changed, message):
 
 
 def test_settings_are_frozen_named_and_recorded():
-    knobs = LocalizeSettings()
+    settings = LocalizeSettings()
     with pytest.raises(ValidationError):
-        knobs.nms = "soft"
-    assert parse_localize(json.loads(json.dumps(knobs.model_dump(mode="json")))) == knobs
+        settings.nms = "soft"
+    assert parse_localize(json.loads(json.dumps(settings.model_dump(mode="json")))) == settings
     assert all(field.description for field in LocalizeSettings.model_fields.values())
 
 

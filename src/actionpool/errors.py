@@ -1,4 +1,4 @@
-"""One exception tree. Every message says what came, what was expected and what to do next."""
+"""The exceptions of actionpool, and words for their messages: what came, what was expected, what to do next."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class ActionPoolError(Exception):
-    """Base of every error that actionpool raises on purpose; the command line exits with 1."""
+    """Base of all errors that actionpool raises on purpose (exit code 1)."""
 
     exit_code = 1
 
 
 class UsageError(ActionPoolError):
-    """The request itself is wrong: an unknown name, an impossible combination (exit code 2)."""
+    """The request is wrong: an unknown name or an impossible combination (exit code 2)."""
 
     exit_code = 2
 
@@ -27,13 +27,13 @@ class ConfigError(UsageError):
 
 
 class DataError(ActionPoolError):
-    """The data cannot be used as it is (exit code 3)."""
+    """The data cannot be used (exit code 3)."""
 
     exit_code = 3
 
 
 class VideoError(DataError):
-    """A video cannot be opened, decoded or trusted; ``str(error)`` is the quarantine reason."""
+    """A video cannot be opened, decoded or trusted; the message is the reason given in quarantine lists."""
 
 
 class AnnotationError(DataError):
@@ -41,22 +41,22 @@ class AnnotationError(DataError):
 
 
 class CheckpointError(DataError):
-    """A run or weight file is missing, incomplete or of another layout."""
+    """A run or weight file is missing, incomplete or has another layout."""
 
 
 class TrainingError(ActionPoolError):
-    """Training cannot go on: a non-finite loss, say."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A sentence that lists the known names, the nearest one first.
+    """A sentence that suggests the nearest known name and lists all of them.
 
     Args:
-        word: what came.
-        known: what would have been accepted.
+        word: the name that was given.
+        known: the names that would have been accepted.
 
     Returns:
-        ``"Did you mean 'x'? Known: a, b, x."``, without the question where nothing is near.
+        ``"Did you mean 'x'? Known: a, b, x."``, without the question if no name is near.
     """
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
@@ -65,11 +65,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def first_problem(error: ValidationError, whole: str = "the file") -> str:
-    """The first thing that a validation found wrong, as ``"where.it.is: what is wrong"``.
+    """The first problem of a failed validation, as ``"dotted.field: message"``.
 
     Args:
-        error: raised by a pydantic model.
-        whole: what to call the place of a problem that concerns no single field.
+        error: the exception of a pydantic model.
+        whole: name to use if the problem concerns no single field.
     """
     first = error.errors()[0]
     return f"{'.'.join(str(part) for part in first['loc']) or whole}: {first['msg']}"

@@ -1,4 +1,4 @@
-"""Atomic writes and exclusive folders: a file is whole or absent, whatever kills the process."""
+"""Atomic writes and locked folders: a file is complete or absent, however the process ends."""
 
 from __future__ import annotations
 
@@ -17,32 +17,36 @@ from typing import TYPE_CHECKING, Any
 
 from actionpool.errors import ActionPoolError, UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-# Asking means changing it for a moment, for all threads: so once, before there are any.
+# Reading the mask means changing it for a moment, for all threads, so it is read once, before there are any.
 _UMASK = os.umask(0)
-
 os.umask(_UMASK)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when not.
+    """A temporary path beside ``path``, which replaces ``path`` if the block succeeds and is removed if it fails.
 
     Raises:
-        ActionPoolError: the folder cannot be written (read-only, full, gone).
+        ActionPoolError: the folder cannot be written (read-only, full, missing).
     """
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The name keeps the suffix, which some writers choose their format by.
+        # The name keeps the suffix, because some writers choose their format by it.
         handle, name = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        # mkstemp makes files that only the owner reads; results are shared like any other file.
+        # mkstemp makes files that only their owner can read; results get the permissions of any other file.
         temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     except OSError as error:
@@ -58,12 +62,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:
-        # A name that is not valid UTF-8 (possible on Linux) survives as escaped bytes.
+        # File names that are not valid UTF-8, which Linux allows, are written as the same bytes.
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON atomically; NaN is refused, since other readers of JSON refuse it."""
+    """Write indented JSON atomically. NaN raises ``ValueError``: it is not valid JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
 
 
@@ -89,14 +93,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     with atomic_path(path) as temporary:
         try:
             save_file(dict(tensors), temporary, metadata=None if metadata is None else dict(metadata))
-        except SafetensorError as error:  # its word for a full disk
+        except SafetensorError as error:  # raised if the disk is full
             raise OSError(str(error)) from error
 
 
 def safetensors_head(tensors: Mapping[str, tuple[str, Sequence[int]]], metadata: Mapping[str, str]) -> bytes:
-    """The bytes that a safetensors file begins with; the tensors' bytes follow in the same order.
+    """First bytes of a safetensors file; those of the tensors follow in the same order.
 
-    It allows files to be written as their tensors are computed, in the memory of a part of them.
+    With them, a file can be written while its tensors are computed, without holding all of it in memory.
 
     Args:
         tensors: name to safetensors type (``"U8"``, ``"F16"``, ``"F32"`` or ``"F64"``) and shape.
@@ -118,44 +122,38 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-
 @contextmanager
-def writing_into(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
-    """Hold an output folder, which is made where there is none; another command that writes into it is waited for.
+def writing_into(folder: Path, note: Callable[[str], None]) -> Iterator[bool]:
+    """Create and lock an output folder, waiting for any other command that writes into it.
 
     Args:
-        folder: of the results.
-        say: receives a sentence if there is another.
+        folder: folder of the results.
+        note: receives a sentence if there is another command.
 
     Yields:
-        Whether no other command can write into it: False where the file system has no locks.
+        True if the folder is locked, False if its file system has no locks.
 
     Raises:
-        UsageError: there can be no such folder.
+        UsageError: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"-o {folder} cannot be a folder ({error.strerror or error}); choose another") from None
-    with only_writer(folder, lambda: say(f"Another command writes into {folder}; waiting for it.")) as held:
-        yield held
+    with only_writer(folder, lambda: note(f"Another command writes into {folder}; waiting for it.")) as is_locked:
+        yield is_locked
 
 
 @contextmanager
 def only_writer(folder: Path, on_wait: Callable[[], None]) -> Iterator[bool]:
-    """Hold a folder; another process that holds it is waited for. Its end, however violent, lets go.
+    """Lock a folder, waiting for any other holder. The lock is released when the process exits, even if killed.
 
     Args:
-        folder: an existing one; the lock leaves no file in it.
-        on_wait: called once if another process holds the folder.
+        folder: an existing folder; the lock leaves no file in it.
+        on_wait: called once if another process holds the lock.
 
     Yields:
-        False where the file system has no locks: the block runs all the same.
+        True if the folder is locked, False if its file system has no locks; the block runs in both cases.
     """
     handle = _open(folder)
     try:
@@ -166,11 +164,11 @@ def only_writer(folder: Path, on_wait: Callable[[], None]) -> Iterator[bool]:
 
 
 def remove_leftovers(folder: Path, *, deep: bool = True) -> None:
-    """Remove what killed writers left behind. Only for who holds the folder: living writers own such files too.
+    """Remove files that killed writers left unfinished. Lock the folder first: running writers have such files too.
 
     Args:
-        folder: that is held.
-        deep: also in the folders inside it.
+        folder: the locked folder.
+        deep: also search the folders inside it.
     """
     for path in folder.rglob("*") if deep else folder.glob("*"):
         if is_leftover(path):
@@ -190,7 +188,7 @@ def holds_others(folder: Path, is_mine: Callable[[Path], bool] | None = None) ->
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a file is one that ``atomic_path`` writes before it takes its name."""
+    """True for the temporary files of ``atomic_path``."""
     return path.name.startswith(".part-")
 
 

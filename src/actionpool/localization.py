@@ -17,12 +17,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """A curve in C cells of time.
+    """A curve that is constant in each of C cells of time.
 
     Attributes:
-        edges_seconds: ``(C + 1,)`` ascending.
-        values: ``(C,)``.
-        sums: ``(C + 1,)`` integral of the values up to each edge, added from the left.
+        edges_seconds: ``(C + 1,)``, ascending.
+        values: ``(C,)``, the curve in each cell.
+        sums: ``(C + 1,)``, integral of the curve up to each edge, summed from the left.
     """
 
     edges_seconds: Floats
@@ -30,7 +30,7 @@ class Grid:
     sums: Floats
 
     def integral(self, seconds: Floats) -> Floats:
-        """Up to each of some times, which are held inside the grid."""
+        """Integral of the curve up to each time; times outside the grid are moved to its ends."""
         held = np.minimum(np.maximum(seconds, self.edges_seconds[0]), self.edges_seconds[-1])
         cell = np.searchsorted(self.edges_seconds, held, side="right") - 1
         cell = np.minimum(cell, len(self.values) - 1)
@@ -47,53 +47,55 @@ def localize(
 ) -> list[Detection]:
     """Find when each class happens in a video.
 
-    >>> scores = [[0.1], [0.9], [0.9], [0.1]]
-    >>> segments = [[0, 1], [1, 2], [2, 3], [3, 4]]
-    >>> found = localize(scores, [1, 1, 1, 1], [0.9], segments, ["jump"])
-    >>> found[0].label, found[0].interval
-    ('jump', Interval(start_seconds=0.75, end_seconds=3.25))
-
     Args:
-        class_scores: ``(N, K)`` probability of each class in each segment.
-        relevance: ``(N,)`` class-agnostic, >= 0.
-        video_probabilities: ``(K,)`` of the classes in the video.
-        segments_seconds: ``(N, 2)`` start and end of each segment, in order of time; of any lengths, with gaps or
-            overlaps.
-        classes: K names.
-        settings: the knobs.
+        class_scores: ``(N, K)``, probability of each class in each segment.
+        relevance: ``(N,)``, class-agnostic relevance of each segment, in [0, 1].
+        video_probabilities: ``(K,)``, probability of each class in the video.
+        segments_seconds: ``(N, 2)``, start and end of each segment, in order of time; segments may differ in length,
+            leave gaps and overlap.
+        classes: names of the K classes.
+        settings: the defaults if None.
 
     Returns:
-        Detections by falling score; the same for the same input, always.
+        Detections by descending score. Equal input gives equal output, to the last bit.
 
     Raises:
-        DataError: an array has another shape, holds a number that cannot be one, or the segments are not in order.
+        DataError: an array has the wrong shape or impossible numbers, or the segments are not in order.
+
+    Example:
+        >>> scores = [[0.1], [0.9], [0.9], [0.1]]
+        >>> segments = [[0, 1], [1, 2], [2, 3], [3, 4]]
+        >>> detections = localize(scores, [1, 1, 1, 1], [0.9], segments, ["jump"])
+        >>> detections[0].label, detections[0].interval
+        ('jump', Interval(start_seconds=0.75, end_seconds=3.25))
     """
-    knobs = settings or LocalizeSettings()
+    settings = settings or LocalizeSettings()
     scores, relevances, probabilities, segments = _checked(
         class_scores, relevance, video_probabilities, segments_seconds, classes
     )
     if not len(segments):
         return []
-    found: list[tuple[float, int, float, float]] = []
-    for index in _classes_to_find(probabilities, knobs):
-        curve = _curve(scores[:, index], relevances, knobs)
-        grid = make_grid(curve, segments, knobs.cells_per_segment)
-        candidates = _candidates(grid, knobs)
-        contrast = _contrast(grid, candidates, knobs.outer_margin)
-        kept = _suppress(candidates, contrast + knobs.video_score_weight * probabilities[index], knobs)
-        found += [(score, index, start, end) for start, end, score in kept]
-    found.sort(key=lambda one: (-one[0], *one[1:]))
+    detections: list[tuple[float, int, float, float]] = []
+    for index in _classes_to_find(probabilities, settings):
+        curve = _curve(scores[:, index], relevances, settings)
+        grid = make_grid(curve, segments, settings.cells_per_segment)
+        candidates = _candidates(grid, settings)
+        contrast = _contrast(grid, candidates, settings.outer_margin)
+        kept = _suppress(candidates, contrast + settings.video_score_weight * probabilities[index], settings)
+        detections += [(score, index, start, end) for start, end, score in kept]
+    detections.sort(key=lambda detection: (-detection[0], *detection[1:]))
     return [
         Detection(Interval(start, end), classes[index], score)
-        for score, index, start, end in found[: knobs.max_detections]
+        for score, index, start, end in detections[: settings.max_detections]
     ]
 
 
 def advances(segments_seconds: ArrayLike) -> bool:
-    """Whether segments follow one another on time, so that `localize` can read them.
+    """True if segments follow one another in time, as `localize` requires.
 
-    >>> advances([[0, 2], [1, 3]]), advances([[0, 1], [0, 1]])
-    (True, False)
+    Example:
+        >>> advances([[0, 2], [1, 3]]), advances([[0, 1], [0, 1]])
+        (True, False)
     """
     segments = np.asarray(segments_seconds, np.float64).reshape(-1, 2)
     return len(segments) > 0 and _first_out_of_order(segments) is None
@@ -103,12 +105,12 @@ def make_grid(curve: Floats, segments: Floats, cells_per_segment: int) -> Grid:
     """Interpolate a curve between the middles of its segments.
 
     Args:
-        curve: ``(N,)`` a value a segment.
-        segments: ``(N, 2)`` seconds, ordered.
+        curve: ``(N,)``, one value per segment.
+        segments: ``(N, 2)`` in seconds, in order.
         cells_per_segment: U.
 
     Returns:
-        A grid of N * U cells; where neighbours leave a gap or overlap, they meet in its middle.
+        A grid of N * U cells; neighbours that leave a gap or overlap meet in its middle.
     """
     middles = (segments[:, 0] + segments[:, 1]) / 2
     bounds = np.concatenate([segments[:1, 0], (segments[:-1, 1] + segments[1:, 0]) / 2, segments[-1:, 1]])
@@ -145,7 +147,7 @@ def _checked(
         array = np.asarray(values, np.float64)
         if array.shape != shape:
             raise DataError(
-                f"{name} has the shape {array.shape}, expected {shape} for {len(segments)} segments and {len(classes)} "
+                f"{name} has shape {array.shape}, expected {shape} for {len(segments)} segments and {len(classes)} "
                 "classes"
             )
         wrong = array[~((array >= 0) & (array <= 1 + 1e-6))]
@@ -153,18 +155,18 @@ def _checked(
             raise DataError(f"{name} holds {wrong[0]}, expected numbers in [0, 1]; give probabilities, not logits")
         arrays.append(array)
     if not np.isfinite(segments).all() or (segments < 0).any():
-        raise DataError("segments_seconds holds a number that is negative or not finite; seconds count from the start")
+        raise DataError("segments_seconds holds a number that is negative or not finite; give seconds from the start")
     index = _first_out_of_order(segments)
     if index is not None:
         raise DataError(
             f"segment {index} spans [{segments[index, 0]:g}, {segments[index, 1]:g}) s, which does not follow the one "
-            "before it; give segments with a length, in order of time, valid ones only"
+            "before it; give only valid segments, of positive length and in order of time"
         )
     return arrays[0], arrays[1], arrays[2], segments
 
 
 def _first_out_of_order(segments: Floats) -> int | None:
-    """The first segment without a length, or that does not follow the one before it."""
+    """Index of the first segment that has no length or does not follow the one before it."""
     ends = np.concatenate([segments[:1, 0], (segments[:-1, 1] + segments[1:, 0]) / 2, segments[-1:, 1]])
     wrong = np.flatnonzero((np.diff(ends) <= 0) | (segments[:, 1] <= segments[:, 0]))
     if len(wrong):
@@ -173,45 +175,45 @@ def _first_out_of_order(segments: Floats) -> int | None:
     return int(back[0]) + 1 if len(back) else None
 
 
-def _classes_to_find(probabilities: Floats, knobs: LocalizeSettings) -> list[int]:
-    found = [int(index) for index in np.flatnonzero(probabilities > knobs.class_threshold)]
-    if not found and knobs.always_best_class and len(probabilities):
-        found = [int(probabilities.argmax())]
-    return found
+def _classes_to_find(probabilities: Floats, settings: LocalizeSettings) -> list[int]:
+    indices = [int(index) for index in np.flatnonzero(probabilities > settings.class_threshold)]
+    if not indices and settings.always_best_class and len(probabilities):
+        indices = [int(probabilities.argmax())]
+    return indices
 
 
-def _curve(scores: Floats, relevance: Floats, knobs: LocalizeSettings) -> Floats:
+def _curve(scores: Floats, relevance: Floats, settings: LocalizeSettings) -> Floats:
     largest = relevance.max()
-    if knobs.relevance_scale == "maximum" and largest > 0:
+    if settings.relevance_scale == "maximum" and largest > 0:
         relevance = relevance / largest
-    if knobs.source == "product":
+    if settings.source == "product":
         return scores * relevance
-    return np.where(relevance >= knobs.gate_threshold, scores, 0.0)
+    return np.where(relevance >= settings.gate_threshold, scores, 0.0)
 
 
-def _candidates(grid: Grid, knobs: LocalizeSettings) -> Floats:
-    """``(J, 2)`` start and end of each candidate, each once, by threshold and then by time."""
+def _candidates(grid: Grid, settings: LocalizeSettings) -> Floats:
+    """Start and end of each distinct candidate, ``(J, 2)``, by threshold and then by time."""
     least, greatest = float(grid.values.min()), float(grid.values.max())
     if greatest <= 0:
         return np.zeros((0, 2))
-    found: dict[tuple[float, float], None] = {}
-    for threshold in knobs.thresholds:
-        if knobs.threshold_scale == "range":
+    candidates: dict[tuple[float, float], None] = {}
+    for threshold in settings.thresholds:
+        if settings.threshold_scale == "range":
             cut = least + threshold * (greatest - least)
-        elif knobs.threshold_scale == "maximum":
+        elif settings.threshold_scale == "maximum":
             cut = threshold * greatest
         else:
             cut = threshold
-        for start, end in _joined(_runs(grid, cut), knobs.merge_gap_seconds):
+        for start, end in _joined(_runs(grid, cut), settings.merge_gap_seconds):
             length = end - start
-            longest = knobs.max_length_seconds
-            if length >= knobs.min_length_seconds and (longest is None or length <= longest):
-                found[start, end] = None
-    return np.array(list(found), np.float64).reshape(-1, 2)
+            longest = settings.max_length_seconds
+            if length >= settings.min_length_seconds and (longest is None or length <= longest):
+                candidates[start, end] = None
+    return np.array(list(candidates), np.float64).reshape(-1, 2)
 
 
 def _runs(grid: Grid, cut: float) -> list[tuple[float, float]]:
-    """Stretches of neighbouring cells that reach the cut."""
+    """Start and end of each run of cells that reach the cut."""
     above = np.concatenate([[False], grid.values >= cut, [False]])
     changes = np.flatnonzero(above[1:] != above[:-1])
     bounds = grid.edges_seconds[changes].reshape(-1, 2)
@@ -229,9 +231,9 @@ def _joined(runs: list[tuple[float, float]], gap: float) -> list[tuple[float, fl
 
 
 def _contrast(grid: Grid, candidates: Floats, margin: float) -> Floats:
-    """``(J,)`` mean of the curve inside minus its mean in the surroundings, which end where the video does.
+    """Mean of the curve inside each candidate minus its mean in the surroundings, ``(J,)``.
 
-    Without surroundings (the candidate is the whole video) their mean is 0.
+    The surroundings end where the video does. If the candidate is the whole video, their mean counts as 0.
     """
     start, end = candidates[:, 0], candidates[:, 1]
     length = end - start
@@ -244,14 +246,14 @@ def _contrast(grid: Grid, candidates: Floats, margin: float) -> Floats:
     return np.asarray((at_end - at_start) / length - outer, np.float64)
 
 
-def _suppress(candidates: Floats, scores: Floats, knobs: LocalizeSettings) -> list[tuple[float, float, float]]:
+def _suppress(candidates: Floats, scores: Floats, settings: LocalizeSettings) -> list[tuple[float, float, float]]:
     """Detections of one class as (start, end, score), best first; equal scores by start, then end."""
     order = np.lexsort((candidates[:, 1], candidates[:, 0], -scores))
     rest, scores = candidates[order], scores[order]
-    positive = scores > knobs.min_score
+    positive = scores > settings.min_score
     rest, scores = rest[positive], scores[positive]
     kept: list[tuple[float, float, float]] = []
-    while len(rest) and len(kept) < knobs.max_detections:
+    while len(rest) and len(kept) < settings.max_detections:
         best = int(scores.argmax())  # the first of equal ones
         kept.append((float(rest[best, 0]), float(rest[best, 1]), float(scores[best])))
         inside = np.minimum(rest[:, 1], rest[best, 1]) - np.maximum(rest[:, 0], rest[best, 0])
@@ -259,11 +261,11 @@ def _suppress(candidates: Floats, scores: Floats, knobs: LocalizeSettings) -> li
         union = (rest[:, 1] - rest[:, 0]) + (rest[best, 1] - rest[best, 0]) - inside
         tiou = inside / union
         stays = np.arange(len(rest)) != best
-        near = tiou > knobs.nms_tiou
-        if knobs.nms == "hard":
+        near = tiou > settings.nms_tiou
+        if settings.nms == "hard":
             stays &= ~near
-        elif knobs.nms == "soft":
+        elif settings.nms == "soft":
             scores = np.where(near, scores * (1.0 - tiou), scores)
-            stays &= scores > knobs.min_score
+            stays &= scores > settings.min_score
         rest, scores = rest[stays], scores[stays]
     return kept

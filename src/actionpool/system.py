@@ -1,4 +1,4 @@
-"""What this process may use of the machine, and how a process ended; without torch, so that asking is cheap."""
+"""Cores and memory of this process, and how a process ended. Does not import torch, so it costs nothing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 
-# From malloc.h of the GNU C library.
+# Names in malloc.h of the GNU C library.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
-_UP_TO = 2**30  # bytes
+_KEPT_BYTES = 2**30
 
 
 def num_cores() -> int:
@@ -21,19 +21,19 @@ def num_cores() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let this process use its freed memory again, instead of handing large pieces back to the system each time.
+    """Keep freed memory in this process for reuse, instead of returning large blocks to the system each time.
 
-    A network on the CPU allocates and frees tens of megabytes a layer, and the system clears each page that it hands
-    out anew: measured, that was half of the time of a gated C3D. Only the GNU C library is told.
+    On a CPU, a network allocates and frees tens of megabytes per layer, and the system clears every page before it
+    hands it out again; in Gated C3D this took half of the time. It has an effect with the GNU C library only.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _UP_TO)
-        mallopt(_M_TRIM_THRESHOLD, _UP_TO)
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def death_in_words(code: int | None) -> str:
-    """The exit code of a process, negative for a signal, as a few words."""
+    """Describe the exit code of a process, which is negative for a signal."""
     if code is None or code >= 0:
         return f"exit code {'unknown' if code is None else code}"
     try:
