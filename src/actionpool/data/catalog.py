@@ -1,6 +1,6 @@
-"""What is known of every video file, so that each is probed once: an SQLite file keyed by path, size and mtime.
+"""A cache of probe results, so that each video file is probed once: SQLite, keyed by path, size and mtime.
 
-It is a cache that may be deleted at any time; only `Catalog.quarantine` entries are not found out again by themselves.
+The file may be deleted at any time; only entries of `Catalog.quarantine` are lost with it.
 """
 
 from __future__ import annotations
@@ -96,11 +96,11 @@ class Catalog:
         """What each file is; only what is unknown or changed is opened, in child processes.
 
         Args:
-            paths: the files, existing or not; told twice, probed once.
+            paths: the files, existing or not; each is probed once.
             num_workers: child processes.
             mode: decode all of a video, or samples of it.
             limits: what a file may cost, including the time and memory of probing it.
-            on_progress: is told (done, total) after every file, those already known first.
+            on_progress: called with (done, total) after every file, files already known first.
 
         Returns:
             A result for each path; ``reason`` is None where the video can be used.

@@ -38,7 +38,7 @@ def group_examples(
         copies: sets of videos that show the same, from `find_copies`.
 
     Returns:
-        One name an example. A group is named by its column, else by the first of its videos.
+        One name per example. A group is named by its column, else by the first of its videos.
 
     Raises:
         UsageError: no example has the column.
@@ -197,7 +197,7 @@ def _targets(
 
 
 def _least_groups(part: str, shares: Iterable[str]) -> int:
-    """From how many groups of a class on a part gets one: test at 2; val only when 2 stay to train on."""
+    """The number of groups of a class from which a part gets one: test from 2; val only if 2 stay to train on."""
     return 2 if part == "test" else 4 if "test" in shares else 3
 
 

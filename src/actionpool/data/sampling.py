@@ -35,13 +35,13 @@ def random_clips(
     than the video, which ``edge`` decides.
 
     Args:
-        num_frames: of the video.
+        num_frames: number of frames of the video.
         num_segments: N.
         clips_per_segment: M.
         frames_per_clip: T.
         frame_stride: distance between the frames of a clip.
         edge: see ``expand``.
-        rng: the source of chance.
+        rng: random generator.
 
     Returns:
         ``(N, M, T)``.
@@ -99,7 +99,7 @@ def one_of_each_part(num_rows: int, num_parts: int, *, rng: np.random.Generator 
     """One row of each of N equal parts of a sequence; rows repeat where there are fewer than parts.
 
     Args:
-        num_rows: of the sequence, at least 1.
+        num_rows: length of the sequence, at least 1.
         num_parts: N.
         rng: takes a random row of each part; None takes the one in its middle.
 
@@ -199,7 +199,7 @@ def parts_of_video(
         clips_per_segment: M.
         frames_per_clip: T.
         frame_stride: distance between the frames of a clip.
-        edge: what a clip longer than the video does, as in ``sampling.expand``.
+        edge: rule for a clip that is longer than the video, see ``expand``.
     """
     frames = uniform_clips(
         len(edges_seconds) - 1,

@@ -30,10 +30,10 @@ class Clip:
 
     Attributes:
         video: its name in the source.
-        path: of the file.
+        path: the video file.
         label: its class; "" for background.
-        duration_seconds: of it.
-        interval: of the file; None = all of it.
+        duration_seconds: its duration.
+        interval: the part of the file that is used; None = all of it.
     """
 
     video: str
@@ -48,9 +48,9 @@ class Piece:
     """A stretch of a spliced video.
 
     Attributes:
-        clip: that is shown.
-        num_frames: of the output.
-        skip_seconds: of the clip, before the first frame that is shown.
+        clip: the clip that is shown.
+        num_frames: number of frames in the output.
+        skip_seconds: time in the clip before the first frame that is shown.
         held: "first" or "last" shows that frame of the clip all along; "" plays it.
         is_action: the clip's label holds here.
     """
@@ -89,11 +89,11 @@ class SpliceSettings:
     """How spliced videos look.
 
     Attributes:
-        num_videos: of all splits together.
+        num_videos: number of videos in all splits together.
         actions_per_video: smallest and largest number.
         background_seconds: shortest and longest stretch before, between and after the actions.
-        fps: of the videos.
-        seed: of all chance.
+        fps: frame rate of the videos.
+        seed: random seed.
     """
 
     num_videos: int
@@ -228,8 +228,8 @@ def write_spliced(video: SplicedVideo, path: Path, *, size: tuple[int, int], fps
     """Write a planned video.
 
     Args:
-        video: of the plan.
-        path: of the file.
+        video: one video of the plan.
+        path: the video file.
         size: (height, width) that every clip is resized to.
         fps: constant rate; clips of another rate show the frames that are nearest in time.
         crf: quality of H.264.
@@ -263,7 +263,7 @@ def clip_of(example: Example, duration_seconds: float) -> Clip:
 
     Args:
         example: with one label at most.
-        duration_seconds: of its file.
+        duration_seconds: duration of its file.
     """
     seconds, interval = duration_seconds, example.interval
     if interval is not None:

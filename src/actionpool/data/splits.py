@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: from the source's own splits, or drawn.
+"""Training, validation and test parts: the source's own splits, or drawn ones.
 
 Drawn splits are stratified (each class in proportion), seeded, and grouped: examples of one group (one source video,
 one subject, copies of one file) never lie on both sides. A split is written to a CSV and read back exactly.
@@ -286,7 +286,7 @@ class SplitRow:
 
 
 def write_splits(path: Path, source: Source, plan: SplitPlan) -> None:
-    """Writes ``video,start,end,label,group,split``, one example a line, at once or not at all.
+    """Writes ``video,start,end,label,group,split``, one example per line, atomically.
 
     Numbers and names come back exactly by `read_splits`; the file is a table that `read_source` reads as well.
 
@@ -305,7 +305,7 @@ def write_splits(path: Path, source: Source, plan: SplitPlan) -> None:
 def read_splits(path: Path, source: Source) -> SplitPlan:
     """The plan that `write_splits` wrote, for the examples of a source (known by video and interval).
 
-    Examples that the file does not name are "unused", and told.
+    Examples that the file does not name are "unused"; a warning counts them.
 
     Raises:
         AnnotationError: no such file, a damaged one, or one that names no example of the source.

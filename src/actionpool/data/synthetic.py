@@ -28,9 +28,9 @@ def motion_frames(
 
     Args:
         motion: a key of ``MOTIONS``.
-        num_frames: of the clip.
+        num_frames: length of the clip.
         size: (height, width).
-        rng: the source of everything else.
+        rng: random generator for everything else.
         hollow: the blob is a ring.
 
     Returns:
@@ -66,11 +66,11 @@ def write_motion_clips(
     """Write ``folder/<motion>/clip_NN.mp4``.
 
     Args:
-        folder: where to; created.
-        clips_per_class: how many each.
-        num_frames: a clip.
+        folder: where the class folders are made.
+        clips_per_class: number of clips of each motion.
+        num_frames: length of each clip.
         size: (height, width).
-        seed: of all chance.
+        seed: random seed.
     """
     for class_index, motion in enumerate(MOTIONS):
         (folder / motion).mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ class AblationRow:
     """One combination over all seeds (and folds, whose test parts are pooled: each video is scored once a seed).
 
     Attributes:
-        values: of the axes, by name.
+        values: the values of the axes, by name.
         seeds: in the order of ``top1``.
         top1: share of the test videos whose class is the best one, a seed.
         mean_class_accuracy: top1 of each class averaged over the classes, a seed.
@@ -79,10 +79,10 @@ def make_row(
     """Summarise one combination.
 
     Args:
-        values: of the axes.
-        outcomes: of each seed, all folds together.
+        values: the values of the axes.
+        outcomes: outcomes of each seed, all folds together.
         first: the same of the first row, for the same videos.
-        seconds: of all cells.
+        seconds: time of all cells together.
 
     Raises:
         DataError: the two rows are of different videos.
@@ -118,7 +118,7 @@ def paired_bootstrap(
     Args:
         differences: ``(V,)``, one score minus the other of each video.
         num_resamples: draws.
-        seed: of the draws.
+        seed: random seed of the draws.
 
     Returns:
         The 2.5% and 97.5% quantile of the mean difference, and the two-sided p-value: how rarely redrawing alone takes
@@ -152,7 +152,7 @@ def write_table(folder: Path, rows: Sequence[AblationRow], *, note: str) -> None
     """Write ``table.csv`` (numbers), ``table.md`` and ``table.tex`` (mean ± standard deviation over seeds).
 
     Args:
-        folder: where to.
+        folder: the folder to write into.
         rows: the first is what the others are compared with.
         note: what was scored and how; stands above the Markdown table and, as a comment, above the LaTeX one.
     """

@@ -23,11 +23,11 @@ class Comparison:
         first, second: the two scores on all videos.
         difference: second minus first.
         low, high: the confidence interval of the difference.
-        confidence: of that interval.
+        confidence: confidence level of that interval.
         p_value: two-sided: how rarely a difference at least as clear of 0 would come from redrawing the videos alone.
             At least ``2 / (num_resamples + 1)``.
-        num_videos: that were redrawn.
-        num_resamples, seed: of the bootstrap.
+        num_videos: number of videos that were redrawn.
+        num_resamples, seed: number of draws, and their random seed.
     """
 
     protocol: str
@@ -73,12 +73,12 @@ def compare(
 
     Args:
         first, second: what is compared; videos that one of them lacks count as missed there.
-        truth: of the protocol's videos.
+        truth: ground truth of the protocol's videos.
         protocol: see `find_protocol`.
         average: one of the protocol's averages by name; None = its first.
-        num_resamples: draws.
-        confidence: of the interval, e.g. 0.95.
-        seed: of the draws.
+        num_resamples: number of draws.
+        confidence: confidence level of the interval, e.g. 0.95.
+        seed: random seed of the draws.
 
     Raises:
         UsageError: the average is unknown, or a number is out of range.

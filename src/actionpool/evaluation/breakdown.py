@@ -1,4 +1,4 @@
-"""Where the lost mean average precision went: every error is of one kind, and each kind is put right by itself.
+"""Where the lost mean average precision went: each error is of one kind, and each kind is corrected alone.
 
 The idea is that of error analyses of detectors on images and video: a kind of error matters as much as the score would
 rise without it. Not as many as there are of it: a thousand false detections of low score cost nothing.
@@ -31,9 +31,9 @@ class ErrorShare:
 
     Attributes:
         count: errors, averaged over the thresholds.
-        gain: how much the mean average precision rises where only this kind is put right, averaged over the thresholds.
-        share: the gain as a part of what is lost, ``gain / (1 - mAP)``. Shares do not add up to 1: an error that is put
-            right can uncover or hide another.
+        gain: how much the mean average precision rises if only this kind is corrected, averaged over the thresholds.
+        share: the gain as a part of what is lost, ``gain / (1 - mAP)``. Shares do not add up to 1: a corrected error
+            can uncover or hide another.
     """
 
     count: float
@@ -47,7 +47,7 @@ class Breakdown:
 
     Attributes:
         protocol: name.
-        tious: at which errors were told apart.
+        tious: thresholds at which errors were classified.
         mean_precision: mean average precision over ``tious``.
         kinds: in the order of `KINDS`.
     """

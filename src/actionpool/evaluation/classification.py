@@ -23,7 +23,7 @@ class ClassificationReport:
     Attributes:
         protocol: what was scored and how, in words; printed with every number.
         num_videos: videos of the split, read or not.
-        num_missing: of these, without a prediction.
+        num_missing: number of these without a prediction.
         top1, top5: share of videos whose class is the best / among the best five.
         mean_class_accuracy: top1 of each class, averaged over the classes that occur.
         per_class: class name to its top1; None where the class does not occur.
@@ -52,7 +52,7 @@ def classification_report(
         log_probs: ``(V, K)`` of V videos.
         truth: long ``(V,)`` class indices.
         classes: K names.
-        protocol: of the report.
+        protocol: what is scored and how, for the report.
         num_missing: videos without a prediction.
 
     Raises:
@@ -90,7 +90,7 @@ class VideoMapReport:
 
     Attributes:
         protocol: name, printed with the number.
-        description: in words.
+        description: the protocol in words.
         mean_precision: over the classes that at least one video shows, in [0, 1].
         per_class: average precision; None for a class that no video shows.
         num_videos: scored.

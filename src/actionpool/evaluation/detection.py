@@ -51,7 +51,7 @@ class Case:
     Detections are ordered by class, then by falling score, then as they came.
 
     Attributes:
-        protocol: that made it.
+        protocol: the rules that made it.
         videos, classes: names; only classes with an instance.
         rows: ``(P,)`` of each detection in the ``Predictions`` that it came from.
         video, label: ``(P,)`` into ``videos`` and ``classes``.
@@ -59,7 +59,7 @@ class Case:
         scores: ``(P,)``.
         ignorable: ``(P,)`` a detection that is not counted false, since it overlaps an Ambiguous span.
         truth_video, truth_label, truth_segments: the same for the G instances.
-        coverage: of the videos.
+        coverage: which videos the predictions cover.
         unknown_labels: class name to the number of detections left out because no instance has it.
     """
 
@@ -101,12 +101,12 @@ def score_detections(predictions: Predictions, truth: GroundTruth, protocol: Pro
     """Score detections.
 
     Args:
-        predictions: of any tool.
+        predictions: detections of any tool.
         truth: the protocol's set.
         protocol: see `find_protocol`.
 
     Returns:
-        The report, which says the protocol's name with every number.
+        The report, which names the protocol with every number.
 
     Raises:
         AnnotationError: the ground truth is not the protocol's: another number of videos, no instance, or no Ambiguous
@@ -278,7 +278,7 @@ def average_precision(
 
 
 def _sums_from(flags: Flags, before: Indices) -> Floats:
-    """``(P, T)`` how many are set from the beginning of the class on, this one included."""
+    """``(P, T)`` number of flags set from the beginning of the class up to and including this one."""
     sums = np.vstack([np.zeros(flags.shape[1]), np.cumsum(flags, axis=0, dtype=np.float64)])
     return np.asarray(sums[1:] - sums[before], np.float64)
 
@@ -377,13 +377,13 @@ class Coverage:
     """How much of the protocol's set the predictions speak of.
 
     Attributes:
-        num_videos: that are scored.
+        num_videos: number of videos that are scored.
         num_scored: of these, named in the predictions (with or without a detection).
         missing: the others; all their instances count as missed.
         unknown: in the predictions, but not in the set; not scored.
-        num_unknown_detections: in them.
-        left_out: by the protocol, with the reason.
-        official_num_videos: how many the official list has, where files with fewer are in use.
+        num_unknown_detections: number of detections in them.
+        left_out: videos that the protocol excludes, with the reason.
+        official_num_videos: number of videos in the official list, where files with fewer are in use.
     """
 
     num_videos: int
@@ -428,16 +428,16 @@ class DetectionReport:
     """Scores of detections.
 
     Attributes:
-        protocol: by which they were scored.
+        protocol: the rules of the score.
         mean_precision: mean average precision at each of the protocol's thresholds, in [0, 1].
         averages: the protocol's means over thresholds, by name; the first is the one to compare by.
         per_class: class name to its average precision at each threshold; only classes with an instance.
-        num_instances, num_detections: that were scored.
+        num_instances, num_detections: numbers that were scored.
         num_tied: detections that share their score with another one of their class; file order decides between them,
             other scorers may differ.
         num_ignored: detections neither right nor wrong, at the lowest threshold.
         unknown_labels: class name to the number of detections not scored, since no instance has that class.
-        coverage: of the videos.
+        coverage: which videos the predictions cover.
     """
 
     protocol: Protocol

@@ -26,7 +26,7 @@ def write_detections(path: Path, detections: Mapping[str, Sequence[Detection]], 
 
     Args:
         path: the file.
-        detections: by video, in the order to write; also videos without any (CSV cannot say those).
+        detections: by video, in the order to write; also videos without any (which CSV cannot hold).
         format: "activitynet" for any scorer; "csv" a table that ``read_source`` reads too; "srt" and "vtt" for a
             player, one video per file, to the millisecond.
 

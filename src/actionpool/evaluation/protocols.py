@@ -40,10 +40,10 @@ class Protocol:
         description: the protocol in words.
         tious: thresholds, ascending.
         averages: means over thresholds; the first is the one to optimise or compare by.
-        split: the part of the ground truth that is scored; None = told by the caller.
+        split: the part of the ground truth that is scored; None = chosen by the caller.
         exclusions: video to the reason why it is left out.
-        num_videos: how many are scored; another number is an error. None = any.
-        official_num_videos: how many the official list has, where files with fewer are in use.
+        num_videos: number of scored videos; another number is an error. None = any.
+        official_num_videos: number of videos in the official list, where files with fewer are in use.
         ambiguous: what a detection that overlaps an Ambiguous span is. "false": as anywhere else. "ignored": neither
             right nor wrong, unless it matches an instance. "dropped": taken out before anything is matched.
         matching: the unmatched instance that a detection takes: the "best" overlap, or the "first" in file order that
@@ -209,7 +209,7 @@ def with_exclusions(protocol: Protocol, path: Path) -> Protocol:
     """The protocol without the videos of a list of your own, e.g. a saved list of ActivityNet's blocked videos.
 
     Args:
-        protocol: to start from.
+        protocol: the protocol to start from.
         path: JSON: a list of names, or an object from names to reasons.
 
     Returns:

@@ -319,7 +319,7 @@ def test_the_timing_can_be_told(tmp_path):
     json_pack(tmp_path)
     source = read_source(tmp_path, feature_timing="30/8")
     assert np.allclose(stored(source.features, "id0")[1][3], [24 / 30, 32 / 30])
-    assert any("rows at 30/8 (frames a second / stride), as told" in note for note in source.notes)
+    assert any("rows at 30/8 (frames per second / stride), as requested" in note for note in source.notes)
     assert not any("inferred" in note or "customary" in note for note in source.notes)
     assert any(
         "cover 2.000 of the duration" in note

@@ -145,7 +145,7 @@ def test_two_official_sets_are_ambiguous(tmp_path: Path) -> None:
     make(tmp_path, "classInd.txt", text="1 a\n")
     make(tmp_path, "trainlist01.txt", text="a/v_a_g01_c01.avi 1\n")
     make(tmp_path, "a_test_split1.txt", text="x.avi 1\n")
-    with pytest.raises(AnnotationError, match=r"fits several formats: ucf101 .*; hmdb51 .* Tell which"):
+    with pytest.raises(AnnotationError, match=r"fits several formats: ucf101 .*; hmdb51 .* Choose one"):
         read_source(tmp_path)
 
 

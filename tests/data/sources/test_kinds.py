@@ -77,4 +77,4 @@ def test_check_tells_the_kind(tmp_path, clip):
     for name in ("run/a.mp4", "run/b.mp4", "jump/c.mp4", "jump/d.mp4"):
         clip(tmp_path / name, seed=len(name) + ord(name[-5]))
     assert any(note.startswith("trimmed: each labelled example") for note in check(tmp_path).notes)
-    assert "untrimmed: as told" in check(tmp_path, options=DataOptions(untrimmed=True)).notes
+    assert "untrimmed: as requested" in check(tmp_path, options=DataOptions(untrimmed=True)).notes

@@ -32,7 +32,7 @@ def chance_of(seed: int, key: ClipKey | int, *stream: int) -> np.random.SeedSequ
     """The beginning of all chance in one reading of an item; an item that comes again is read anew.
 
     Args:
-        seed: of the dataset.
+        seed: the dataset's random seed.
         key: a bare index is the first reading of epoch 0.
         stream: tells one use of chance from another.
     """
@@ -50,7 +50,7 @@ class Item:
         clips: ``(R, N, M, C, T, H, W)`` of R crops; uint8 pictures, see ``transforms.normalised``.
         labels: ``(K,)``.
         segments_seconds: float64 ``(N, 2)``.
-        info: of the file.
+        info: properties of the file.
     """
 
     index: int
@@ -65,7 +65,7 @@ class EpochSampler(Sampler[ClipKey]):
 
     Args:
         num_items: size of the dataset.
-        seed: of the order.
+        seed: random seed of the order.
         shuffle: False keeps the order of the dataset, and shows each item once.
         rank, world_size: of this process. Shuffled, the last share is filled up from the front: in training all ranks
             take equally many steps.

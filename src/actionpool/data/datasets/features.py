@@ -27,10 +27,10 @@ class FeatureDataset(Dataset[Item | Failure]):
     Args:
         examples: what to read; an interval takes the rows whose middles lie in it.
         classes: K class names; the labels' order.
-        features: of the examples' videos.
-        rows: how many of them, and which.
-        training: chance, or the deterministic rows of the test.
-        seed: of all chance.
+        features: the features of the examples' videos.
+        rows: which rows to take, and how many.
+        training: random rows, or the deterministic rows of the test.
+        seed: random seed.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class FeatureDataset(Dataset[Item | Failure]):
             bounds = example.interval
             first, stop = rows_inside(stored.segments_seconds, bounds.start_seconds, bounds.end_seconds)
         seconds = stored.segments_seconds[first:stop]
-        how = self.rows.train if self.training else self.rows.test
-        chosen = self._choose(how, len(seconds), rng)
+        choice = self.rows.train if self.training else self.rows.test
+        chosen = self._choose(choice, len(seconds), rng)
         low, high = int(chosen.min()), int(chosen.max()) + 1
         rows = stored.rows(first + low, first + high)[chosen - low]  # (N, D) or (N, D, t, h, w)
         clips = torch.from_numpy(rows.reshape(*rows.shape[:2], *(rows.shape[2:] or (1, 1, 1))))
-        if how in ("perturbed", "uniform"):
+        if choice in ("perturbed", "uniform"):
             # Each row stands for its part; together the parts cover the video without a gap.
             seconds = segment_seconds(edges_of(seconds), len(chosen))
         else:
@@ -84,11 +84,11 @@ class FeatureDataset(Dataset[Item | Failure]):
         return Item(index, clips[None, :, None], labels, torch.from_numpy(seconds.copy()), stored.info)
 
     def _choose(
-        self, how: Literal["all", "window", "perturbed", "uniform"], num_rows: int, rng: np.random.Generator
+        self, choice: Literal["all", "window", "perturbed", "uniform"], num_rows: int, rng: np.random.Generator
     ) -> sampling.Indices:
         """Which rows: ``(N,)``, ascending."""
         wanted = self.rows.train_segments if self.training else self.rows.test_segments
-        match how:
+        match choice:
             case "all":
                 return np.arange(num_rows)
             case "window":

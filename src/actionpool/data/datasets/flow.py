@@ -135,7 +135,7 @@ def adapt_to_flow(config: Config, flow: FlowConfig) -> tuple[Config, str]:
     """A configuration that reads flow: its recipe and stack filled in, and a network of as many channels.
 
     Args:
-        config: as it was configured.
+        config: the configuration to adapt.
         flow: its ``data.flow``.
 
     Returns:
@@ -177,7 +177,7 @@ def _stack(flow: FlowConfig, sampling: SamplingConfig) -> int:
 
 
 def _recipe(flow: FlowConfig) -> FlowRecipe:
-    """The recipe of the fields, held against what was asked for."""
+    """The recipe of the fields, checked against the configured one."""
     if not flow.path:
         return flow.recipe or FlowRecipe()
     folder = FlowFolder(Path(flow.path))

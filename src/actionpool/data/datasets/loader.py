@@ -31,7 +31,7 @@ class RestartingLoader(DataLoader[Any]):
     Args:
         dataset: its items are asked for by index, or by a tuple whose field ``item`` is the index.
         batch_size: items a batch.
-        sampler: of the keys; None = the order of the dataset.
+        sampler: gives the keys; None = the order of the dataset.
         num_workers: 0 reads in this process, where nothing can be caught.
         collate: makes a batch of items and failures.
         pin_memory: as for torch's loader.

@@ -28,12 +28,13 @@ def open_dataset(
     """The dataset of some examples: features where the source has them, else videos, decoded or as optical flow.
 
     Args:
-        examples, classes: what to read, and the labels' order.
-        config: how to sample and transform.
-        features: of the source; None = videos (as flow where ``config.data.flow`` says so).
-        training: chance and augmentation, or the deterministic test.
+        examples: what to read.
+        classes: the order of the labels.
+        config: sampling and transforms.
+        features: the source's features; None = read videos, as flow if ``config.data.flow`` is set.
+        training: random views with augmentation, or the deterministic views of the test.
         sampling: instead of the configuration's, for videos.
-        seed: of all chance.
+        seed: random seed.
         num_threads: decoder threads of one video reader.
 
     Raises:
@@ -86,11 +87,11 @@ def _check_input(backbone: BackboneConfig, features: FeatureSet | None) -> None:
 
 
 def check_recipe(trained_on: object, features: FeatureSet | None) -> None:
-    """Hold that features are of the recipe that a run was trained on.
+    """Check that features were computed by the recipe that a run was trained on.
 
     Args:
         trained_on: the recipe as ``data.json`` has it; None where the run does not know it (packs of others).
-        features: that are to be scored.
+        features: the features to score.
 
     Raises:
         UsageError: they are not; the message names what differs.
@@ -112,7 +113,7 @@ def adapt_to_features(model: ModelConfig, row_shape: tuple[int, ...]) -> tuple[M
     """A model for features in the place of videos: no backbone, and no head that wants a grid of cells.
 
     Args:
-        model: as it was configured.
+        model: the configured model.
         row_shape: ``(D,)`` or ``(D, t, h, w)``.
 
     Returns:
@@ -128,9 +129,9 @@ def adapt_to_features(model: ModelConfig, row_shape: tuple[int, ...]) -> tuple[M
             f"model.backbone.channels is {backbone.channels}, and the features have {channels}; leave it out"
         )
     changes: dict[str, object] = {"backbone": FeaturesBackbone(channels=channels)}
-    told = f"The data are features of {channels} channels: they take the place of the backbone"
+    note = f"The data are features of {channels} channels: they take the place of the backbone"
     if isinstance(model.pooling, GridMLPConfig):
         # The grid and its layers belong to the gated networks; without those nothing of the preset is left.
         changes |= {"pooling": AveragePoolingConfig(), "preset": f"features-{model.aggregation.name}"}
-        told += ", average pooling that of its head"
-    return model.model_copy(update=changes), f"{told}."
+        note += ", average pooling that of its head"
+    return model.model_copy(update=changes), f"{note}."

@@ -44,9 +44,9 @@ class VideoDataset(Dataset[Item | Failure]):
         sampling: how many segments, clips and frames.
         transform: resize, crop, normalisation.
         training: random sampling and augmentation, or the deterministic test views.
-        seed: of all chance.
+        seed: random seed.
         num_threads: decoder threads of one reader; 0 = all cores.
-        limits: what a video may cost.
+        limits: what a single video may cost.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Feature files: what a backbone said of one video, in safetensors whose header says how it was computed.
+"""Feature files: the features of one video as safetensors, with a header that records how they were computed.
 
 A file holds ``features``, ``(N, D)`` pooled or ``(N, D, t, h, w)`` maps in float16 or float32, and
 ``segments_seconds`` ``(N, 2)`` in float64. Rows are written as they come and read by slices, so that neither the
@@ -33,14 +33,14 @@ _CODES = {"float16": "F16", "float32": "F32"}
 
 
 class FeatureHeader(Strict):
-    """What a feature file says of itself.
+    """The header of a feature file.
 
     Attributes:
         recipe: how the features were computed.
         video: the name in its source.
         content_hash: SHA-256 of the video file.
-        width, height, fps, num_frames, duration_seconds: of the video.
-        actionpool_version: that wrote the file; not part of the recipe.
+        width, height, fps, num_frames, duration_seconds: properties of the video.
+        actionpool_version: the version that wrote the file; not part of the recipe.
     """
 
     format: Literal["actionpool-features-1"] = "actionpool-features-1"
@@ -75,8 +75,8 @@ class FeatureFile:
     """A feature file whose header has been read and checked; the features stay on the disk.
 
     Attributes:
-        path: of the file.
-        header: what it says of itself.
+        path: the file.
+        header: its header.
         shape: ``(N, D)`` or ``(N, D, t, h, w)``.
         segments_seconds: float64 ``(N, 2)``.
     """
@@ -137,7 +137,7 @@ def open_features(path: Path) -> FeatureFile:
 
 
 def check_segments(segments_seconds: NDArray[np.floating], where: str) -> None:
-    """Hold that segments are finite, not negative and begin in ascending order.
+    """Check that segments are finite, not negative, and begin in ascending order.
 
     Raises:
         DataError: they are not; the message begins with ``where``.
@@ -156,8 +156,8 @@ class FeatureWriter:
     """Write a feature file row by row, in the memory of the rows at hand; it appears when it is complete.
 
     Args:
-        path: of the file.
-        header: what it says of itself.
+        path: the file.
+        header: its header.
         segments_seconds: ``(N, 2)``; N rows must follow.
 
     Raises:

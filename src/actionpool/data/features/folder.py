@@ -1,4 +1,4 @@
-"""A folder of features: an index of labels in ``features.json``, and a feature file a video."""
+"""A folder of features: an index of labels in ``features.json``, and one feature file per video."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Entry(BaseModel):
 
 
 class IndexedInstance(_Entry):
-    """Timed truth."""
+    """One action with its times."""
 
     start_seconds: float
     end_seconds: float
@@ -49,7 +49,7 @@ class FeatureIndex(_Entry):
     """What ``features.json`` holds.
 
     Attributes:
-        source_format: of the data that was extracted.
+        source_format: format of the data that was extracted.
         kind: trimmed or untrimmed.
         quarantined: videos without features, with the reason.
         network: where the network's weights were: a file, a library's name for them, or a run. No part of the recipe,
@@ -67,7 +67,7 @@ class FeatureIndex(_Entry):
 
 
 def file_name(video: str) -> str:
-    """The file that holds a video's features, relative to the folder; long names are cut and told apart by a hash."""
+    """The file that holds a video's features, relative to the folder; long names are cut and made unique by a hash."""
     parts = [part for part in printable(video).replace("\\", "/").split("/") if part not in ("", ".", "..")]
     short = [
         part if len(part.encode()) <= _LONGEST_NAME else f"{part[:40]}-{hashlib.sha256(part.encode()).hexdigest()[:16]}"
@@ -87,12 +87,12 @@ def write_index(
     """Write ``features.json``.
 
     Args:
-        folder: of the features.
+        folder: the folder of features.
         source: the examples with their labels.
-        recipe: of all files.
+        recipe: the recipe of all files.
         files: the path of each video to the feature file's name in the folder.
         quarantined: the path of each video that gave no features, to the reason.
-        network: where its weights were.
+        network: where the network's weights were.
     """
     examples = tuple(
         IndexedExample(
@@ -233,14 +233,14 @@ def _inside(folder: Path, name: str) -> Path:
 def recipe_in_words(recipe: FeatureRecipe) -> str:
     """How features were computed, for people."""
     length = (
-        f"{recipe.num_segments} segments a video"
+        f"{recipe.num_segments} segments per video"
         if recipe.num_segments is not None
         else f"segments of {recipe.segment_seconds:g} s"
         if recipe.segment_seconds is not None
         else "segments as long as their clips"
     )
-    how = "maps" if recipe.pooling is None else f"{recipe.pooling['name']} pooling"
+    what = "maps" if recipe.pooling is None else f"{recipe.pooling['name']} pooling"
     return (
         f"{recipe.backbone['name']} (weights {recipe.weights_hash[:8]}), {recipe.clips_per_segment} clips of "
-        f"{recipe.frames_per_clip} frames at stride {recipe.frame_stride}, {length}, {how}, {recipe.dtype}"
+        f"{recipe.frames_per_clip} frames at stride {recipe.frame_stride}, {length}, {what}, {recipe.dtype}"
     )

@@ -1,6 +1,6 @@
 """Features of many videos behind one reader, whoever wrote them and in whatever files they lie.
 
-Only shapes and places are kept in memory; rows are read when they are asked for.
+Only shapes and places are kept in memory; rows are read on demand.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class StoredArray:
     """Where an array lies on the disk.
 
     Attributes:
-        path: of the file.
+        path: the file.
         container: how to read it; "raw" is numbers at an offset, as inside a pickled object array, "text" the same
             written as UTF-8 of Latin-1 text (as some pickles do), "memory" a small one that was read already.
         shape: as stored: ``(N, D)``, ``(N, D, t, h, w)``, or ``(D, N)`` where ``is_transposed``.
         dtype: NumPy's name, with the byte order.
-        key: of the array in a file of several.
+        key: name of the array in a file of several.
         offset: in bytes, for "raw" and "text".
         num_bytes: that are stored, for "text".
         is_fortran: column-major, for "raw", "text" and "memory".
@@ -119,7 +119,7 @@ class VideoFeatures:
     Attributes:
         arrays: at least one.
         segments_seconds: float64 ``(N, 2)``; N is the number of rows that are used.
-        info: of the video; 0 for what the data does not tell.
+        info: properties of the video; 0 where they are unknown.
         content_hash: SHA-256 of the video, or of where the features came from; "" = unknown.
     """
 
@@ -249,9 +249,9 @@ def hold(features: FeatureSet, *, pooled: bool, limit_bytes: int = 2 << 30) -> F
     """Read features into memory.
 
     Args:
-        features: of a data set.
-        pooled: average maps over time and space, which is all that average pooling asks of them.
-        limit_bytes: where they need more than this, they stay on the disk as they are.
+        features: the features of a data set.
+        pooled: average maps over time and space, as average pooling would.
+        limit_bytes: features that need more memory than this stay on the disk.
 
     Returns:
         The same set, in memory. A video that cannot be read stays on the disk, and fails there with its reason.

@@ -1,4 +1,4 @@
-"""Feature files, one a video, under an annotation file: the BaS-Net family, ActionFormer's and OpenTAD's layouts.
+"""Feature files, one per video, under an annotation file: the BaS-Net family, ActionFormer's and OpenTAD's layouts.
 
 BaS-Net: ``gt.json``, ``split_{train,test}.txt``, ``features/{train,test}/{rgb,flow}/<video>.npy``, joined to RGB and
 flow. Others: an ActivityNet JSON (in the folder, or in ``annotations/``) and files named by its ids anywhere below it.
@@ -124,8 +124,8 @@ def read(data: Path) -> Source:
             used.add(where)
             _add(entry.video, files, data, videos, problems)
         elif files:
-            told = first_few([file.relative_to(data).as_posix() for file in files])
-            problems[entry.video] = f"several files could be its features: {told}; pass a folder with one kind of them"
+            names = first_few([file.relative_to(data).as_posix() for file in files])
+            problems[entry.video] = f"several files could be its features: {names}; pass a folder with one kind of them"
         else:
             problems[entry.video] = "no file of features is named like it"
         labels = tuple(dict.fromkeys(instance.label for instance in entry.instances))

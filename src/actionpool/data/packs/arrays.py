@@ -61,9 +61,9 @@ def load(path: Path) -> list[Any]:
 
 
 def places(path: Path) -> list[StoredArray]:
-    """Where the arrays of an object array lie, one a video; nothing of them is read.
+    """Where the arrays of an object array lie, one per video; the arrays are not read.
 
-    An array of equally long videos, ``(V, N, D)`` of plain numbers, is divided likewise.
+    An array of equally long videos, ``(V, N, D)`` of plain numbers, is divided into one array per video.
 
     Raises:
         DataError: the file is no array of arrays of numbers.
@@ -77,7 +77,7 @@ def places(path: Path) -> list[StoredArray]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     if not isinstance(outer, PickledArray) or not isinstance(outer.data, list):
-        raise DataError(f"{path} holds no array of arrays; expected one array of features a video")
+        raise DataError(f"{path} holds no array of arrays; expected one array of features per video")
     return [_place(value, position, path) for position, value in enumerate(outer.data)]
 
 
@@ -111,7 +111,7 @@ def _divided(
 ) -> list[StoredArray]:
     if len(shape) != 3 or is_fortran or dtype.kind != "f":
         raise DataError(
-            f"{path} holds an array of shape {shape} and type {dtype}; expected an object array with one (N, D) a video"
+            f"{path} holds an array of shape {shape} and type {dtype}; expected an object array with one (N, D) per video"
         )
     size = shape[1] * shape[2] * dtype.itemsize
     if offset + shape[0] * size > path.stat().st_size:

@@ -115,7 +115,7 @@ def _in_h5(path: Path) -> list[StoredArray]:
 
 
 def by_video_in_h5(path: Path) -> dict[str, StoredArray]:
-    """The arrays of an HDF5 file that holds one group or array a video, by the name of that.
+    """The arrays of an HDF5 file that holds one group or array per video, by the name of that.
 
     Raises:
         DataError: h5py is not installed, or the file cannot be read.

@@ -1,4 +1,4 @@
-"""Where the rows of a pack lie on time: told, or inferred from the durations; and how much of each video they cover."""
+"""When each row of a feature pack begins and ends: given by the user, or inferred from the durations of the videos."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from actionpool.errors import UsageError, first_few
 from actionpool.values import VideoInfo
 
 FULL = 0.9
-"""Rows that cover less of a video than this are told."""
+"""A note names videos of which the rows cover less than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ def infer_timing(num_rows: Mapping[str, int], durations_seconds: Mapping[str, fl
     """The timing of a pack, and why.
 
     Args:
-        num_rows: of each video.
-        durations_seconds: of the videos that have one.
+        num_rows: number of rows of each video.
+        durations_seconds: durations, of the videos that have one.
 
     Returns:
         The customary timing whose rows cover the videos best, where that is within a tenth; else what the durations
@@ -93,36 +93,36 @@ def infer_timing(num_rows: Mapping[str, int], durations_seconds: Mapping[str, fl
     if not seconds:
         return (
             I3D,
-            f"rows at {I3D} (frames a second / stride), the custom of I3D packs: no durations are known to check it",
+            f"rows at {I3D} (frames per second / stride), the custom of I3D packs: no durations are known to check it",
         )
     middle = statistics.median(seconds)
     best = min(CUSTOMARY, key=lambda timing: abs(np.log(timing.row_seconds / middle)))
     if abs(best.row_seconds / middle - 1) < 0.1:
-        return best, f"rows at {best} (frames a second / stride): of what is customary that fits the durations"
+        return best, f"rows at {best} (frames per second / stride): of what is customary that fits the durations"
     measured = Timing(1.0, middle, middle)
     return measured, f"rows of {middle:.4g} s: what the durations say, as nothing customary fits"
 
 
-def timed(features: FeatureSet, durations_seconds: Mapping[str, float], told: Timing | None = None) -> FeatureSet:
+def timed(features: FeatureSet, durations_seconds: Mapping[str, float], given: Timing | None = None) -> FeatureSet:
     """The features with their times, and notes that say how they were found and what they cover.
 
     Args:
-        features: of a pack.
-        durations_seconds: of the videos that have one.
-        told: instead of inferring it.
+        features: the features of a pack.
+        durations_seconds: durations, of the videos that have one.
+        given: the timing; None = infer it.
     """
     num_rows = {name: len(video.segments_seconds) for name, video in features.videos.items()}
-    if told is None:
+    if given is None:
         timing, why = infer_timing(num_rows, durations_seconds)
         why += " (--feature-timing FPS/STRIDE if that is wrong)"
     else:
-        timing, why = told, f"rows at {told} (frames a second / stride), as told"
+        timing, why = given, f"rows at {given} (frames per second / stride), as requested"
     videos = {name: _timed(video, timing, durations_seconds.get(name, 0.0)) for name, video in features.videos.items()}
     return FeatureSet(videos, features.problems, None, (why, *coverage_notes(videos, durations_seconds)))
 
 
 def duration_of(columns: Mapping[str, str]) -> float:
-    """What the column "duration" says, in seconds; 0 where it says nothing."""
+    """The value of the column "duration" in seconds; 0 where there is none."""
     try:
         value = float(columns.get("duration", ""))
     except ValueError:

@@ -42,7 +42,7 @@ def detect(data: Path) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """The arrays of ``<DS>-Annotations``, one entry a video."""
+    """The arrays of ``<DS>-Annotations``, one entry per video."""
 
     videos: tuple[str, ...]
     classes: tuple[str, ...]
@@ -73,8 +73,8 @@ def read_annotations(folder: Path) -> Annotations:
         "segments": len(segments), "duration": len(durations),
     }  # fmt: skip
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise AnnotationError(f"{folder}: the arrays have different lengths ({told}); they are not of one set")
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise AnnotationError(f"{folder}: the arrays have different lengths ({listed}); they are not of one set")
     if len(set(videos)) < len(videos):
         raise AnnotationError(f"{folder}: a video is there twice in videoname.npy")
     instances = tuple(
@@ -131,20 +131,20 @@ def read(data: Path) -> Source:
         # No such file: the name of a place inside the pack, so that each video has its own.
         examples.append(Example(video, path / video, notes.labels[index], None, columns, notes.instances[index]))
     durations = dict(zip(notes.videos, notes.durations_seconds, strict=True))
-    told = [] if has_training else ["no subset is called training, so the validation subset trains, as on THUMOS14"]
+    remarks = [] if has_training else ["no subset is called training, so the validation subset trains, as on THUMOS14"]
     odd = [
         v
         for v, names, inside in zip(notes.videos, notes.labels, notes.instances, strict=True)
         if {i.label for i in inside} - set(names)
     ]
     if odd:
-        told.append(f"{len(odd)} videos have timed labels that their labels_all lacks: {first_few(odd)}")
+        remarks.append(f"{len(odd)} videos have timed labels that their labels_all lacks: {first_few(odd)}")
     return Source(
         "pack-wtalc",
         path.parent,
         tuple(examples),
         notes.classes,
-        tuple(told),
+        tuple(remarks),
         "untrimmed",
         timed(FeatureSet(videos, problems), durations),
     )

@@ -109,8 +109,8 @@ def read_source(
         data: a folder or a label file.
         format: one of ``FORMATS``, or "auto" to detect it; the first note says what was decided and why.
         videos: where the files of a list or table lie, if not beside it.
-        kind: "trimmed" or "untrimmed"; None = inferred from the labels, and said with the reason.
-        feature_timing: ``FPS/STRIDE[/WINDOW]`` of a feature pack's rows; None = inferred likewise.
+        kind: "trimmed" or "untrimmed"; None = inferred from the labels; a note gives the reason.
+        feature_timing: ``FPS/STRIDE[/WINDOW]`` of a feature pack's rows; None = inferred from the durations.
         labels_only: do not look for the videos, which may all be missing.
 
     Returns:
@@ -137,13 +137,13 @@ def read_source(
     if format not in ("auto", *FORMATS):
         raise UsageError(f"unknown format {format!r}. {did_you_mean(format, ['auto', *FORMATS])}")
     try:
-        name, reason = _detect(path) if format == "auto" else (format, "as told")
+        name, reason = _detect(path) if format == "auto" else (format, "as requested")
         reader = READERS[name]
         source = reader.read_labels(path) if labels_only and reader.read_labels else reader.read(path, videos)
         source = features.settle(source, feature_timing)
     except OSError as error:
         raise AnnotationError(f"cannot read {error.filename or path}: {error.strerror}; check permissions") from error
-    # Features need no videos: what is missing of them is a problem of each video, told by the check.
+    # Features need no videos: missing features are a problem of each video, which the check reports.
     if source.features is not None:
         notes = source.features.notes
     else:
@@ -178,7 +178,7 @@ def _detect(data: Path) -> tuple[str, str]:
         fitting = [name for name in tier if name in reasons]
         if len(fitting) > 1:
             listed = "; ".join(f"{name} ({reasons[name]})" for name in fitting)
-            raise AnnotationError(f"{data} fits several formats: {listed}. Tell which (format=NAME, --format NAME)")
+            raise AnnotationError(f"{data} fits several formats: {listed}. Choose one (format=NAME, --format NAME)")
         if fitting:
             rest = [name for name in ("folder", "folder-with-splits") if name in reasons and name not in fitting]
             hint = f"; its class folders are not used as labels (format={rest[0]} does that)" if rest else ""
@@ -187,7 +187,7 @@ def _detect(data: Path) -> tuple[str, str]:
 
 
 def _unknown(data: Path) -> str:
-    """What to say of a path that no reader knows: what is there, and what would have been read."""
+    """The message for a path that no reader knows: what is there, and what would have been read."""
     if data.is_file():
         what = "is no label file that is known here"
         if is_video_name(data.name):
@@ -215,13 +215,13 @@ def _missing_note(source: Source) -> tuple[str, ...]:
     if missing and len(missing) == len(source.examples):
         raise AnnotationError(
             f"none of the {len(missing)} videos exists below {source.root}: {first_few(missing)}. "
-            "If they lie elsewhere, tell the folder that holds them (videos=FOLDER, --videos FOLDER)"
+            "If they lie elsewhere, name the folder that holds them (videos=FOLDER, --videos FOLDER)"
         )
     return (f"{len(missing)} of {len(source.examples)} examples have no file: {first_few(missing)}",) if missing else ()
 
 
 def _outside_note(source: Source) -> tuple[str, ...]:
-    """Links may lead anywhere: the files are used, and the user is told."""
+    """A note on files outside the folder: links may lead anywhere, and their targets are used."""
     root = Path(os.path.realpath(source.root))
     folders = {
         folder: Path(os.path.realpath(folder)) for folder in {example.path.parent for example in source.examples}

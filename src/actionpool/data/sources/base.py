@@ -23,7 +23,7 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif"),
     *(".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv"),
 )
-"""Suffixes that make a file count as a video, in lower case; anything else is told, not read."""
+"""Suffixes that make a file count as a video, in lower case; other files are left out and named in a note."""
 
 SPLIT_WORDS: Mapping[str, SplitName] = {
     "train": "train",
@@ -180,7 +180,7 @@ def resolve_inside(name: str, root: Path, where: str) -> tuple[str, Path]:
     """The file that a list names, held inside ``root``.
 
     Args:
-        name: as written: relative to ``root``, or absolute and inside it.
+        name: as the list writes it: relative to ``root``, or absolute and inside it.
         root: absolute folder.
         where: file and line, for the message.
 
@@ -200,7 +200,7 @@ def resolve_inside(name: str, root: Path, where: str) -> tuple[str, Path]:
     if path == root or not path.is_relative_to(root):
         raise AnnotationError(
             f"{where}: {name!r} lies outside {root}; names are relative to that folder. "
-            "If the videos lie elsewhere, tell the folder that holds them (videos=FOLDER, --videos FOLDER)"
+            "If the videos lie elsewhere, name the folder that holds them (videos=FOLDER, --videos FOLDER)"
         )
     return path.relative_to(root).as_posix(), path
 
@@ -378,28 +378,28 @@ def infer_kind(source: Source) -> tuple[Kind, str]:
     return "trimmed", f"each labelled example is one {what} with one label"
 
 
-def of_kind(source: Source, told: Kind | None) -> Source:
-    """The source as the kind that it is or was told to be, with a note that says which and why.
+def of_kind(source: Source, given: Kind | None) -> Source:
+    """The source as the given kind, or the kind that its labels imply, with a note that says which and why.
 
-    Told to be untrimmed, labelled intervals become timed labels of whole videos; told to be trimmed, timed labels
-    become examples of their own.
+    As untrimmed video, labelled intervals become timed labels of whole videos; as trimmed video, each timed label
+    becomes an example.
 
     Raises:
         AnnotationError: the intervals of one video disagree on its split or group.
     """
     inferred, reason = infer_kind(source)
-    if told is None:
+    if given is None:
         other = "trimmed" if inferred == "untrimmed" else "untrimmed"
         note = f"{inferred}: {reason} (--{other} if that is wrong)"
         return replace(source, kind=inferred, notes=(*source.notes, note))
-    examples, notes = source.examples, [f"{told}: as told"]
-    if told == "untrimmed" and any(example.interval for example in examples):
+    examples, notes = source.examples, [f"{given}: as requested"]
+    if given == "untrimmed" and any(example.interval for example in examples):
         examples = _whole_videos(examples)
         notes.append(f"{len(source.examples)} labelled intervals are the timed labels of {len(examples)} videos")
-    if told == "trimmed" and any(example.instances for example in examples):
+    if given == "trimmed" and any(example.instances for example in examples):
         examples = _single_instances(examples)
         notes.append(f"each of the {len(examples)} timed labels is an example of its own")
-    return replace(source, kind=told, examples=examples, notes=(*source.notes, *notes))
+    return replace(source, kind=given, examples=examples, notes=(*source.notes, *notes))
 
 
 def _whole_videos(examples: Sequence[Example]) -> tuple[Example, ...]:

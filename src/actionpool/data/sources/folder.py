@@ -72,9 +72,9 @@ def read_with_splits(data: Path, videos: Path | None = None) -> Source:
     examples: list[Example] = []
     notes: list[str] = []
     for name in folders:
-        found, told = _read_classes(data / name, data, {"split": SPLIT_WORDS[name.lower()]})
+        found, remarks = _read_classes(data / name, data, {"split": SPLIT_WORDS[name.lower()]})
         examples += found
-        notes += told
+        notes += remarks
     if not examples:
         raise AnnotationError(f"{data} has no video in train/<class>/, val/<class>/ or test/<class>/")
     rest = [name for name in _folders_with_videos(data) if name not in folders]

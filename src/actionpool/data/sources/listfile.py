@@ -1,4 +1,4 @@
-"""List files: ``path label [label...]`` a line, integer labels from 0, split from the right since paths hold spaces.
+"""List files: ``path label [label...]`` per line, integer labels from 0, split from the right since paths hold spaces.
 
 Either one file, or header-less ``train.csv``, ``val.csv``, ``test.csv`` (or ``.txt``, ``train_list.txt``) in a folder.
 """
@@ -174,7 +174,7 @@ def _class_names(folder: Path, numbers: list[int]) -> tuple[dict[int, str], list
 
 
 def read_class_file(path: Path) -> tuple[str, ...]:
-    """Class names in their order: one a line, or numbered from 0 or 1 (``1 ApplyEyeMakeup``).
+    """Class names in their order: one per line, or numbered from 0 or 1 (``1 ApplyEyeMakeup``).
 
     Raises:
         AnnotationError: no name, or a name twice.
