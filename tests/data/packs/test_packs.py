@@ -88,7 +88,7 @@ def test_wtalc(tmp_path):
             assert example.columns["split"] == ("train" if number < 6 else "test")
     notes = " ".join(source.notes)
     assert "the validation subset trains, as on THUMOS14" in notes
-    assert "rows at 25/16 (frames a second / stride)" in notes
+    assert "rows at 25/16 (frames per second / stride)" in notes
     assert "cover 1.000 of the duration in the middle, 1.000 at least and 1.000 at most, over 8 videos" in notes
 
 

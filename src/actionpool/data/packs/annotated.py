@@ -124,8 +124,10 @@ def read(data: Path) -> Source:
             used.add(where)
             _add(entry.video, files, data, videos, problems)
         elif files:
-            names = first_few([file.relative_to(data).as_posix() for file in files])
-            problems[entry.video] = f"several files could be its features: {names}; pass a folder with one kind of them"
+            listed = first_few([file.relative_to(data).as_posix() for file in files])
+            problems[entry.video] = (
+                f"several files could be its features: {listed}; pass a folder with one kind of them"
+            )
         else:
             problems[entry.video] = "no file of features is named like it"
         labels = tuple(dict.fromkeys(instance.label for instance in entry.instances))

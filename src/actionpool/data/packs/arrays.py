@@ -111,7 +111,8 @@ def _divided(
 ) -> list[StoredArray]:
     if len(shape) != 3 or is_fortran or dtype.kind != "f":
         raise DataError(
-            f"{path} holds an array of shape {shape} and type {dtype}; expected an object array with one (N, D) per video"
+            f"{path} holds an array of shape {shape} and type {dtype}; expected an object array with one (N, D) "
+            "per video"
         )
     size = shape[1] * shape[2] * dtype.itemsize
     if offset + shape[0] * size > path.stat().st_size:
