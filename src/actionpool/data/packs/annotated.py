@@ -125,9 +125,7 @@ def read(data: Path) -> Source:
             _add(entry.video, files, data, videos, problems)
         elif files:
             listed = first_few([file.relative_to(data).as_posix() for file in files])
-            problems[entry.video] = (
-                f"several files could be its features: {listed}; pass a folder with one kind of them"
-            )
+            problems[entry.video] = f"several files could be its features: {listed}; pass a folder of one kind"
         else:
             problems[entry.video] = "no file of features is named like it"
         labels = tuple(dict.fromkeys(instance.label for instance in entry.instances))
