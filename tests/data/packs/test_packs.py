@@ -336,8 +336,8 @@ def test_features_of_other_names(tmp_path):
     source = read_source(tmp_path)
     assert source.features.problems == {
         "id0": "no file of features is named like it",
-        "id1": "several files could be its features: 'i3d_features/id1.npy', 'other/id1.npy'; pass a folder with one "
-        "kind of them",
+        "id1": "several files could be its features: 'i3d_features/id1.npy', 'other/id1.npy'; pass a folder of one "
+        "kind",
     }
     assert any("3 feature files belong to no video of set.json" in note and "stranger" in note for note in source.notes)
 
