@@ -7,16 +7,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actionpool.data.sampling import (
-    expand,
-    multi_view_clips,
-    parts_of_video,
-    random_clips,
-    span,
-    stretches_of_time,
-    uniform_clips,
-)
+from actionpool.data import sampling
+from actionpool.data.sampling import Clips
 from actionpool.errors import VideoError
+
+
+def random_clips(num_frames, *, rng, **shape):
+    return Clips(**shape).random(num_frames, rng)
+
+
+def uniform_clips(num_frames, **shape):
+    return Clips(**shape).uniform(num_frames)
+
+
+def multi_view_clips(num_frames, **shape):
+    return Clips(**shape).multi_view(num_frames)
+
+
+def expand(starts, num_frames, **shape):
+    return Clips(**shape).expand(starts, num_frames)
+
+
+def span(frames_per_clip, frame_stride):
+    return Clips(frames_per_clip, frame_stride).span
+
+
+def parts_of_video(edges_seconds, **shape):
+    return sampling.parts_of_video(edges_seconds, Clips(**shape))
+
+
+def stretches_of_time(edges_seconds, *, seconds, **shape):
+    return sampling.stretches_of_time(edges_seconds, Clips(**shape), seconds)
+
 
 SIZES = {
     "num_frames": st.integers(1, 200),

@@ -1,11 +1,11 @@
 """Which frames a video gives: pure index arithmetic, no decoding.
 
-Every sampler returns ``(N, M, T)`` frame indices: N segments, M clips a segment, T frames a clip. A segment's M clips
-are drawn from its M equal parts, in order, so that they follow one another on time.
+A segment's M clips are drawn from its M equal parts, in order, so that they follow one another on time.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,80 +19,89 @@ Indices = NDArray[np.int64]
 Edge = Literal["stretch", "loop", "hold", "error"]
 
 
-def random_clips(
-    num_frames: int,
-    *,
-    num_segments: int,
-    clips_per_segment: int = 1,
-    frames_per_clip: int,
-    frame_stride: int,
-    edge: Edge = "stretch",
-    rng: np.random.Generator,
-) -> Indices:
-    """One clip at a random place in each part (TSN's training sampler; a random temporal crop where N = 1).
+@dataclass(frozen=True, slots=True)
+class Clips:
+    """The clips that stand for a video: N segments of M clips of T frames.
 
-    A clip shorter than its part lies inside it; a longer one covers it. Neither leaves the video unless it is longer
-    than the video, which ``edge`` decides.
+    Each way to choose them returns frame indices ``(N, M, T)`` within ``[0, num_frames)``.
 
-    Args:
-        num_frames: number of frames of the video.
-        num_segments: N.
-        clips_per_segment: M.
+    Attributes:
         frames_per_clip: T.
         frame_stride: distance between the frames of a clip.
-        edge: see ``expand``.
-        rng: random generator.
-
-    Returns:
-        ``(N, M, T)``.
-
-    Raises:
-        VideoError: the video is too short and ``edge`` is ``"error"``.
-    """
-    low, high = _start_ranges(num_frames, num_segments * clips_per_segment, span(frames_per_clip, frame_stride))
-    starts = rng.integers(low, high + 1)  # (N M,)
-    clips = expand(starts, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge)
-    return clips.reshape(num_segments, clips_per_segment, frames_per_clip)
-
-
-def uniform_clips(
-    num_frames: int,
-    *,
-    num_segments: int,
-    clips_per_segment: int = 1,
-    frames_per_clip: int,
-    frame_stride: int,
-    edge: Edge = "stretch",
-) -> Indices:
-    """The clip in the middle of each part (TSN's test sampler). Arguments, shape and errors as ``random_clips``.
+        clips_per_segment: M.
+        num_segments: N.
+        edge: what a clip does that does not fit the video at its stride: ``"stretch"`` spreads its T frames evenly over
+            the whole video, in order (a smaller stride, then repeated frames); ``"loop"`` begins again at the first
+            frame; ``"hold"`` repeats the last frame; ``"error"`` refuses.
 
     Example:
-        >>> uniform_clips(30, num_segments=3, frames_per_clip=2, frame_stride=4)[:, 0].tolist()
+        >>> Clips(num_segments=3, frames_per_clip=2, frame_stride=4).uniform(30)[:, 0].tolist()
         [[2, 6], [12, 16], [22, 26]]
     """
-    low, high = _start_ranges(num_frames, num_segments * clips_per_segment, span(frames_per_clip, frame_stride))
-    clips = expand((low + high) // 2, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge)
-    return clips.reshape(num_segments, clips_per_segment, frames_per_clip)
 
+    frames_per_clip: int
+    frame_stride: int
+    clips_per_segment: int = 1
+    num_segments: int = 1
+    edge: Edge = "stretch"
 
-def multi_view_clips(
-    num_frames: int,
-    *,
-    num_segments: int,
-    clips_per_segment: int = 1,
-    frames_per_clip: int,
-    frame_stride: int,
-    edge: Edge = "stretch",
-) -> Indices:
-    """Clips whose starts are evenly spaced from the first to the last possible one (the "10 x 1" of 3D networks).
+    @property
+    def span(self) -> int:
+        """Frames from the first to the last of a clip, both counted."""
+        return (self.frames_per_clip - 1) * self.frame_stride + 1
 
-    A single clip lies in the middle. Arguments, shape and errors as ``random_clips``.
-    """
-    count = num_segments * clips_per_segment
-    last = max(0, num_frames - span(frames_per_clip, frame_stride))
-    starts = np.array([last // 2]) if count == 1 else np.linspace(0, last, count).astype(np.int64)
-    clips = expand(starts, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge)
-    return clips.reshape(num_segments, clips_per_segment, frames_per_clip)
+    def random(self, num_frames: int, rng: np.random.Generator) -> Indices:
+        """One clip at a random place in each part (TSN's training sampler; a random temporal crop where N = 1).
+
+        A clip shorter than its part lies inside it; a longer one covers it. Neither leaves the video unless it is
+        longer than the video, which ``edge`` decides.
+
+        Raises:
+            VideoError: the video has no frame, or it is too short and ``edge`` is ``"error"``.
+        """
+        low, high = _start_ranges(num_frames, self.num_segments * self.clips_per_segment, self.span)
+        return self._shaped(rng.integers(low, high + 1), num_frames)
+
+    def uniform(self, num_frames: int) -> Indices:
+        """The clip in the middle of each part (TSN's test sampler); errors as ``random``."""
+        low, high = _start_ranges(num_frames, self.num_segments * self.clips_per_segment, self.span)
+        return self._shaped((low + high) // 2, num_frames)
+
+    def multi_view(self, num_frames: int) -> Indices:
+        """Clips whose starts are evenly spaced from the first to the last possible one (the "10 x 1" of 3D networks).
+
+        A single clip lies in the middle. Errors as ``random``.
+        """
+        count = self.num_segments * self.clips_per_segment
+        last = max(0, num_frames - self.span)
+        starts = np.array([last // 2]) if count == 1 else np.linspace(0, last, count).astype(np.int64)
+        return self._shaped(starts, num_frames)
+
+    def expand(self, starts: NDArray[np.integer], num_frames: int) -> Indices:
+        """Clip starts ``(S,)`` to frame indices ``(S, T)``; errors as ``random``."""
+        if num_frames < 1:
+            raise VideoError("the video has no frames to sample from; remove it, or look at its quarantine reason")
+        indices = starts[:, np.newaxis] + np.arange(self.frames_per_clip) * self.frame_stride
+        if self.span <= num_frames:
+            return indices.astype(np.int64)
+        match self.edge:
+            case "stretch":
+                even = np.round(np.linspace(0, num_frames - 1, self.frames_per_clip))
+                indices = np.broadcast_to(even, indices.shape)
+            case "loop":
+                indices = indices % num_frames
+            case "hold":
+                indices = np.minimum(indices, num_frames - 1)
+            case "error":
+                raise VideoError(
+                    f"a clip of {self.frames_per_clip} frames at stride {self.frame_stride} needs {self.span} frames, "
+                    f"the video has {num_frames}; set sampling.edge to stretch, loop or hold, or ask for fewer frames"
+                )
+        return indices.astype(np.int64)
+
+    def _shaped(self, starts: NDArray[np.integer], num_frames: int) -> Indices:
+        clips = self.expand(starts, num_frames)
+        return clips.reshape(self.num_segments, self.clips_per_segment, self.frames_per_clip)
 
 
 def one_of_each_part(num_rows: int, num_parts: int, *, rng: np.random.Generator | None = None) -> Indices:
@@ -114,51 +123,6 @@ def one_of_each_part(num_rows: int, num_parts: int, *, rng: np.random.Generator 
     return np.floor((bounds[:-1] + bounds[1:]) / 2).astype(np.int64).clip(0, num_rows - 1)
 
 
-def span(frames_per_clip: int, frame_stride: int) -> int:
-    """Frames from the first to the last of a clip, both counted."""
-    return (frames_per_clip - 1) * frame_stride + 1
-
-
-def expand(
-    starts: NDArray[np.integer], num_frames: int, *, frames_per_clip: int, frame_stride: int, edge: Edge
-) -> Indices:
-    """Clip starts to frame indices, within ``[0, num_frames)``.
-
-    A clip that does not fit the video at its stride follows ``edge``: ``"stretch"`` spreads its T frames evenly over
-    the whole video, in order (a smaller stride, then repeated frames); ``"loop"`` begins again at the first frame;
-    ``"hold"`` repeats the last frame; ``"error"`` refuses.
-
-    Args:
-        starts: ``(S,)``.
-
-    Returns:
-        ``(S, T)``.
-
-    Raises:
-        VideoError: the video has no frame, or it is too short and ``edge`` is ``"error"``.
-    """
-    if num_frames < 1:
-        raise VideoError("the video has no frames to sample from; remove it, or look at its quarantine reason")
-    length = span(frames_per_clip, frame_stride)
-    indices = starts[:, np.newaxis] + np.arange(frames_per_clip) * frame_stride
-    if length <= num_frames:
-        return indices.astype(np.int64)
-    match edge:
-        case "stretch":
-            even = np.round(np.linspace(0, num_frames - 1, frames_per_clip))
-            indices = np.broadcast_to(even, indices.shape)
-        case "loop":
-            indices = indices % num_frames
-        case "hold":
-            indices = np.minimum(indices, num_frames - 1)
-        case "error":
-            raise VideoError(
-                f"a clip of {frames_per_clip} frames at stride {frame_stride} needs {length} frames, the video has "
-                f"{num_frames}; set sampling.edge to stretch, loop or hold, or ask for fewer frames"
-            )
-    return indices.astype(np.int64)
-
-
 def _start_ranges(num_frames: int, num_parts: int, length: int) -> tuple[Indices, Indices]:
     """First and last start ``(P,)`` of a clip of ``length`` frames for each of P equal parts of the video."""
     bounds = np.arange(num_parts + 1) * num_frames // num_parts
@@ -174,7 +138,7 @@ class Windows(NamedTuple):
     """The segments of a video and the clips that stand for them.
 
     Attributes:
-        frames: ``(N, M, T)`` frame indices, M clips a segment; clips begin in ascending order.
+        frames: ``(N, M, T)`` frame indices, M clips per segment; clips begin in ascending order.
         segments_seconds: float64 ``(N, 2)`` from the first frame on, without gaps, to the end of the video.
     """
 
@@ -182,45 +146,18 @@ class Windows(NamedTuple):
     segments_seconds: NDArray[np.float64]
 
 
-def parts_of_video(
-    edges_seconds: NDArray[np.float64],
-    *,
-    num_segments: int,
-    clips_per_segment: int,
-    frames_per_clip: int,
-    frame_stride: int,
-    edge: Edge,
-) -> Windows:
+def parts_of_video(edges_seconds: NDArray[np.float64], clips: Clips) -> Windows:
     """N equal parts (in frames), each with clips in the middle of its M equal parts: TSN's test sampler.
 
     Args:
         edges_seconds: ``(F + 1,)``: when each of F frames appears, from 0 on, and when the last one ends.
-        num_segments: N.
-        clips_per_segment: M.
-        frames_per_clip: T.
-        frame_stride: distance between the frames of a clip.
-        edge: rule for a clip that is longer than the video, see ``expand``.
+        clips: N, M, T and the stride.
     """
-    frames = uniform_clips(
-        len(edges_seconds) - 1,
-        num_segments=num_segments,
-        clips_per_segment=clips_per_segment,
-        frames_per_clip=frames_per_clip,
-        frame_stride=frame_stride,
-        edge=edge,
-    )
-    return Windows(frames, segment_seconds(edges_seconds, num_segments))
+    frames = clips.uniform(len(edges_seconds) - 1)
+    return Windows(frames, segment_seconds(edges_seconds, clips.num_segments))
 
 
-def stretches_of_time(
-    edges_seconds: NDArray[np.float64],
-    *,
-    seconds: float | None,
-    clips_per_segment: int,
-    frames_per_clip: int,
-    frame_stride: int,
-    edge: Edge,
-) -> Windows:
+def stretches_of_time(edges_seconds: NDArray[np.float64], clips: Clips, seconds: float | None) -> Windows:
     """Segments of equal duration, by real time, each with clips in the middle of its M equal parts.
 
     Clips overlap where segments are shorter than they are, and leave frames out where segments are longer. The last
@@ -228,22 +165,20 @@ def stretches_of_time(
 
     Args:
         edges_seconds: as for ``parts_of_video``.
+        clips: M, T and the stride; N follows from the duration.
         seconds: duration of a segment; None = that of M clips at the video's average rate: the clips follow one
             another without gap or overlap.
-        clips_per_segment, frames_per_clip, frame_stride, edge: as for ``parts_of_video``.
     """
     num_frames, total = len(edges_seconds) - 1, float(edges_seconds[-1])
     if seconds is None:
-        seconds = total * clips_per_segment * frames_per_clip * frame_stride / num_frames
+        seconds = total * clips.clips_per_segment * clips.frames_per_clip * clips.frame_stride / num_frames
     num_segments = max(1, int(np.floor(total / seconds + 0.5)))
     bounds = np.append(np.arange(num_segments) * seconds, total)
-    middles = np.interp(_middles(bounds, clips_per_segment), edges_seconds, np.arange(num_frames + 1))  # in frames
-    length = span(frames_per_clip, frame_stride)
+    middles = np.interp(_middles(bounds, clips.clips_per_segment), edges_seconds, np.arange(num_frames + 1))
     # A tolerance, so that rounding noise never moves a clip by a frame.
-    starts = np.floor(middles - length / 2 + 0.5 - 1e-6).clip(0, max(0, num_frames - length)).astype(np.int64)
-    frames = expand(starts, num_frames, frames_per_clip=frames_per_clip, frame_stride=frame_stride, edge=edge)
-    shape = (num_segments, clips_per_segment, frames_per_clip)
-    return Windows(frames.reshape(shape), np.stack([bounds[:-1], bounds[1:]], axis=1))
+    starts = np.floor(middles - clips.span / 2 + 0.5 - 1e-6).clip(0, max(0, num_frames - clips.span)).astype(np.int64)
+    frames = clips.expand(starts, num_frames).reshape(num_segments, clips.clips_per_segment, clips.frames_per_clip)
+    return Windows(frames, np.stack([bounds[:-1], bounds[1:]], axis=1))
 
 
 def _middles(bounds_seconds: NDArray[np.float64], num_parts: int) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from actionpool.config.loading import override, parse_config
 from actionpool.config.options import Compute, Device
 from actionpool.config.recipes import FeatureRecipe, FeatureType
 from actionpool.config.sections import Config, TransformConfig
-from actionpool.data.sampling import Windows, parts_of_video, stretches_of_time
+from actionpool.data.sampling import Clips, Windows, parts_of_video, stretches_of_time
 from actionpool.data.transforms import normalised
 from actionpool.errors import ConfigError, UsageError
 from actionpool.inference.checkpoint import load
@@ -50,29 +50,22 @@ class Extractor:
     choose: Callable[[Windows], Windows] | None = None
 
     def windows(self, edges_seconds: NDArray[np.float64]) -> Windows:
-        """The segments and clips of a video; ``edges_seconds`` as in ``data.windows``."""
+        """The segments and clips of a video; ``edges_seconds`` as in ``sampling.parts_of_video``."""
         found = self._all_windows(edges_seconds)
         return found if self.choose is None else self.choose(found)
 
     def _all_windows(self, edges_seconds: NDArray[np.float64]) -> Windows:
         recipe = self.recipe
-        if recipe.num_segments is not None:
-            return parts_of_video(
-                edges_seconds,
-                num_segments=recipe.num_segments,
-                clips_per_segment=recipe.clips_per_segment,
-                frames_per_clip=recipe.frames_per_clip,
-                frame_stride=recipe.frame_stride,
-                edge=recipe.edge,
-            )
-        return stretches_of_time(
-            edges_seconds,
-            seconds=recipe.segment_seconds,
+        clips = Clips(
+            num_segments=recipe.num_segments or 1,
             clips_per_segment=recipe.clips_per_segment,
             frames_per_clip=recipe.frames_per_clip,
             frame_stride=recipe.frame_stride,
             edge=recipe.edge,
         )
+        if recipe.num_segments is not None:
+            return parts_of_video(edges_seconds, clips)
+        return stretches_of_time(edges_seconds, clips, recipe.segment_seconds)
 
     @torch.inference_mode()
     def rows(self, segments: Tensor) -> NDArray[np.float32]:

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 
 from actionpool.config.limits import DecodeLimits
 from actionpool.config.sections import SamplingConfig, TransformConfig
-from actionpool.data import sampling
 from actionpool.data.datasets.batches import ClipKey, Item, chance_of
+from actionpool.data.sampling import Clips, Indices
 from actionpool.data.sources import Example
 from actionpool.data.timeline import clip_seconds, frame_range, segment_seconds
 from actionpool.data.transforms import Transform, test_transform, train_transform
@@ -112,7 +112,7 @@ class VideoDataset(Dataset[Item | Failure]):
         rng: np.random.Generator,
         *,
         num_beyond: int = 0,
-    ) -> tuple[sampling.Indices, NDArray[np.float64]]:
+    ) -> tuple[Indices, NDArray[np.float64]]:
         """Which frames ``(N, M, T)`` an example gives, and the seconds ``(N, 2)`` that its segments stand for.
 
         ``num_beyond``: frames at the end that are not chosen where there are others; a chosen one reaches into them.
@@ -125,24 +125,15 @@ class VideoDataset(Dataset[Item | Failure]):
             return indices, segment_seconds(edges[first : stop + 1], len(indices))
         return indices, clip_seconds(edges, indices)
 
-    def _indices(self, num_frames: int, rng: np.random.Generator) -> sampling.Indices:
+    def _indices(self, num_frames: int, rng: np.random.Generator) -> Indices:
         config = self.sampling
-        if self.training:
-            return sampling.random_clips(
-                num_frames,
-                num_segments=config.train_segments,
-                clips_per_segment=config.clips_per_segment,
-                frames_per_clip=config.frames_per_clip,
-                frame_stride=config.frame_stride,
-                edge=config.edge,
-                rng=rng,
-            )
-        sampler = sampling.uniform_clips if config.test_sampler == "uniform" else sampling.multi_view_clips
-        return sampler(
-            num_frames,
-            num_segments=config.test_segments,
+        clips = Clips(
+            num_segments=config.train_segments if self.training else config.test_segments,
             clips_per_segment=config.clips_per_segment,
             frames_per_clip=config.frames_per_clip,
             frame_stride=config.frame_stride,
             edge=config.edge,
         )
+        if self.training:
+            return clips.random(num_frames, rng)
+        return clips.uniform(num_frames) if config.test_sampler == "uniform" else clips.multi_view(num_frames)
