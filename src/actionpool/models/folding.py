@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from actionpool.models.backbones.i3d import Unit3d
+from actionpool.models.backbones import Unit3d
 from actionpool.models.fused import ActivatedConvolution, is_fusable
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from actionpool.models.backbones import I3D
-from actionpool.models.backbones.i3d import SameMaxPool3d, Unit3d, same_padding
+from actionpool.models.backbones import I3D, Unit3d
+from actionpool.models.backbones.i3d import SameMaxPool3d
+from actionpool.models.fused import same_padding
 from actionpool.models.weights import load_weight_file
 
 # Out of the papers, independent of the code: input, then 1x1x1, reduce and 3x3x3, reduce and 3x3x3, after the pool.

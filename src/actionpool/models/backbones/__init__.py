@@ -2,7 +2,7 @@
 
 from actionpool.models.backbones.base import Backbone, Features, InputSpec
 from actionpool.models.backbones.gated_c3d import GatedC3D, GatedC3DSimple, gated_c3d_input
-from actionpool.models.backbones.i3d import I3D, i3d_input
+from actionpool.models.backbones.i3d import I3D, Unit3d, i3d_input
 from actionpool.models.backbones.torchvision3d import video_backbone, video_input
 from actionpool.models.backbones.tsn import TSN, tsn_input
 
@@ -14,6 +14,7 @@ __all__ = [
     "GatedC3D",
     "GatedC3DSimple",
     "InputSpec",
+    "Unit3d",
     "gated_c3d_input",
     "i3d_input",
     "tsn_input",
