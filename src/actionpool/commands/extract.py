@@ -96,7 +96,7 @@ def _network(name: str, weights: str | None, overrides: Overrides, report: Repor
     named = named.with_(sampling={"frames_per_clip": spec.frames_per_clip, "frame_stride": 1})
     config = override(named, overrides)
     if weights is not None:
-        config = override(config, {"model.backbone.weights": weights})
+        config = override(config, {"model.backbone.weights": str(weights)})
     return config, *open_network(config, report)
 
 
