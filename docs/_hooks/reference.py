@@ -10,12 +10,15 @@ import importlib
 import json
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+if TYPE_CHECKING:
+    from actionpool.config.presets import Preset
 
 ROOT = Path(__file__).parents[2]
 ROOT_DOCUMENTS = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
@@ -178,14 +181,19 @@ def configuration_page() -> str:
         "those of `--set`; in Python both are `overrides`. `--model NAME` chooses a preset of all settings and",
         "`--recipe NAME` one of the settings of training:",
         "",
-        f"- models: {', '.join(f'`{name}`' for name in PRESETS)}",
-        f"- recipes: {', '.join(f'`{name}`' for name in RECIPES)}",
-        "",
+        *_presets("model", PRESETS),
+        *_presets("recipe", RECIPES),
     ]
     for name, field in Config.model_fields.items():
         (section,) = _models(field.annotation)
         lines += [f"## {name}", "", *_section(section, name)]
     return re.sub(r"\bdocs/([\w/-]+)\.md", r"[\1](../\1.md)", "\n".join(lines))
+
+
+def _presets(title: str, presets: Mapping[str, Preset]) -> Iterator[str]:
+    yield from (f"| {title} | description |", "|---|---|")
+    yield from (f"| `{name}` | {_cell(preset.description)} |" for name, preset in presets.items())
+    yield ""
 
 
 def _section(model: type, prefix: str) -> Iterator[str]:
