@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from actionpool.show.overlay_video import text_ink, write_annotated, write_overlay
+from actionpool.show.overlay_video import _text_ink, write_annotated, write_overlay
 from actionpool.video.reader import VideoReader
 from support.clips import encode, times_of
 from support.predictions import make_prediction
@@ -92,7 +92,7 @@ def test_running_scores_are_those_of_the_segment(tmp_path):
     height = 18
     width = int(height * 2.4)
     left = int(320 * 0.28) - width
-    figures = {value: text_ink(f"{value}%", width, height, align="right").astype(float) for value in (0, 100)}
+    figures = {value: _text_ink(f"{value}%", width, height, align="right").astype(float) for value in (0, 100)}
     for index in (2, 15, 25, 38):
         for row, expected in enumerate((0, 100) if index == 15 else (100, 0)):
             shown = frames[index, 240 + row * height : 240 + (row + 1) * height, left : left + width]
@@ -101,10 +101,10 @@ def test_running_scores_are_those_of_the_segment(tmp_path):
 
 
 def test_labels_are_shrunk_and_cut():
-    ink = text_ink("a very long name " * 20, 120, 20)
+    ink = _text_ink("a very long name " * 20, 120, 20)
     assert ink.shape == (20, 120)
     assert ink[:, -3:].max() == 0
-    assert text_ink("a", 120, 20).any()
+    assert _text_ink("a", 120, 20).any()
 
 
 def test_annotated_keeps_length(tmp_path):

@@ -78,7 +78,7 @@ def test_everything_of_the_run_is_on_the_page(clip, tmp_path):
     for part in (
         "broken.mp4 empty", "gone.mp4 is gone", "actionpool train 'a b'", "torch 2", "video 3.mp4", "model: made-up",
         "train loss", "val top1", "Most confidently wrong", "tIoU 0.3", "50.0%", "7 instances, 99 detections",
-        "1 videos without a prediction", "12.5 points", "What counts, from beginning to end",
+        "1 videos without a prediction", "12.5 points", "Weight over time",
     ):  # fmt: skip
         assert part in words, part
     confusion = json.loads((run / "evaluations" / "test-4x1.json").read_text())["confusion"]

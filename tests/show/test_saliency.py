@@ -7,8 +7,8 @@ import torch
 from actionpool.data.synthetic import motion_frames
 from actionpool.errors import DataError, UsageError
 from actionpool.results.prediction import SpatialView, write_prediction
-from actionpool.show.colors import heat_table
-from actionpool.show.saliency import HeatPainter, SaliencyTrack, draw_saliency, plot_saliency
+from actionpool.show.saliency import HeatPainter, SaliencyTrack, _draw, plot_saliency
+from actionpool.show.sheet import heat_table
 from actionpool.video.writer import VideoWriter
 from support.predictions import make_prediction
 
@@ -99,7 +99,7 @@ def clip(tmp_path_factory):
 def test_the_grid_shows_a_frame_a_segment_up_to_the_limit(clip, num_segments, shown):
     maps = random_maps(num_segments=num_segments)
     prediction, curves = make_prediction(clip, num_segments=num_segments, maps=maps)
-    sheet = draw_saliency(prediction, curves, video=clip)
+    sheet = _draw(prediction, curves, video=clip)
     assert sum(len(axes.images) for axes in sheet.figure.axes) == shown + 1  # and the scale
     assert any(f"{shown} of {num_segments} segments" in text.get_text() for text in sheet.figure.texts)
 

@@ -9,10 +9,11 @@ from matplotlib.colors import to_hex
 from actionpool.data.synthetic import motion_frames
 from actionpool.errors import UsageError, VideoError
 from actionpool.results.prediction import write_prediction
-from actionpool.show.colors import DETECTION, RELEVANCE, SCORE, TRUTH
-from actionpool.show.timeline_plot import _spread, draw_timeline, plot_timeline
+from actionpool.show.sheet import DETECTION, RELEVANCE, SCORE, TRUTH
+from actionpool.show.timeline_plot import _draw, _spread, plot_timeline
 from actionpool.video.writer import VideoWriter
 from support.predictions import make_prediction
+from support.reports import Notes
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_no_text_overlaps_or_leaves_the_page(num_classes, num_segments, banded):
     prediction, curves = make_prediction(
         "a long name " * 12 + ".mp4", num_segments=num_segments, classes=classes, banded=banded, seconds=3725.0
     )
-    sheet = draw_timeline(prediction, curves, video=None, max_classes=20)
+    sheet = _draw(prediction, curves, video=None, max_classes=20)
     found = texts_of(sheet)
     width, height = 10 * 150, sheet.height * 150
     assert len(found) >= num_classes + 5
@@ -63,7 +64,7 @@ def test_no_text_overlaps_or_leaves_the_page(num_classes, num_segments, banded):
 
 def test_curves_and_bands_are_where_the_numbers_say():
     prediction, curves = make_prediction(num_segments=4, seconds=8.0, banded=True)
-    sheet = draw_timeline(prediction, curves, video=None)
+    sheet = _draw(prediction, curves, video=None)
     rows = sorted(range(2), key=lambda index: -prediction.probabilities[index])
     scores = curves.segment_logits.softmax(dim=1)
     *class_axes, relevance_axes = sheet.figure.axes
@@ -94,7 +95,7 @@ def test_classes_of_the_truth_are_never_left_out_and_the_rest_is_told():
     prediction = prediction.model_copy(
         update={"truth": tuple(one.model_copy(update={"label": classes[least]}) for one in prediction.truth)}
     )
-    found = [text for text, _ in texts_of(draw_timeline(prediction, curves, video=None, max_classes=3))]
+    found = [text for text, _ in texts_of(_draw(prediction, curves, video=None, max_classes=3))]
     assert classes[least] in found
     assert "5 segments · 17 more classes not shown" in found
     assert sum(name in found for name in classes) == 3
@@ -103,7 +104,7 @@ def test_classes_of_the_truth_are_never_left_out_and_the_rest_is_told():
 @pytest.mark.parametrize(("num_segments", "expected"), [(1, 1), (5, 5), (500, 15)])
 def test_one_frame_a_segment_thinned_when_many(clip, num_segments, expected):
     prediction, curves = make_prediction(clip, num_segments=num_segments)
-    pictures = draw_timeline(prediction, curves, video=clip).figure.axes[0].images
+    pictures = _draw(prediction, curves, video=clip).figure.axes[0].images
     if num_segments <= 5:
         assert len(pictures) == expected
     else:
@@ -129,9 +130,9 @@ def test_a_video_that_moved_is_said(clip, tmp_path):
     prediction, curves = make_prediction(tmp_path / "gone.mp4")
     write_prediction(tmp_path / "p.json", prediction, curves)
     said = []
-    plot_timeline(tmp_path / "p.json", tmp_path / "f.png", say=said.append)
+    plot_timeline(tmp_path / "p.json", tmp_path / "f.png", report=Notes(said.append))
     assert said == [f"No frames: {tmp_path / 'gone.mp4'} is not there; say where the video lies with --video."]
-    plot_timeline(tmp_path / "p.json", tmp_path / "f.png", video=clip, say=said.append)
+    plot_timeline(tmp_path / "p.json", tmp_path / "f.png", video=clip, report=Notes(said.append))
     assert len(said) == 1
     with pytest.raises(VideoError):
         plot_timeline(tmp_path / "p.json", tmp_path / "f.png", video=tmp_path / "gone.mp4")

@@ -13,7 +13,7 @@ import urllib.request
 import pytest
 
 from actionpool.results.prediction import LabelledInterval, ScoredInterval
-from actionpool.viewer.reading import disagreement
+from actionpool.viewer.reading import _disagreement
 from support.viewing import made_up
 
 
@@ -43,13 +43,13 @@ def predicted(truth, detections, settings=True):
     ],
 )
 def test_disagreement_of_intervals(truth, detections, expected):
-    found = disagreement(predicted(truth, detections))
+    found = _disagreement(predicted(truth, detections))
     assert found == (None if expected is None else pytest.approx(expected))
 
 
 def test_disagreement_of_labels():
     prediction = predicted([("rise", 0, 6)], [], settings=False)
-    assert disagreement(prediction) == pytest.approx(1 - prediction.probabilities[0])
+    assert _disagreement(prediction) == pytest.approx(1 - prediction.probabilities[0])
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])

@@ -15,7 +15,7 @@ from actionpool.evaluation.files import write_detections
 from actionpool.localization import localize
 from actionpool.results.prediction import read_curves, read_prediction, write_prediction
 from actionpool.results.run import find_predictions
-from actionpool.show.colors import heat_table
+from actionpool.show.sheet import heat_table
 from actionpool.values import Detection, Interval
 from support.viewing import STATIC, TOKEN, made_up, make_app, write_clip
 

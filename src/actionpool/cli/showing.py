@@ -32,7 +32,7 @@ def timeline(
     from actionpool.show.timeline_plot import plot_timeline
 
     with ConsoleReport("plotting", as_json) as report:
-        plot_timeline(prediction, output, video=video, max_classes=max_classes, say=report.note)
+        plot_timeline(prediction, output, video=video, max_classes=max_classes, report=report)
     _print_figure(output, as_json)
 
 

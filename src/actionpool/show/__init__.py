@@ -1,1 +1,1 @@
-"""Pictures of predictions: they read ``VideoPrediction``, never a model."""
+"""Figures, videos and reports of predictions and scores, drawn from files in ``results``, never from a model."""

@@ -1,4 +1,4 @@
-"""The video again, with what was recognised, when and where drawn over it and beneath it."""
+"""Copies of a video with the prediction drawn over it and beneath it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from actionpool.results.prediction import VideoPrediction
-from actionpool.show.colors import DETECTION, MARK, RELEVANCE, SCORE, plain_text, rgb
 from actionpool.show.moments import Floats, Moments
 from actionpool.show.saliency import HeatPainter, SaliencyTrack
-from actionpool.show.sheet import font_path
+from actionpool.show.sheet import DETECTION, MARK, RELEVANCE, SCORE, font_path, plain_text, rgb
 from actionpool.values import Curves, VideoInfo
 from actionpool.video.reader import Frame, VideoReader
 from actionpool.video.writer import VideoWriter
 
-Pixels = NDArray[np.uint8]
-_LEAST_SIDE = 240  # smaller frames are enlarged, or no label would be legible on them
+_Pixels = NDArray[np.uint8]
+_LEAST_SIDE = 240  # pixels; smaller frames are enlarged so that labels are legible
 _MOST_CLASSES = 3
 _GROUND, _WHITE = 24, (230, 230, 230)
 
 
 def write_annotated(video: Path, prediction: VideoPrediction, output: Path) -> None:
-    """Write ``video`` with its best class and probability on a band along the top; frame times and audio are kept.
+    """Write ``video`` with its most probable class on a band along the top; frame times and audio are kept.
 
     Raises:
         VideoError: the video cannot be decoded.
@@ -39,15 +38,15 @@ def write_annotated(video: Path, prediction: VideoPrediction, output: Path) -> N
         band = _TopBand(prediction, size)
         with VideoWriter(output, fps=info.fps, size=size, copy_audio_from=video) as writer:
             for frame in reader.iter_frames():
-                pixels = enlarged(frame.pixels, scale)
+                pixels = _enlarged(frame.pixels, scale)
                 band.paint(pixels)
                 writer.write(pixels, seconds=frame.seconds - info.start_seconds)
 
 
 def write_overlay(video: Path, prediction: VideoPrediction, curves: Curves, output: Path) -> None:
-    """Write ``video`` with its label and its saliency, and beneath it the running class scores and a progress mark.
+    """Write ``video`` with its label and saliency, and beneath it the class scores over time with a moving mark.
 
-    Frame times and audio are kept. Without spatial maps there is no heat; everything else stays.
+    Frame times and audio are kept. Saliency is left out if the curves have no spatial maps.
 
     Raises:
         VideoError: the video cannot be decoded.
@@ -67,7 +66,7 @@ def write_overlay(video: Path, prediction: VideoPrediction, curves: Curves, outp
                 seconds = frame.seconds - info.start_seconds
                 pixels = np.empty((*size, 3), np.uint8)
                 picture = pixels[:height]
-                picture[:] = enlarged(frame.pixels, scale)
+                picture[:] = _enlarged(frame.pixels, scale)
                 if track is not None and painter is not None:
                     painter.paint(picture, track.heat_at(seconds))
                 band.paint(picture)
@@ -76,7 +75,7 @@ def write_overlay(video: Path, prediction: VideoPrediction, curves: Curves, outp
 
 
 def _ahead(reader: VideoReader) -> Iterator[Frame]:
-    """All frames; the next one is decoded while the caller works on the one before."""
+    """All frames; the next one is decoded while the caller works on the current one."""
     frames = reader.iter_frames()
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, frames, None)
@@ -89,8 +88,8 @@ def _enlargement(info: VideoInfo) -> int:
     return max(1, -(-_LEAST_SIDE // min(info.height, info.width)))
 
 
-def enlarged(pixels: Pixels, scale: int) -> Pixels:
-    """The frame with each pixel repeated; the frame itself for a scale of 1."""
+def _enlarged(pixels: _Pixels, scale: int) -> _Pixels:
+    """The frame with each pixel repeated ``scale`` times in both directions."""
     return pixels if scale == 1 else pixels.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
@@ -100,18 +99,18 @@ class _TopBand:
     def __init__(self, prediction: VideoPrediction, size: tuple[int, int]) -> None:
         label, probability = prediction.top(1)[0]
         height = max(20, size[0] // 14)
-        self._ink = cv2.merge([text_ink(f"{label}  {probability:.0%}", size[1], height)] * 3)
+        self._ink = cv2.merge([_text_ink(f"{label}  {probability:.0%}", size[1], height)] * 3)
 
-    def paint(self, picture: Pixels) -> None:
+    def paint(self, picture: _Pixels) -> None:
         top = picture[: len(self._ink)]
-        # What lies under the band is darkened; text stays readable on any picture.
+        # The picture under the band is darkened so that the text is readable on it.
         top[:] = np.maximum(cv2.convertScaleAbs(top, alpha=0.33), self._ink[: len(top)])
 
 
 class _Panel:
-    """The strip beneath the picture: a row for each of the best classes, truth and detections, and the moving mark.
+    """The strip beneath the picture: one row per likely class, truth and detections, and the moving mark.
 
-    It is drawn once; a frame only gets the mark and the scores of its moment.
+    The strip is drawn once; per frame only the mark and the current scores are added.
     """
 
     def __init__(self, prediction: VideoPrediction, when: Moments, height: int, width: int) -> None:
@@ -137,10 +136,10 @@ class _Panel:
         self._curve(len(order), when.relevance / highest if highest > 0 else when.relevance, rgb(RELEVANCE))
         if has_bands:
             self._bands(len(order) + 1, prediction)
-        self._figures = [text_ink(f"{value}%", percent, self._row, align="right") for value in range(101)]
+        self._figures = [_text_ink(f"{value}%", percent, self._row, align="right") for value in range(101)]
 
-    def paint(self, target: Pixels, seconds: float) -> None:
-        """Fill ``(height, width, 3)`` for a moment."""
+    def paint(self, target: _Pixels, seconds: float) -> None:
+        """Fill ``target`` ``(height, width, 3)`` for a time."""
         target[:] = self._still
         at = int(np.searchsorted(self._when.bounds[:, 1], seconds, side="right"))
         at = min(at, len(self._scores) - 1)
@@ -156,7 +155,7 @@ class _Panel:
         return min(last, self._left + int(seconds / self._end * (self._right - self._left)))
 
     def _name(self, number: int, text: str, room: int) -> None:
-        ink = text_ink(text, max(1, room), self._row)
+        ink = _text_ink(text, max(1, room), self._row)
         self._still[number * self._row : (number + 1) * self._row, : ink.shape[1]] |= ink[..., None]
 
     def _curve(self, number: int, values: Floats, colour: tuple[int, int, int]) -> None:
@@ -168,8 +167,8 @@ class _Panel:
             self._stretch((top, base), start, end, colour)
 
     def _bands(self, number: int, prediction: VideoPrediction) -> None:
-        """Above the truth, beneath it the detections, of all classes."""
-        self._name(number, "truth / found", self._left)
+        """Truth above, detections below, of all classes together."""
+        self._name(number, "truth / detected", self._left)
         top, half = number * self._row, self._row // 2
         for true in prediction.truth:
             self._stretch((top + 2, top + half), true.start_seconds, true.end_seconds, _WHITE)
@@ -185,8 +184,8 @@ class _Panel:
         self._still[rows[0] : rows[1], left : max(self._x(end), left + 1)] = colour
 
 
-def text_ink(text: str, width: int, height: int, *, align: str = "left") -> Pixels:
-    """A line of text, shrunk until it fits and cut where that is not enough.
+def _text_ink(text: str, width: int, height: int, *, align: str = "left") -> _Pixels:
+    """Draw a line of text, shrunk and if necessary shortened until it fits.
 
     Returns:
         ``(height, width)``: 0 without ink, 255 full ink.

@@ -1,7 +1,6 @@
-"""A run as one HTML file that opens without a network: what it learned from, how well, and where it fails.
+"""A run as one HTML file that opens offline: its data, training, scores and failures.
 
-Everything that came from files (names, reasons, labels) is escaped by the template engine; the page forbids itself
-any request.
+Text from files (names, reasons, labels) is escaped by the template engine, and the page forbids itself any request.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from actionpool.files import write_text
 from actionpool.results.evaluation import SavedBreakdown, SavedDetectionReport, SavedEvaluation, ScoredVideo
 from actionpool.results.prediction import VideoPrediction
 from actionpool.results.run import RunFolder
-from actionpool.show.colors import DETECTION, RELEVANCE, SCORE
 from actionpool.show.moments import thumbnails
 from actionpool.show.report_charts import (
     bars,
@@ -43,10 +41,11 @@ from actionpool.show.report_data import (
     read_scores,
     weights_by_class,
 )
+from actionpool.show.sheet import DETECTION, RELEVANCE, SCORE
 from actionpool.values import Curves
 
-_MOST_ROWS = 1000  # of what was left out
-_MOST_CELLS = 30  # classes of a confusion table; beyond, it is a picture
+_MOST_ROWS = 1000  # in the table of videos that were left out
+_MOST_CELLS = 30  # classes in a confusion table; more are drawn as a picture
 _VIDEOS_SHOWN = 8  # in each group
 _FRAMES = 3
 
@@ -67,7 +66,7 @@ def write_report(run: str | Path, output: str | Path | None = None, *, data: str
     Args:
         run: a run folder.
         output: the file; None = ``RUN/report.html``.
-        data: where the videos lie now; None = where they were when they were scored.
+        data: folder of the videos; None = the paths at which they were scored.
 
     Returns:
         The file that was written.
@@ -140,7 +139,7 @@ def _training_charts(columns: Mapping[str, list[float]]) -> list[tuple[str, Mark
 
 def _score_section(name: str, saved: SavedEvaluation) -> dict[str, Any]:
     numbers = {
-        "top1": saved.top1, "top5": saved.top5, "mean_class_accuracy": saved.mean_class_accuracy, "mAP": saved.mAP,
+        "top-1": saved.top1, "top-5": saved.top5, "mean class accuracy": saved.mean_class_accuracy, "mAP": saved.mAP,
     }  # fmt: skip
     confusion = saved.confusion or []
     table, picture = None, ""

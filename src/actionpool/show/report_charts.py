@@ -1,4 +1,4 @@
-"""Small drawings of the report as SVG text: no script, no font, nothing from outside."""
+"""Charts of the report as SVG text that needs no script, font or file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
-from actionpool.show.colors import DETECTION, GREY, LIGHT, RELEVANCE, SCORE, plain_text
 from actionpool.show.moments import Floats, Moments
+from actionpool.show.sheet import DETECTION, GREY, LIGHT, RELEVANCE, SCORE, plain_text
 
 _LINES = (SCORE, DETECTION, RELEVANCE)
 
@@ -21,11 +21,11 @@ _LINES = (SCORE, DETECTION, RELEVANCE)
 def line_chart(
     series: Mapping[str, Sequence[float]], *, lowest: float | None = None, highest: float | None = None
 ) -> Markup:
-    """Curves over epochs, at most three; each ends in its name.
+    """Curves over epochs, at most three, with a legend.
 
     Args:
-        series: name to a value an epoch; what is not finite is left out.
-        lowest, highest: of the axis; None = of the values.
+        series: name to one value per epoch; values that are not finite are left out.
+        lowest, highest: ends of the axis; None = those of the values.
     """
     known = [value for values in series.values() for value in values if math.isfinite(value)]
     if not known:
@@ -64,7 +64,7 @@ def line_chart(
 
 
 def video_timeline(stretches: Floats, rows: Sequence[tuple[str, Floats, str]]) -> Markup:
-    """A video's curves over its segments.
+    """Curves of one video over time.
 
     Args:
         stretches: ``(N, 2)`` seconds.
@@ -93,7 +93,7 @@ def video_timeline(stretches: Floats, rows: Sequence[tuple[str, Floats, str]]) -
 
 
 def weight_curve(values: Floats, highest: float) -> Markup:
-    """One class's average weights from the beginning to the end of a video; the dashed line is an even share."""
+    """Average weights of one class from the beginning to the end of a video; the dashed line is an even share."""
     width, height = 150, 60
     points = [
         (i / (len(values) - 1) * width, height - min(float(v) / highest, 1) * (height - 4))
@@ -110,7 +110,7 @@ def weight_curve(values: Floats, highest: float) -> Markup:
 
 
 def bars(values: Mapping[str, float], *, highest: float, unit: str = "") -> Markup:
-    """A horizontal bar a name."""
+    """One horizontal bar per name."""
     line, width, left = 22, 460, 130
     parts = [f'<svg viewBox="0 0 {width} {line * len(values) + 4}" role="img" aria-label="bars">']
     for number, (name, value) in enumerate(values.items()):
@@ -122,7 +122,7 @@ def bars(values: Mapping[str, float], *, highest: float, unit: str = "") -> Mark
 
 
 def confusion_picture(confusion: Sequence[Sequence[int]]) -> str:
-    """The table of many classes as a picture: rows are the truth, darker means a larger share of the row."""
+    """The confusion of many classes as a picture: rows are the truth, darker means a larger share of the row."""
     counts = np.asarray(confusion, np.float64)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     ink = np.rint(255 * (1 - np.sqrt(share))).astype(np.uint8)
@@ -133,7 +133,7 @@ def confusion_picture(confusion: Sequence[Sequence[int]]) -> str:
 
 
 def data_uri(pixels: NDArray[np.uint8], kind: str = "JPEG") -> str:
-    """A picture ``(H, W, 3)`` inside its own address."""
+    """A picture ``(H, W, 3)`` as a data URI."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, quality=72, optimize=True)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

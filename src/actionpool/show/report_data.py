@@ -1,4 +1,4 @@
-"""What a report is made of, read from a run folder; nothing here draws."""
+"""Contents of a report, read from a run folder."""
 
 from __future__ import annotations
 

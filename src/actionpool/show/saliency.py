@@ -1,7 +1,7 @@
-"""Where the network looks, over the frames: one reader of spatial maps for figures and videos.
+"""Spatial maps over frames: where the network looks, for figures and videos.
 
-A map is shown in multiples of an even share: 1 is what every place would get if the network looked everywhere alike.
-Only what exceeds it is coloured, so that a network without preference leaves its video uncoloured.
+Maps are shown in multiples of an even share: 1 is the value of every place if the network looks everywhere alike. Only
+larger values are coloured, so that a network without a preference leaves its video uncoloured.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from actionpool.errors import DataError, UsageError
 from actionpool.results.prediction import SpatialView, VideoPrediction
-from actionpool.show.colors import GREY, MARK, heat_table
 from actionpool.show.moments import Floats, Moments, read_with_curves, thumbnails
-from actionpool.show.sheet import Sheet, check_suffix, font_families
+from actionpool.show.sheet import GREY, MARK, Sheet, check_suffix, font_families, heat_table
 from actionpool.values import Curves
 
-LEAST_TOP = 2.0
-"""The scale reaches at least twice an even share: noise around it is not blown up."""
+_LEAST_TOP = 2.0
+"""Least end of the colour scale, in multiples of an even share, so that noise is not amplified."""
 
 _STRENGTH, _GAMMA = 0.7, 0.8  # opacity of the strongest heat, and how it grows from none
 
@@ -29,18 +28,18 @@ _STRENGTH, _GAMMA = 0.7, 0.8  # opacity of the strongest heat, and how it grows 
 class SaliencyTrack:
     """The spatial maps of a prediction at any time of its video.
 
-    Each of the t maps of a segment stands for the middle of an equal part of the segment's time; between two maps they
-    are mixed in proportion, before the first and after the last one they are held.
+    Each of the t maps of a segment belongs to the middle of an equal part of the segment. Values are interpolated
+    linearly between maps and constant before the first and after the last one.
 
     Args:
-        prediction: of which.
-        curves: with ``spatial``.
+        prediction: says what the maps show.
+        curves: hold them.
 
     Attributes:
-        view: what the maps are and which rectangle of the frame they cover.
-        times_seconds: ``(S,)`` ascending, of the maps.
+        view: what the maps show, and the rectangle of the frame that they cover.
+        times_seconds: ``(S,)`` time of each map, ascending.
         maps: ``(S, h, w)`` in multiples of an even share.
-        top: of the scale, in multiples of an even share: the median of the maps' peaks.
+        top: end of the colour scale, in multiples of an even share: the median of the maps' peaks.
 
     Raises:
         DataError: the prediction has no spatial maps.
@@ -61,8 +60,8 @@ class SaliencyTrack:
         order = np.argsort(times, kind="stable")
         self.times_seconds = times[order]
         self.maps = maps.reshape(-1, *maps.shape[2:])[order] * (maps.shape[2] * maps.shape[3])
-        # The usual peak, not the highest: one very sharp map would leave all others clear.
-        self.top = max(LEAST_TOP, float(np.median(self.maps.max(axis=(1, 2)))))
+        # The median peak: with the highest one, a single sharp map would leave all others uncoloured.
+        self.top = max(_LEAST_TOP, float(np.median(self.maps.max(axis=(1, 2)))))
 
     def at(self, seconds: float) -> NDArray[np.float32]:
         """The map ``(h, w)`` at a time, in multiples of an even share."""
@@ -74,23 +73,23 @@ class SaliencyTrack:
         return np.asarray((1 - share) * self.maps[after - 1] + share * self.maps[after], np.float32)
 
     def heat_at(self, seconds: float) -> NDArray[np.float32]:
-        """The same on a scale from 0 (an even share, or less) to 1 (``top``)."""
+        """The map ``(h, w)`` at a time, scaled from 0 (an even share or less) to 1 (``top``)."""
         return np.asarray(np.clip((self.at(seconds) - 1) / (self.top - 1), 0, 1), np.float32)
 
 
 class HeatPainter:
-    """Draws heat on frames of one size; made once, cheap for each frame.
+    """Draws heat on frames of one size.
 
     Args:
         view: the rectangle that the maps cover.
-        height, width: of the frames.
+        height, width: size of the frames in pixels.
     """
 
     def __init__(self, view: SpatialView, height: int, width: int) -> None:
         left, right = round(view.left * width), round(view.right * width)
         top, bottom = round(view.top * height), round(view.bottom * height)
         right, bottom = max(right, left + 1), max(bottom, top + 1)
-        # Of the rectangle only what lies in the frame can be painted.
+        # Only the part of the rectangle inside the frame can be painted.
         self.rows = slice(min(max(top, 0), height), min(max(bottom, 0), height))
         self.columns = slice(min(max(left, 0), width), min(max(right, 0), width))
         self._size = (right - left, bottom - top)
@@ -99,17 +98,17 @@ class HeatPainter:
             slice(self.columns.start - left, self.columns.stop - left),
         )
         steps = np.arange(256, dtype=np.float32) / 255
-        # Weak heat is clear: it fades into the picture without an edge.
+        # Weak heat is transparent, so that it fades into the picture without an edge.
         opacity = np.rint(steps**_GAMMA * _STRENGTH * 255).astype(np.uint8)
         self._colours = np.ascontiguousarray(heat_table()[:, None, :])
         self._opacity = opacity
 
     def paint(self, pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> None:
-        """Lay heat ``(h, w)`` in [0, 1] over a frame ``(H, W, 3)``, in place."""
+        """Paint heat ``(h, w)`` in [0, 1] over a frame ``(H, W, 3)``, in place."""
         target = pixels[self.rows, self.columns]
         if not target.size or float(heat.max(initial=0.0)) <= 0:
             return
-        # Colour and opacity are found on a small picture: enlarging them costs less than finding them for each pixel.
+        # Colour and opacity are looked up at low resolution and enlarged, which is cheaper than a look-up per pixel.
         small = cv2.resize(heat, _small(self._size), interpolation=cv2.INTER_CUBIC)
         level = np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
         opacity = cv2.LUT(level, self._opacity)
@@ -130,28 +129,28 @@ def _small(size: tuple[int, int], most: int = 96) -> tuple[int, int]:
 def plot_saliency(
     prediction: str | Path, output: str | Path, *, video: str | Path | None = None, max_frames: int = 12
 ) -> None:
-    """Draw a grid of frames with what the network attends to on each.
+    """Draw a grid of frames with the saliency of each.
 
     Args:
         prediction: a JSON file that ``predict`` wrote.
         output: the figure; .png, .svg or .pdf.
-        video: where the video lies now; None = where the prediction says.
-        max_frames: one frame a segment, evenly thinned to this many.
+        video: the video file; None = the path in the prediction.
+        max_frames: one frame per segment, evenly thinned to this many.
 
     Raises:
         DataError: the prediction has no spatial maps, or one of the files cannot be read.
-        UsageError: a suffix that is no figure, or a ``max_frames`` below 1.
+        UsageError: the suffix is not that of a figure, or ``max_frames`` is below 1.
     """
     check_suffix(Path(output))
     found, curves = read_with_curves(Path(prediction))
     path = Path(video or found.video)
     if not path.is_file():
         raise DataError(f"{path} is not there; say where the video of {prediction} lies with --video")
-    draw_saliency(found, curves, video=path, max_frames=max_frames).save(Path(output))
+    _draw(found, curves, video=path, max_frames=max_frames).save(Path(output))
 
 
-def draw_saliency(prediction: VideoPrediction, curves: Curves, *, video: Path, max_frames: int = 12) -> Sheet:
-    """The figure of ``plot_saliency``, not yet written."""
+def _draw(prediction: VideoPrediction, curves: Curves, *, video: Path, max_frames: int = 12) -> Sheet:
+    """The figure of ``plot_saliency``, before it is written."""
     if max_frames < 1:
         raise UsageError(f"max_frames got {max_frames}; show at least 1 frame")
     track = SaliencyTrack(prediction, curves)
@@ -168,8 +167,8 @@ def draw_saliency(prediction: VideoPrediction, curves: Curves, *, video: Path, m
     answer, used = sheet.fit(f"{label} · {probability:.0%}", size=11, room=4.0, weight="bold")
     sheet.text(Path(prediction.video).name, 0.15, 0.22, size=11, room=sheet.width - used - 0.6)
     sheet.text(answer, sheet.width - 0.15, 0.22, size=11, align="right", weight="bold")
-    said = f"{source} · {len(chosen)} of {len(prediction.segments)} segments · dashed: what the network sees"
-    sheet.text(said, 0.15, 0.46, size=8, color=GREY, room=sheet.width - 0.3)
+    note = f"{source} · {len(chosen)} of {len(prediction.segments)} segments · dashed: what the network sees"
+    sheet.text(note, 0.15, 0.46, size=8, color=GREY, room=sheet.width - 0.3)
     for number, (index, picture) in enumerate(zip(chosen.tolist(), pictures, strict=True)):
         row, column = divmod(number, columns)
         place = (0.15 + column * (cell[0] + 0.1), 0.65 + row * (cell[1] + 0.3))
@@ -214,13 +213,13 @@ def _cell(
 
 
 def _scale(sheet: Sheet, track: SaliencyTrack) -> None:
-    """The key: colour to multiples of an even share."""
+    """The legend: colour to multiples of an even share."""
     axes = sheet.axes(0.15, sheet.height - 0.36, 1.8, 0.12)
     ramp: Floats = np.linspace(0, 1, 256)[None, :]
-    # Over mid grey, at the opacity that it has over a picture.
+    # Over mid grey, with the opacity of heat on a picture.
     opacity = ramp[..., None] ** _GAMMA * _STRENGTH
     shown = opacity * heat_table()[None] / 255 + (1 - opacity) * 0.6
     axes.imshow(shown, aspect="auto", extent=(1, track.top, 0, 1))
     axes.set_xticks([1, (1 + track.top) / 2, track.top], ["1×", f"{(1 + track.top) / 2:.3g}×", f"≥ {track.top:.3g}×"])
     axes.tick_params(labelsize=7, length=2, pad=1, labelfontfamily=font_families())
-    sheet.text("times an even share; 1× and less is left clear", 2.2, sheet.height - 0.3, size=7.5, color=GREY)
+    sheet.text("times an even share; up to 1× is not coloured", 2.2, sheet.height - 0.3, size=7.5, color=GREY)

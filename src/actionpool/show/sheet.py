@@ -1,7 +1,8 @@
-"""A page of figures: matplotlib's own objects without its global state, text measured before it is placed."""
+"""What all pictures share: colours, text that fits its place, fonts, and a page to draw on."""
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,17 +11,52 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from numpy.typing import NDArray
 
 from actionpool.errors import UsageError
 from actionpool.files import atomic_path
-from actionpool.show.colors import plain_text
 
-# Asked for in this order, glyph by glyph; DejaVu comes with matplotlib, the others where the system has them.
+# Okabe and Ito's colours, which people with any colour vision tell apart. Each also has a place of its own, so that
+# figures stay readable in grey.
+SCORE = "#0072B2"
+RELEVANCE = "#009E73"
+TRUTH = "#333333"
+DETECTION = "#D55E00"
+MARK = "#E69F00"
+GREY = "#8A8A8A"
+LIGHT = "#E4E4E4"
+
+
+@lru_cache(maxsize=1)
+def heat_table() -> NDArray[np.uint8]:
+    """``(256, 3)`` RGB: the perceptually uniform map "inferno" without its black end, which would hide the picture."""
+    colours = matplotlib.colormaps["inferno"](np.linspace(0.25, 1.0, 256))[:, :3]
+    table: NDArray[np.uint8] = np.rint(colours * 255).astype(np.uint8)
+    table.setflags(write=False)
+    return table
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """``"#0072B2"`` as three numbers."""
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def plain_text(text: str, longest: int = 80) -> str:
+    """One line without control characters; the middle of a text longer than ``longest`` is cut out."""
+    clean = "".join(" " if unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") else sign for sign in text)
+    if len(clean) <= longest:
+        return clean
+    head = (longest - 1) // 2
+    return f"{clean[:head]}…{clean[len(clean) - (longest - 1 - head) :]}"
+
+
+# Tried in this order for each glyph. DejaVu comes with matplotlib, the others are used if the system has them.
 _FAMILIES = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans")
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -33,7 +69,7 @@ def font_families() -> list[str]:
 
 
 class Sheet:
-    """A figure whose places are given in inches from its top left corner.
+    """A figure that is laid out in inches from its top left corner.
 
     Args:
         width, height: in inches.
@@ -67,7 +103,7 @@ class Sheet:
         color: str = "black",
         weight: str = "normal",
     ) -> float:
-        """One line, centred on ``y``, cut in its middle until it is at most ``room`` wide.
+        """Write one line centred on ``y``; its middle is cut out until it is at most ``room`` wide.
 
         Returns:
             Its width in inches.
@@ -80,7 +116,7 @@ class Sheet:
         return width
 
     def fit(self, text: str, *, size: float, room: float | None, weight: str = "normal") -> tuple[str, float]:
-        """The text, cut where it is wider than ``room`` inches, and its width."""
+        """The text, shortened to at most ``room`` inches, and its width."""
         line = plain_text(text, 160)
         width = self._measure(line, size, weight)
         low, high = 1, len(line)
@@ -102,13 +138,13 @@ class Sheet:
         return float(width) / self.figure.dpi
 
     def save(self, path: Path) -> None:
-        """Write the figure; the suffix decides the format.
+        """Write the figure in the format of the suffix.
 
         Raises:
-            UsageError: another suffix than .png, .svg or .pdf.
+            UsageError: the suffix is not .png, .svg or .pdf.
         """
         suffix = check_suffix(path)
-        # Without a date and with fixed names inside, the same figure is the same file.
+        # Without a date and with fixed ids, equal figures are equal files.
         metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}[suffix]
         fixed = matplotlib.rc_context({"svg.hashsalt": "actionpool"})
         with atomic_path(path) as temporary, _no_glyph_warnings(), fixed:
@@ -119,7 +155,7 @@ def check_suffix(path: Path) -> str:
     """The suffix in lower case.
 
     Raises:
-        UsageError: no figure can be written under it.
+        UsageError: figures have no such format.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -129,7 +165,7 @@ def check_suffix(path: Path) -> str:
 
 @contextmanager
 def _no_glyph_warnings() -> Iterator[None]:
-    """A sign that no installed font has is drawn as a box; a warning for each would bury everything else."""
+    """Silence a warning per glyph that no installed font has; such glyphs are drawn as boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*Glyph .* missing from.*")
         yield

@@ -1,8 +1,8 @@
-"""The publications' figure: a video's frames over its class scores, relevance, ground truth and detections."""
+"""A figure of one prediction over time: frames, class scores, relevance, ground truth and detections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from actionpool.errors import UsageError, VideoError
+from actionpool.reporting import SILENT, Report
 from actionpool.results.prediction import VideoPrediction
-from actionpool.show.colors import DETECTION, GREY, LIGHT, RELEVANCE, SCORE, TRUTH
 from actionpool.show.moments import Floats, Moments, read_with_curves, thumbnails
-from actionpool.show.sheet import Sheet, check_suffix, font_families
+from actionpool.show.sheet import DETECTION, GREY, LIGHT, RELEVANCE, SCORE, TRUTH, Sheet, check_suffix, font_families
 from actionpool.values import Curves
 
 _WIDTH, _LEFT, _RIGHT = 10.0, 1.55, 0.72  # inches
@@ -25,7 +25,7 @@ _MOST_BARS = 60  # more segments are drawn as one outline
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One class: its name, its column of the scores (None where the model does not know it)."""
+    """One class: name, column of the scores (None for a class that the model does not know), probability."""
 
     label: str
     index: int | None
@@ -38,33 +38,32 @@ def plot_timeline(
     *,
     video: str | Path | None = None,
     max_classes: int = 10,
-    say: Callable[[str], None] | None = None,
+    report: Report = SILENT,
 ) -> None:
     """Draw a prediction over time.
 
     Args:
         prediction: a JSON file that ``predict`` wrote.
         output: the figure; .png, .svg or .pdf.
-        video: where the video lies now; None = where the prediction says. Without it the row of frames is left out.
-        max_classes: rows; classes of the truth and of detections come first, then the most probable ones.
-        say: receives each sentence for the user.
+        video: the video file; None = the path in the prediction. The row of frames is left out if it does not exist.
+        max_classes: rows, at most; classes of the truth and of detections come first, then the most probable ones.
+        report: receives a note if there are no frames.
 
     Raises:
         DataError: the prediction or its curves cannot be read.
-        UsageError: a suffix that is no figure, or a ``max_classes`` below 1.
+        UsageError: the suffix is not that of a figure, or ``max_classes`` is below 1.
     """
     check_suffix(Path(output))
     found, curves = read_with_curves(Path(prediction))
-    path = Path(video or found.video)
-    if video is None and not path.is_file():
-        (say or (lambda sentence: None))(f"No frames: {path} is not there; say where the video lies with --video.")
-        draw_timeline(found, curves, video=None, max_classes=max_classes).save(Path(output))
-        return
-    draw_timeline(found, curves, video=path, max_classes=max_classes).save(Path(output))
+    path: Path | None = Path(video or found.video)
+    if video is None and path is not None and not path.is_file():
+        report.note(f"No frames: {path} is not there; say where the video lies with --video.")
+        path = None
+    _draw(found, curves, video=path, max_classes=max_classes).save(Path(output))
 
 
-def draw_timeline(prediction: VideoPrediction, curves: Curves, *, video: Path | None, max_classes: int = 10) -> Sheet:
-    """The figure of ``plot_timeline``, not yet written.
+def _draw(prediction: VideoPrediction, curves: Curves, *, video: Path | None, max_classes: int = 10) -> Sheet:
+    """The figure of ``plot_timeline``, before it is written.
 
     Raises:
         VideoError: ``video`` is given and cannot be read.
@@ -100,7 +99,7 @@ def draw_timeline(prediction: VideoPrediction, curves: Curves, *, video: Path | 
 
 
 def _choose(prediction: VideoPrediction, max_classes: int) -> tuple[list[_Row], int]:
-    """The rows, most probable first, and how many classes have none."""
+    """The rows, most probable first, and the number of classes without one."""
     index_of = {label: index for index, label in enumerate(prediction.classes)}
     rows = {
         label: _Row(label, index, probability)
@@ -127,21 +126,21 @@ def _header(sheet: Sheet, prediction: VideoPrediction, *, num_left_out: int, ban
     sheet.text(answer, _WIDTH - 0.15, 0.22, size=11, align="right", room=4.0, weight="bold")
     parts = [("class score of a segment, 0 to 1", SCORE), ("relevance", RELEVANCE)]
     if banded:
-        parts += [("ground truth", TRUTH), ("detections, fainter = less sure", DETECTION)]
+        parts += [("ground truth", TRUTH), ("detections, fainter = lower score", DETECTION)]
     handles = [Patch(facecolor=colour, label=text) for text, colour in parts]
     legend = sheet.figure.legend(
         handles=handles, ncols=len(handles), loc="upper right", frameon=False, fontsize=7.5, borderaxespad=0,
         bbox_to_anchor=(1 - 0.15 / _WIDTH, 1 - 0.36 / sheet.height), handlelength=1.0, columnspacing=1.4,
     )  # fmt: skip
     room = legend.get_window_extent(sheet.canvas.get_renderer()).x0 / sheet.figure.dpi - 0.35  # type: ignore[no-untyped-call,unused-ignore]
-    said = f"{len(prediction.segments)} segments"
+    note = f"{len(prediction.segments)} segments"
     if num_left_out:
-        said += f" · {num_left_out} more {'class' if num_left_out == 1 else 'classes'} not shown"
-    sheet.text(said, 0.15, 0.46, size=8, color=GREY, room=room)
+        note += f" · {num_left_out} more {'class' if num_left_out == 1 else 'classes'} not shown"
+    sheet.text(note, 0.15, 0.46, size=8, color=GREY, room=room)
 
 
 def _thumb_size(prediction: VideoPrediction, when: Moments) -> tuple[float, float]:
-    """Width and height of a thumbnail in inches: one for each segment where that leaves them recognisable."""
+    """Width and height of a thumbnail in inches: one per segment if they stay large enough to recognise."""
     aspect = float(np.clip(prediction.width / prediction.height, 0.4, 2.4))
     width = min(0.8 * aspect, 1.6)
     each = (_WIDTH - _LEFT - _RIGHT) / len(when.centres)
@@ -150,7 +149,7 @@ def _thumb_size(prediction: VideoPrediction, when: Moments) -> tuple[float, floa
 
 
 def _frames(sheet: Sheet, video: Path, when: Moments, size: tuple[float, float], end: float) -> None:
-    """The row of frames; a line leads from each to its moment."""
+    """The row of frames, each with a line to its time."""
     room = _WIDTH - _LEFT - _RIGHT
     count = min(len(when.centres), max(1, int(room / size[0] + 1e-9)))
     shown = when.centres[np.round(np.linspace(0, len(when.centres) - 1, count)).astype(int)]
@@ -172,14 +171,14 @@ def _frames(sheet: Sheet, video: Path, when: Moments, size: tuple[float, float],
 
 
 def _spread(desired: Sequence[float], size: float, room: float) -> list[float]:
-    """Where boxes of one size begin so that none overlap, each as near as may be to the middle that it asks for.
+    """Starts of boxes of equal size that do not overlap and lie as near as possible to the desired middles.
 
     Args:
         desired: ascending middles.
-        size: of a box; ``len(desired) * size`` is at most ``room``.
-        room: from 0 to here.
+        size: width of a box; ``len(desired) * size`` is at most ``room``.
+        room: the boxes lie between 0 and this.
     """
-    # Without their own widths the boxes must only be in order; neighbours that are not move to their common mean.
+    # With the widths subtracted, starts only have to be in order; neighbours that are not move to their common mean.
     groups: list[tuple[float, int]] = []
     for index, middle in enumerate(desired):
         mean, count = middle - size / 2 - index * size, 1
@@ -208,7 +207,7 @@ def _label(sheet: Sheet, name: str, value: str, y: float) -> None:
 
 
 def _curve(axes: Axes, when: Moments, values: Floats, colour: str) -> None:
-    """Bars that fill each segment's time, as one shape."""
+    """One bar per segment, drawn as a single shape."""
     times = when.bounds.ravel()
     heights = np.repeat(np.clip(np.nan_to_num(values), 0, 1), 2)
     # A gap between segments goes down to 0 and up again.

@@ -1,1 +1,1 @@
-"""The viewer: predictions in a browser on this machine. A server of files and numbers; the page does the rest."""
+"""The viewer: a server on this machine that shows predictions in a browser."""

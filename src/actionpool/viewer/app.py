@@ -1,4 +1,4 @@
-"""The server's addresses. An id is looked up in a table; no part of a request becomes a path."""
+"""The addresses of the server. Ids are looked up in a table; no part of a request becomes a path."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from actionpool.viewer.reading import Reading
     from actionpool.viewer.uploads import UploadQueue
 
-Format = Literal["activitynet", "csv", "srt", "vtt"]
-Id = Annotated[str, FromPath(pattern=r"^[0-9a-f]{16}$")]
+_Format = Literal["activitynet", "csv", "srt", "vtt"]
+_Id = Annotated[str, FromPath(pattern=r"^[0-9a-f]{16}$")]
 
 _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 _TYPES[".js"] = "text/javascript; charset=utf-8"
@@ -71,39 +71,39 @@ def create_app(
 
 
 def _add_predictions(app: FastAPI, library: Library) -> None:
-    """What the predictions say, and their intervals found again or written as a file."""
+    """The predictions, and their intervals found again or exported."""
 
     @app.get("/api/videos")
     def videos(start: Annotated[int, Query(ge=0, le=1 << 31)] = 0) -> dict[str, Any]:
-        """The list from a position on; it grows until ``next`` is ``total``."""
+        """The rows from a position on; more come until ``next`` is ``total``."""
         return library.rows(start)
 
     @app.get("/api/videos/{id}")
-    def video(id: Id) -> dict[str, Any]:
+    def video(id: _Id) -> dict[str, Any]:
         entry, reading = _read(library, id)
         found, problem = library.video_of(reading.prediction, entry.path)
         media = {"has_media": found is not None, "media_problem": printable(problem)}
         return {**reading.facts(), "id": id, "name": entry.name, **media}
 
     @app.get("/api/videos/{id}/curves")
-    def curves(id: Id) -> Response:
+    def curves(id: _Id) -> Response:
         return Response(_read(library, id)[1].curve_bytes(), media_type="application/octet-stream")
 
     @app.get("/api/videos/{id}/maps")
-    def maps(id: Id) -> Response:
+    def maps(id: _Id) -> Response:
         from actionpool.viewer.reading import map_bytes
 
         content, headers = map_bytes(_entry(library, id).path)
         return Response(content, headers=headers, media_type="application/octet-stream")
 
     @app.post("/api/videos/{id}/localize")
-    def localize(id: Id, changes: dict[str, Any]) -> dict[str, Any]:
+    def localize(id: _Id, changes: dict[str, Any]) -> dict[str, Any]:
         """The detections with some settings of the prediction changed."""
         return {"detections": _read(library, id)[1].find(changes)}
 
     @app.post("/api/videos/{id}/export")
-    def export(id: Id, format: Format, intervals: Annotated[list[dict[str, Any]], Body()]) -> Response:
-        """A file of intervals, which the user may have edited."""
+    def export(id: _Id, format: _Format, intervals: Annotated[list[dict[str, Any]], Body()]) -> Response:
+        """Intervals, which the user may have edited, as a file."""
         from actionpool.viewer.reading import exported
 
         content = exported(_entry(library, id).name, intervals, format)
@@ -111,21 +111,21 @@ def _add_predictions(app: FastAPI, library: Library) -> None:
 
 
 def _add_media(app: FastAPI, library: Library, copies: PlayableCopies) -> None:
-    """The videos, in parts as browsers ask for them."""
+    """The videos."""
 
     @app.head("/api/videos/{id}/media", include_in_schema=False)
     @app.get("/api/videos/{id}/media")
-    def media(id: Id) -> FileResponse:
+    def media(id: _Id) -> FileResponse:
         return _serve(_media(library, id))
 
     @app.head("/api/videos/{id}/playable", include_in_schema=False)
     @app.get("/api/videos/{id}/playable")
-    def playable(id: Id) -> FileResponse:
+    def playable(id: _Id) -> FileResponse:
         return _serve(copies.get(id, _media(library, id)))
 
 
 def _add_pages(app: FastAPI) -> None:
-    """The page and its modules, held in memory."""
+    """The page and its modules, kept in memory."""
     assets = {
         item.name: (item.read_bytes(), _TYPES[Path(item.name).suffix])
         for item in files("actionpool.viewer").joinpath("static").iterdir()
@@ -158,9 +158,9 @@ def _add_uploads(app: FastAPI, uploads: UploadQueue) -> None:
         return begun.to_json()
 
     @app.delete("/api/uploads/{id}", status_code=204)
-    async def remove(id: Id) -> None:
+    async def remove(id: _Id) -> None:
         if not await run_in_threadpool(uploads.remove, id):
-            raise HTTPException(404, "There is no finished upload of this id.")
+            raise HTTPException(404, "There is no finished upload with this id.")
 
 
 async def _refusal(request: Request, error: Exception) -> JSONResponse:
@@ -176,7 +176,7 @@ async def _refusal(request: Request, error: Exception) -> JSONResponse:
 def _entry(library: Library, id: str) -> Entry:
     entry = library.get(id)
     if entry is None:
-        raise HTTPException(404, "There is no video of this id; ids are new at each start: load the page again.")
+        raise HTTPException(404, "There is no video with this id. Ids change when the viewer starts: reload the page.")
     return entry
 
 
@@ -196,7 +196,7 @@ def _media(library: Library, id: str) -> Path:
 
 
 def _serve(path: Path) -> FileResponse:
-    """A file in parts as they are asked for (HTTP ranges), so that a long video seeks at once."""
+    """A file, in the parts that the browser requests (HTTP ranges), so that seeking in a long video is fast."""
     try:
         status = path.stat()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What every request must show before anything else looks at it, and what every answer carries."""
+"""Checks of every request before it reaches the application, and security headers of every response."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _HEADERS = {
 
 
 class Guard:
-    """Lets a request through that comes from this machine's browser, by its own page.
+    """Lets only requests through that the viewer's own page makes in a browser on this machine.
 
-    The first page load carries the token in its address; the answer moves it to a cookie that scripts cannot read and
+    The first page load carries the token in its address. The response moves it to a cookie that scripts cannot read and
     other sites cannot send, and redirects to the address without it.
 
     Args:
-        app: what is guarded.
+        app: the application to guard.
         token: the secret.
-        port: that the server listens on; the Host header must name it with 127.0.0.1 or localhost, so that a foreign
-            name which resolves to this machine (DNS rebinding) gets nothing.
+        port: port of the server. The Host header must name it with 127.0.0.1 or localhost, so that a foreign name that
+            resolves to this machine (DNS rebinding) is refused.
     """
 
     def __init__(self, app: ASGIApp, *, token: str, port: int) -> None:
         self._app, self._token = app, token
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"} | ({"127.0.0.1", "localhost"} if port == 80 else set())
-        # Cookies do not keep the ports of one host apart: two viewers need two names.
+        # Cookies are shared by all ports of a host: two viewers need two names.
         self.cookie = f"actionpool-{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,15 +63,17 @@ class Guard:
         await (answer or self._app)(scope, receive, send_guarded)
 
     def _answer(self, scope: Scope, headers: Headers) -> Response | None:
-        """A refusal or the redirect after the first load; None = let it through."""
+        """A refusal, or the redirect after the first page load; None lets the request through."""
         hosts = headers.getlist("host")
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
-            return PlainTextResponse("This address is not served here; open the one that was printed.\n", 421)
+            return PlainTextResponse(
+                "This address is not served here; open the address that 'actionpool view' printed.\n", 421
+            )
         is_page = scope["path"] == "/" and scope["method"] in ("GET", "HEAD")
         site = headers.get("sec-fetch-site", "none")
-        # Another server on this machine is the "same site" to a browser; only links to the page may come from it.
+        # Browsers treat another server on this machine as the same site; only links to the page may come from it.
         if site not in ("same-origin", "none") and not (is_page and headers.get("sec-fetch-mode") == "navigate"):
-            return PlainTextResponse("Another page asked for this; only the viewer's own page may.\n", 403)
+            return PlainTextResponse("Another page made this request; only the viewer's own page may.\n", 403)
         if is_page and (given := parse_qs(scope["query_string"].decode("latin-1")).get("token")):
             if self._is_token(given[0]):
                 redirect = RedirectResponse("/", 303)
@@ -97,7 +99,7 @@ class Guard:
 
 
 def _check_body(headers: Headers) -> Response | None:
-    """A refusal of a body that is too large or of unknown length; None = it is neither."""
+    """A refusal of a body that is too large or of unknown length; None lets the request through."""
     length = headers.get("content-length", "0")
     if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
         return PlainTextResponse("The request does not say how long it is.\n", 411)

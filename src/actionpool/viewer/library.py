@@ -1,4 +1,4 @@
-"""Which predictions there are: found once when the viewer starts, known to the browser by random ids only."""
+"""The predictions that the viewer shows, found once when it starts; the browser knows them by random ids only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Entry:
 
 
 class Library:
-    """The predictions, and a thread that reads what the list shows of each.
+    """The predictions, and a thread that reads the row of each for the list.
 
     Args:
         root: the folder that they were found in.
@@ -55,14 +55,14 @@ class Library:
             name, group = _name(root, path)
             self._register(path, name, group=group)
         self._waiting = list(self._entries.values())
-        self._total = len(self._waiting)  # with those removed since
+        self._total = len(self._waiting)  # counts removed ones too
         self._thread = threading.Thread(target=self._read_all, name="predictions", daemon=True)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def start(self) -> None:
-        """Begin to read; the list grows as it goes."""
+        """Start reading the rows."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -74,13 +74,13 @@ class Library:
         return self._entries.get(id)
 
     def rows(self, start: int) -> dict[str, Any]:
-        """What was read of the list, from a position on: ``rows``, the ``next`` position, and the ``total`` of them."""
+        """The rows read so far from a position on: ``rows``, the ``next`` position, and the ``total`` of them."""
         with self._lock:
             rows = [row for row in self._rows[start:] if row["id"] in self._entries]
             return {"rows": rows, "next": max(start, len(self._rows)), "total": self._total}
 
     def add(self, path: Path, name: str) -> Entry:
-        """Take in a prediction of an uploaded video."""
+        """Add the prediction of an uploaded video."""
         entry = self._register(path, name, is_upload=True)
         with self._lock:
             self._total += 1
@@ -92,7 +92,7 @@ class Library:
         self._entries.pop(id, None)
 
     def video_of(self, prediction: VideoPrediction, path: Path) -> tuple[Path | None, str]:
-        """Where the video of a prediction lies; or None, and why it cannot be shown."""
+        """The video file of a prediction; or None, and why it cannot be shown."""
         recorded = Path(prediction.video)
         if recorded.suffix.lower() not in VIDEO_SUFFIXES:
             return None, f"{prediction.video} does not have the suffix of a video, so it is not opened."
@@ -110,7 +110,7 @@ class Library:
         yield recorded
         yield path.parent / recorded.name
         if self._videos is not None:
-            # The longest end of the path that exists there: a/b/c.mp4, then b/c.mp4, then c.mp4.
+            # The longest existing end of the path: a/b/c.mp4, then b/c.mp4, then c.mp4.
             parts = [part for part in recorded.parts if part not in (recorded.anchor, "..")]
             for first in range(len(parts)):
                 yield self._videos.joinpath(*parts[first:])

@@ -1,4 +1,4 @@
-"""Copies, made on demand, of videos that browsers do not play (AVI, MPEG-4 part 2, GIF, ...)."""
+"""Copies, made on demand, of videos that browsers cannot play (AVI, MPEG-4 part 2, GIF, ...)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from actionpool.errors import VideoError
 
-_MAX_PIXELS = 6_000_000_000  # in all frames together: half a minute of work or so
+_MAX_PIXELS = 6_000_000_000  # in all frames together: about half a minute of work
 _MAX_COPIES = 16
 
 
 class PlayableCopies:
-    """H.264 in MP4 without sound, each made once, one at a time; the oldest go, and all of them at the end."""
+    """H.264 copies without sound, made one at a time; the oldest are deleted for new ones, all of them at the end."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="actionpool-view-", ignore_cleanup_errors=True)
@@ -24,7 +24,7 @@ class PlayableCopies:
         """The copy of a video.
 
         Raises:
-            VideoError: the video cannot be read, or is too long to be converted while somebody waits.
+            VideoError: the video cannot be read, or is too long to convert while the user waits.
         """
         with self._lock:
             copy = self._copies.get(id)

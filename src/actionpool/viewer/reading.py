@@ -1,4 +1,4 @@
-"""Prediction files as the page asks for them: a row of the list, facts, curves, maps, and intervals found again."""
+"""Prediction files as the page needs them: rows of the list, facts, curves, maps, and intervals found again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from actionpool.files import printable
 from actionpool.localization import localize
 from actionpool.results.prediction import ScoredInterval, VideoPrediction, read_curves, read_prediction
 from actionpool.show.moments import Moments
-from actionpool.values import Curves, Detection, Interval
+from actionpool.values import Curves, Detection
 
 _MAX_JSON_BYTES = 256 * 2**20  # a larger file is no prediction; a day of one-second segments has 8 MB
 _INTERVALS = TypeAdapter(list[ScoredInterval])
@@ -79,15 +79,7 @@ class Reading:
         when = self._curves()
         settings = parse_localize({**self.settings.model_dump(), **changes})
         found = _localize(self.prediction, when, settings)
-        return [
-            {
-                "label": one.label,
-                "score": one.score,
-                "start_seconds": one.interval.start_seconds,
-                "end_seconds": one.interval.end_seconds,
-            }
-            for one in found
-        ]
+        return [ScoredInterval.from_detection(one).model_dump() for one in found]
 
     def _curves(self) -> Moments:
         if self.when is None:
@@ -178,23 +170,23 @@ def summarize(path: Path) -> dict[str, Any]:
     return row | {
         "label": label,
         "score": score,
-        "disagreement": disagreement(prediction),
+        "disagreement": _disagreement(prediction),
         "num_detections": len(prediction.detections),
         "duration_seconds": prediction.duration_seconds,
     }
 
 
-def disagreement(prediction: VideoPrediction) -> float | None:
-    """How far a prediction is from the truth, 0 to 1; None without truth.
+def _disagreement(prediction: VideoPrediction) -> float | None:
+    """How far a prediction is from the truth, from 0 to 1; None without truth.
 
-    With detections: of each true class, its best-scored detections, as many as it has true intervals, are laid over
-    the truth; 1 minus (time in both / time in either), averaged over the true classes. Without: 1 minus the mean
-    probability of the true classes.
+    With detections: for each true class, as many of its best detections as it has true intervals are compared with
+    these: 1 minus (time in both / time in either), averaged over the true classes. Without detections: 1 minus the
+    mean probability of the true classes.
     """
     labels = sorted({one.label for one in prediction.truth})
     if not labels:
         return None
-    if not prediction.detections and "localize" not in prediction.settings:
+    if not prediction.detections and not prediction.is_localized:
         probability = dict(zip(prediction.classes, prediction.probabilities, strict=True))
         return 1 - float(np.mean([probability.get(label, 0.0) for label in labels]))
     agreed = []
@@ -228,13 +220,13 @@ def exported(
         format: of the file.
 
     Raises:
-        DataError: an interval is none.
+        DataError: an interval is not valid.
     """
     try:
         rows = _INTERVALS.validate_python(intervals)
     except ValidationError as error:
         raise DataError(f"The intervals cannot be exported: {first_problem(error)}") from None
-    detections = [Detection(Interval(row.start_seconds, row.end_seconds), row.label, row.score) for row in rows]
+    detections = [row.to_detection() for row in rows]
     video = PurePosixPath(name)
     with tempfile.TemporaryDirectory(prefix="actionpool-view-") as folder:
         path = Path(folder) / "export"

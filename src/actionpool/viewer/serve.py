@@ -1,4 +1,4 @@
-"""Start the viewer: an address on this machine that only who sees it printed can open."""
+"""Start the viewer at an address on this machine that contains a secret token."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ def serve(
     """Serve predictions to a browser on this machine until interrupted.
 
     Args:
-        folder: what ``predict -o`` wrote, a run that holds ``predictions``, or one prediction file.
+        folder: what ``predict -o`` wrote, a run (its ``predictions`` and what ``eval`` scored), or one prediction
+            file.
         videos: a folder in which to look for videos that moved.
         port: 0 = any free one.
-        recognise: allows uploads, and what is done with them; None = no uploads.
-        limits: of uploads.
-        open_browser: open the address.
-        on_ready: receives the address with its token, and the number of predictions, when the server listens.
+        recognise: predicts uploaded videos; None = uploads are not allowed.
+        limits: limits of uploads.
+        open_browser: open the address in the default browser.
+        on_ready: called with the address and the number of predictions when the server listens.
 
     Raises:
         UsageError: there are no predictions, the port is taken, or FastAPI is not installed.
@@ -89,7 +90,7 @@ def _open_library(folder: Path, videos: Path | None, *, may_be_empty: bool) -> L
 
 
 def _end_in_order() -> None:
-    """A terminal that closes, or a plain kill, ends the viewer as Ctrl-C does: temporary files are deleted."""
+    """Make a closed terminal or a plain kill end the viewer as Ctrl-C does, so that temporary files are deleted."""
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
@@ -104,7 +105,7 @@ def _listen(port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise UsageError(f"port {port} cannot be used: {error.strerror}; leave --port out for any free one") from None
+        raise UsageError(f"port {port} cannot be used: {error.strerror}; omit --port to use any free one") from None
     except OverflowError:
         listener.close()
         raise UsageError(f"--port {port}: expected 0 to 65535") from None

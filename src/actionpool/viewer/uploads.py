@@ -1,4 +1,4 @@
-"""Videos from the browser: kept under random names, probed in a child process, recognised one by one, deleted after."""
+"""Uploaded videos: stored under random names, probed in a child process, recognised one by one, deleted at the end."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from actionpool.files import printable
 from actionpool.viewer.library import Library
 
 Recognise = Callable[[Path, Path], Path]
-"""Writes the prediction of a video into a folder and returns its JSON file; an ActionPoolError says why not."""
+"""Writes the prediction of a video into a folder and returns the JSON file; raises ActionPoolError if it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """What strangers' files may cost.
+    """Limits of uploads.
 
     Attributes:
-        max_bytes: of a file.
-        max_seconds: of a video.
-        max_pixels: of a frame.
-        max_waiting: uploads that are not finished yet.
-        max_kept: finished ones; the oldest is deleted for a newer one.
+        max_bytes: size of a file.
+        max_seconds: length of a video.
+        max_pixels: size of a frame.
+        max_waiting: unfinished uploads at a time.
+        max_kept: finished uploads; the oldest is deleted for a newer one.
     """
 
     max_bytes: int = 512 * 2**20
@@ -43,7 +43,7 @@ class UploadLimits:
 
 @dataclass(slots=True)
 class Upload:
-    """One file and what became of it."""
+    """The state of one upload."""
 
     id: str
     name: str
@@ -56,7 +56,7 @@ class Upload:
 
 
 class UploadRefused(ActionPoolError):
-    """A file is not taken; ``status`` is the HTTP status that says so."""
+    """An upload is refused; ``status`` is the HTTP status of the response."""
 
     def __init__(self, sentence: str, status: int) -> None:
         super().__init__(sentence)
@@ -64,12 +64,12 @@ class UploadRefused(ActionPoolError):
 
 
 class UploadQueue:
-    """Takes files in and recognises them, one at a time, in a thread.
+    """Receives files and recognises them, one at a time, in a thread.
 
     Args:
-        library: gets the predictions.
-        recognise: see ``Recognise``.
-        limits: what a file may cost.
+        library: receives the predictions.
+        recognise: predicts a video.
+        limits: limits of uploads.
     """
 
     def __init__(self, library: Library, recognise: Recognise, limits: UploadLimits) -> None:
@@ -83,10 +83,10 @@ class UploadQueue:
         self._thread.start()
 
     def begin(self, name: str, content_type: str, content_length: str | None) -> Upload:
-        """Check what is known before the first byte and hold a place in the queue.
+        """Check what the request declares, and reserve a place in the queue.
 
         Raises:
-            UploadRefused: the file is not taken, with the reason.
+            UploadRefused: the upload is refused.
         """
         suffix = Path(name).suffix.lower()
         if suffix not in VIDEO_SUFFIXES:
@@ -110,10 +110,10 @@ class UploadQueue:
         return upload
 
     async def receive(self, upload: Upload, suffix: str, chunks: AsyncIterable[bytes]) -> None:
-        """Store what comes and put it in the queue.
+        """Store the content and put it in the queue.
 
         Raises:
-            UploadRefused: more came than was declared possible.
+            UploadRefused: the content is larger than allowed, or cannot be stored.
         """
         path = self._folder / f"{upload.id}{suffix}"
         received = 0
@@ -125,7 +125,7 @@ class UploadQueue:
                         raise UploadRefused(f"The file is larger than {self.limits.max_bytes / 2**20:.0f} MB", 413)
                     file.write(chunk)
         except BaseException as error:
-            # Also where the browser went away in the middle: nothing stays, and the place in the queue is free.
+            # Also if the browser disconnected: nothing is kept, and the place in the queue is freed.
             path.unlink(missing_ok=True)
             with self._lock:
                 self._uploads.pop(upload.id, None)
@@ -140,7 +140,7 @@ class UploadQueue:
             return [one.to_json() for one in self._uploads.values()]
 
     def remove(self, id: str) -> bool:
-        """Delete a finished upload with its video and its prediction; False where there is none."""
+        """Delete a finished upload with its video and prediction; False if there is none."""
         with self._lock:
             upload = self._uploads.get(id)
             if upload is None or upload.state not in ("done", "refused"):
@@ -150,7 +150,7 @@ class UploadQueue:
         return True
 
     def close(self) -> None:
-        """Finish the video at hand, delete everything."""
+        """Finish the current video and delete everything."""
         self._jobs.put(None)
         self._thread.join(timeout=30)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -165,7 +165,7 @@ class UploadQueue:
                 upload.video_id = self._library.add(written, upload.name).id
             except ActionPoolError as error:
                 self._refuse(upload, path, str(error).replace(str(path), upload.name))
-            except Exception as error:  # noqa: BLE001 - the queue goes on, and whoever waits is told
+            except Exception as error:  # noqa: BLE001 - the queue goes on, and the page shows the reason
                 self._refuse(upload, path, f"Recognising failed: {type(error).__name__}: {error}")
             else:
                 upload.state = "done"
