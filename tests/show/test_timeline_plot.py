@@ -13,7 +13,7 @@ from actionpool.show.sheet import DETECTION, RELEVANCE, SCORE, TRUTH
 from actionpool.show.timeline_plot import _draw, _spread, plot_timeline
 from actionpool.video.writer import VideoWriter
 from support.predictions import make_prediction
-from support.reports import Notes
+from support.reports import Hearing
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +130,9 @@ def test_a_video_that_moved_is_said(clip, tmp_path):
     prediction, curves = make_prediction(tmp_path / "gone.mp4")
     write_prediction(tmp_path / "p.json", prediction, curves)
     said = []
-    plot_timeline(tmp_path / "p.json", tmp_path / "f.png", report=Notes(said.append))
-    assert said == [f"No frames: {tmp_path / 'gone.mp4'} is not there; say where the video lies with --video."]
-    plot_timeline(tmp_path / "p.json", tmp_path / "f.png", video=clip, report=Notes(said.append))
+    plot_timeline(tmp_path / "p.json", tmp_path / "f.png", report=Hearing(said.append))
+    assert said == [f"No frames: {tmp_path / 'gone.mp4'} is not there; name the video with --video."]
+    plot_timeline(tmp_path / "p.json", tmp_path / "f.png", video=clip, report=Hearing(said.append))
     assert len(said) == 1
     with pytest.raises(VideoError):
         plot_timeline(tmp_path / "p.json", tmp_path / "f.png", video=tmp_path / "gone.mp4")

@@ -84,7 +84,7 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
     ("arguments", "sentence"),
     [
         (["none"], "none is not there; give a folder"),
-        (["{out}", "--allow-upload"], "--allow-upload needs to know who recognises the videos: --run RUN"),
+        (["{out}", "--allow-upload"], "--allow-upload needs a run that recognises the videos: --run RUN"),
         (["{out}", "--run", "x"], "--run is used for uploads only"),
         (["{out}", "--videos", "nowhere"], "nowhere is no folder"),
     ],

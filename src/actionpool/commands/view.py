@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actionpool.commands.predict import predict
 from actionpool.config.options import Compute, ViewerOptions
 from actionpool.errors import DataError, UsageError
-from actionpool.inference.checkpoint import load
 from actionpool.viewer.serve import serve
 from actionpool.viewer.uploads import UploadLimits
 
@@ -55,6 +53,10 @@ def view(
 
 def _recogniser(run: Path, options: ViewerOptions) -> Recognise:
     """Predicts with a run that is loaded once; a run that cannot be loaded is an error before the server starts."""
+    # Imported here: a viewer without uploads starts seconds earlier without torch.
+    from actionpool.commands.predict import predict
+    from actionpool.inference.checkpoint import load
+
     model = load(run)
     compute = Compute(device=options.device, precision=options.precision, batch_size=1, num_workers=0)
 

@@ -57,7 +57,7 @@ def plot_timeline(
     found, curves = read_with_curves(Path(prediction))
     path: Path | None = Path(video or found.video)
     if video is None and path is not None and not path.is_file():
-        report.note(f"No frames: {path} is not there; say where the video lies with --video.")
+        report.note(f"No frames: {path} is not there; name the video with --video.")
         path = None
     _draw(found, curves, video=path, max_classes=max_classes).save(Path(output))
 

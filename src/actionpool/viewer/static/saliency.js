@@ -3,7 +3,7 @@
 const STRENGTH = 0.7; // opacity of the strongest heat
 const GAMMA = 0.8; // and how it grows from none
 
-/** 256 colours as RGB bytes: those of the figures (actionpool.show.colors.heat_table). */
+/** 256 colours as RGB bytes: those of the figures (actionpool.show.sheet.heat_table). */
 export const HEAT = Uint8Array.from(atob([
   "VxBuVxBuWRBuWhFuXBJuXBJuXRJuXxNuYRNuYRNuYhRuZBVuZRVuZRVuZxZuaRZuahduahdubBhubRhubxlubxlucRluchpudBpudBpu",
   "dRtudxxteBxteBxteh1tfB1tfR5tfR5tfx5sgB9sgiBsgiBshCBrhSFrhyFrhyFriCJqiiJqjCNpjCNpjSNpjyRpkCVokCVokiVokyZn",
