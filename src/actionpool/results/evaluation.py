@@ -255,7 +255,7 @@ def write_evaluation(
         "format": FORMAT,
         "split": split,
         "task": "multi-label" if is_map else "single-label",
-        "classes": list(classes),
+        "classes": [printable(name) for name in classes],
         **evaluation.to_json(),
         "missing": {printable(video): reason for video, reason in evaluation.missing.items()},
         "videos": [video.model_dump(mode="json") for video in videos],
@@ -275,8 +275,8 @@ def _scored_video(
     true = [p for name, p in zip(classes, probabilities, strict=True) if name in labels]
     return ScoredVideo(
         video=printable(video),
-        labels=labels,
-        predicted=predicted,
+        labels=tuple(map(printable, labels)),
+        predicted=printable(predicted),
         probability=probabilities[classes.index(predicted)],
         true_probability=sum(true) / len(true) if true else 0.0,
         prediction=file,

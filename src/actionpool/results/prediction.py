@@ -52,6 +52,11 @@ class Segment(Entry):
         return Interval(self.start_seconds, self.end_seconds)
 
 
+def _flat(one: Instance | Detection) -> dict[str, Any]:
+    interval, label = one.interval, printable(one.label)
+    return {"start_seconds": interval.start_seconds, "end_seconds": interval.end_seconds, "label": label}
+
+
 class LabelledInterval(Segment):
     """Ground truth: an ``Instance``, flat."""
 
@@ -59,7 +64,7 @@ class LabelledInterval(Segment):
 
     @classmethod
     def from_instance(cls, one: Instance) -> LabelledInterval:
-        return cls(start_seconds=one.interval.start_seconds, end_seconds=one.interval.end_seconds, label=one.label)
+        return cls(**_flat(one))
 
     def to_instance(self) -> Instance:
         return Instance(self.interval, self.label)
@@ -72,10 +77,7 @@ class ScoredInterval(LabelledInterval):
 
     @classmethod
     def from_detection(cls, one: Detection) -> ScoredInterval:
-        interval = one.interval
-        return cls(
-            start_seconds=interval.start_seconds, end_seconds=interval.end_seconds, label=one.label, score=one.score
-        )
+        return cls(**_flat(one), score=one.score)
 
     def to_detection(self) -> Detection:
         return Detection(self.interval, self.label, self.score)
@@ -254,7 +256,7 @@ class Provenance:
             num_frames=info.num_frames,
             duration_seconds=info.duration_seconds,
             model=self.model,
-            classes=self.classes,
+            classes=tuple(map(printable, self.classes)),
             probabilities=tuple(score.probabilities.tolist()),
             segments=tuple(Segment(start_seconds=a, end_seconds=b) for a, b in curves.segments_seconds.tolist()),
             detections=tuple(ScoredInterval.from_detection(one) for one in detections or ()),
