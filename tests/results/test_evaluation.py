@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from actionpool.commands.predict import predict
 from actionpool.config.options import Compute
 from actionpool.errors import DataError
 from actionpool.results.evaluation import list_evaluations, read_evaluation
-from actionpool.results.prediction import find_predictions, read_curves, read_prediction
+from actionpool.results.prediction import read_curves, read_prediction
+from actionpool.results.run import find_predictions
 from support.predictions import make_run
 
 ONE = Compute(num_workers=0)
@@ -98,3 +100,20 @@ def test_a_notebook_shows_the_scores(tiny_run, motion_clips):
     assert f"top-1 {evaluation.report.top1:.4f}" in repr(evaluation)
     page = evaluation._repr_html_()
     assert all(name in page for name in ("top-1", "mean class", "rise", "pulse"))
+
+
+def test_a_video_whose_name_is_not_utf8(tiny_run, motion_clips, tmp_path):
+    (tmp_path / "clips" / "rise").mkdir(parents=True)
+    clip = motion_clips / "rise" / "clip_00.mp4"
+    try:
+        (tmp_path / "clips" / "rise" / os.fsdecode(b"\xff.mp4")).write_bytes(clip.read_bytes())
+    except OSError:
+        pytest.skip("the file system holds no such names")
+    evaluate(tiny_run, tmp_path / "clips", split="train", compute=ONE)
+    saved = read_evaluation(tiny_run / "evaluations" / "train-3x1.json")
+    assert [one.video for one in saved.videos] == ["rise/\\udcff.mp4"]
+    path = tiny_run / "evaluations" / saved.videos[0].prediction
+    prediction = read_prediction(path)
+    assert prediction.video.endswith("\\udcff.mp4") and read_curves(path, prediction) is not None
+    (result,) = predict(tiny_run, tmp_path / "clips", tmp_path / "out", compute=ONE)
+    assert read_prediction(tmp_path / "out" / f"{result.name}.json").video == prediction.video

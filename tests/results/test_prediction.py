@@ -22,6 +22,7 @@ from support.predictions import make_prediction
         (["a.2", "a", "a"], ["a.2", "a", "a.3"]),
         (["truth", "b/truth"], ["truth.2", "b/truth"]),
         (["/etc/passwd", "../../x", "a/./b", ".."], ["etc/passwd", "x", "a/b", "video"]),
+        (["a\\b.mp4", "\udcff.mp4"], ["a_b.mp4", "_udcff.mp4"]),
         ([], []),
     ],
 )

@@ -25,7 +25,7 @@ from actionpool.evaluation.files import write_detections
 from actionpool.evaluation.ground_truth import write_ground_truth
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.evaluation.tables import Predictions
-from actionpool.files import file_hash, printable
+from actionpool.files import file_hash
 from actionpool.inference.checkpoint import TrainedRecognizer
 from actionpool.inference.localizer import open_localizer, truth_of
 from actionpool.inference.scoring import score_streams, seen_through, views_in_words, with_views
@@ -126,7 +126,7 @@ class Part:
 
     def targets(self) -> list[Target]:
         """The videos as their predictions are called."""
-        names = unique_names((printable(example.video) for example in self.examples), _RESERVED)
+        names = unique_names((example.video for example in self.examples), _RESERVED)
         is_feature = self.source.features is not None
         return [Target.of(one, name, is_feature=is_feature) for one, name in zip(self.examples, names, strict=True)]
 

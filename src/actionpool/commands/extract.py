@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,12 @@ from actionpool.errors import DataError, UsageError
 from actionpool.files import holds_others, printable, remove_leftovers, writing_into
 from actionpool.inference.checkpoint import load
 from actionpool.inference.extractor import Extractor, WindowSettings, make_extractor, open_network
-from actionpool.inference.walk import BATCHES_AHEAD, Begin, Clips, Event, Failed, decode_segments, prefetched
+from actionpool.inference.scan import scan
 from actionpool.models.backbones import Backbone
 from actionpool.models.build import backbone_input
 from actionpool.models.pooling import Pooling
 from actionpool.reporting import SILENT, Report
+from actionpool.values import Failure
 from actionpool.video.probe import ProbeResult
 
 _PROBE_SECONDS = 600.0  # a file of hours takes a while to be hashed
@@ -255,37 +255,25 @@ def _plan(source: Source, probes: Mapping[Path, ProbeResult], output: Path) -> t
 
 def _extract_each(
     extractor: Extractor,
-    pending: Iterable[Path],
+    pending: Sequence[Path],
     names: Mapping[Path, str],
     files: Mapping[Path, str],
     probes: Mapping[Path, ProbeResult],
     output: Path,
     batch_size: int,
 ) -> Iterator[tuple[Path, str | None]]:
-    """Each video's path, with the reason where it failed."""
-
-    def decode() -> Generator[Event]:
-        for path in pending:
-            yield from decode_segments(extractor, path, names[path], probes[path].content_hash, batch_size)
-
-    for path, events in groupby(prefetched(decode(), BATCHES_AHEAD), key=lambda event: event.path):
+    """Each video's path, and why it failed if it did."""
+    for path, found in zip(pending, scan(extractor, pending, batch_size), strict=True):
+        if isinstance(found, Failure):
+            yield path, found.reason
+            continue
+        known = {"video": printable(names[path]), "content_hash": probes[path].content_hash}
+        header = found.header.model_copy(update=known)
         try:
-            _write(extractor, events, output / files[path])
+            with FeatureWriter(output / files[path], header, found.segments_seconds) as writer:
+                for segments in found.batches:
+                    writer.write(extractor.rows(segments))
         except DataError as error:
             yield path, str(error)
         else:
             yield path, None
-
-
-def _write(extractor: Extractor, events: Iterator[Event], path: Path) -> None:
-    begin = next(events)
-    if isinstance(begin, Failed):
-        raise DataError(begin.reason)
-    if not isinstance(begin, Begin):
-        raise TypeError(f"a video begins with its header, got {type(begin).__name__}")
-    with FeatureWriter(path, begin.header, begin.segments_seconds) as writer:
-        for event in events:
-            if isinstance(event, Failed):
-                raise DataError(event.reason)
-            if isinstance(event, Clips):
-                writer.write(extractor.rows(event.segments))

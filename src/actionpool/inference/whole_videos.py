@@ -21,7 +21,7 @@ from actionpool.errors import DataError, UsageError
 from actionpool.inference.checkpoint import TrainedRecognizer
 from actionpool.inference.device import prepare_for_inference, resolve_device, resolve_precision
 from actionpool.inference.extractor import Extractor, WindowSettings, extractor_by_recipe, make_extractor
-from actionpool.inference.walk import Walked, walk
+from actionpool.inference.scan import Scanned, scan
 from actionpool.models.pooling import PoolingOutput
 from actionpool.reporting import SILENT, Report
 from actionpool.values import Curves, Failure, VideoScore
@@ -112,8 +112,16 @@ def score_whole_videos(
         parts = (pooled.features, context, pooled.spatial, pooled.temporal)
         return _Part(*(None if part is None else part.float().cpu() for part in parts))  # type: ignore[arg-type]
 
-    for index, walked in enumerate(walk(extractor, videos, pool)):
-        yield walked if isinstance(walked, Failure) else _score(model, index, walked, device)
+    for index, found in enumerate(scan(extractor, videos)):
+        if isinstance(found, Failure):
+            yield found
+            continue
+        try:
+            parts = [pool(segments) for segments in found.batches]
+        except DataError as error:
+            yield Failure(index, str(error))
+        else:
+            yield VideoScore(index, found.header.info, *_aggregate(model, found, parts, device))
 
 
 def _as_stored(extractor: Extractor, segments: Tensor) -> Tensor:
@@ -126,10 +134,13 @@ def _as_stored(extractor: Extractor, segments: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _score(model: TrainedRecognizer, index: int, walked: Walked[_Part], device: torch.device) -> VideoScore:
+def _aggregate(
+    model: TrainedRecognizer, scanned: Scanned, parts: Sequence[_Part], device: torch.device
+) -> tuple[Tensor, Curves]:
+    """The log-probabilities and the curves of a video, from its pooled segments."""
     features, context, spatial, temporal = (
         None if column[0] is None else torch.cat([part for part in column if part is not None])
-        for column in zip(*walked.parts, strict=True)
+        for column in zip(*parts, strict=True)
     )
     if features is None:
         raise TypeError("a pooling returns features")
@@ -142,14 +153,14 @@ def _score(model: TrainedRecognizer, index: int, walked: Walked[_Part], device: 
         return rows[0].float().cpu().clone()
 
     curves = Curves(
-        segments_seconds=torch.from_numpy(walked.segments_seconds),
+        segments_seconds=torch.from_numpy(scanned.segments_seconds),
         segment_logits=copied(output.segment_logits),
         relevance=copied(output.relevance),
         weights=copied(output.weights),
         spatial=spatial,
         temporal=temporal,
     )
-    return VideoScore(index, walked.header.info, copied(output.log_probs), curves)
+    return copied(output.log_probs), curves
 
 
 def _uniform(rows: FeatureRowsConfig) -> Callable[[Windows], Windows]:

@@ -210,10 +210,14 @@ class Target:
 
 
 def unique_names(names: Iterable[str], reserved: Sequence[str] = ()) -> list[str]:
-    """Names of files inside one folder: repeated and reserved names get a number, parts that lead outside go."""
+    """Names of files inside one folder.
+
+    Repeated and reserved names get a number; parts that lead outside go, and so do bytes that JSON cannot hold.
+    """
     taken: dict[str, None] = dict.fromkeys(reserved)
     for name in names:
-        inside = "/".join(part for part in name.split("/") if part not in ("", ".", "..")) or "video"
+        safe = printable(name).replace("\\", "_")
+        inside = "/".join(part for part in safe.split("/") if part not in ("", ".", "..")) or "video"
         candidate, number = inside, 2
         while candidate in taken:
             candidate, number = f"{inside}.{number}", number + 1

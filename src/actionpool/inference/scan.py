@@ -6,13 +6,13 @@ The memory holds one window of frames and a few batches of clips, whatever the l
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,15 +29,64 @@ from actionpool.inference.extractor import Extractor
 from actionpool.values import Failure
 from actionpool.video.reader import VideoReader
 
-BATCHES_AHEAD = 2
+_BATCHES_AHEAD = 2
 
 T = TypeVar("T")
 
 
-# --- one video after the other -----------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A video that is being scanned.
+
+    Attributes:
+        header: what a feature file would say about it, without the hash of its content.
+        segments_seconds: float64 ``(N, 2)``.
+        batches: its segments in order, ``(S, M, C, T, H, W)``, decoded ahead of the reader. A DataError ends them where
+            the video cannot be decoded further.
+    """
+
+    header: FeatureHeader
+    segments_seconds: NDArray[np.float64]
+    batches: Iterator[Tensor]
 
 
-class Begin(NamedTuple):
+def scan(extractor: Extractor, videos: Iterable[Path], batch_size: int = 8) -> Iterator[Scanned | Failure]:
+    """Decode videos once, from end to end; each one's batches are to be taken before the next video.
+
+    Args:
+        extractor: says which segments, and how frames become clips.
+        videos: different files.
+        batch_size: clips per batch.
+
+    Yields:
+        One entry per video, in order; a video that cannot be opened fails with a reason.
+    """
+
+    def decode() -> Generator[_Event]:
+        for path in videos:
+            yield from _decode(extractor, path, batch_size)
+
+    by_video = groupby(prefetched(decode(), _BATCHES_AHEAD), key=lambda event: event.path)
+    for index, (_, events) in enumerate(by_video):
+        begin = next(events)
+        if isinstance(begin, _Begin):
+            yield Scanned(begin.header, begin.segments_seconds, _batches(events))
+        elif isinstance(begin, _Failed):
+            yield Failure(index, begin.reason)
+
+
+def _batches(events: Iterator[_Event]) -> Iterator[Tensor]:
+    for event in events:
+        if isinstance(event, _Failed):
+            raise DataError(event.reason)
+        if isinstance(event, _Batch):
+            yield event.segments
+
+
+# --- in the decoding thread ---------------------------------------------------------------------------------------
+
+
+class _Begin(NamedTuple):
     """A video was opened."""
 
     path: Path
@@ -45,27 +94,25 @@ class Begin(NamedTuple):
     segments_seconds: NDArray[np.float64]
 
 
-class Clips(NamedTuple):
+class _Batch(NamedTuple):
     """Some of its segments ``(S, M, C, T, H, W)``, in order."""
 
     path: Path
     segments: Tensor
 
 
-class Failed(NamedTuple):
+class _Failed(NamedTuple):
     """It gives no more."""
 
     path: Path
     reason: str
 
 
-Event = Begin | Clips | Failed
+_Event = _Begin | _Batch | _Failed
 
 
-def decode_segments(
-    extractor: Extractor, path: Path, video: str, content_hash: str, batch_size: int
-) -> Generator[Event]:
-    """Open a video, then its segments in batches; where it cannot be read, the reason comes last."""
+def _decode(extractor: Extractor, path: Path, batch_size: int) -> Generator[_Event]:
+    """Open a video, then its segments in batches; if it cannot be read, the reason comes last."""
     size = extractor.transform.resize if extractor.transform.short_side is None else None
     try:
         with VideoReader(path, size=size, short_side=extractor.transform.short_side) as reader:
@@ -74,8 +121,8 @@ def decode_segments(
             windows = extractor.windows(edges)
             header = FeatureHeader(
                 recipe=extractor.recipe,
-                video=printable(video),
-                content_hash=content_hash,
+                video=printable(str(path)),
+                content_hash="",
                 width=reader.info.width,
                 height=reader.info.height,
                 fps=reader.info.fps,
@@ -83,11 +130,11 @@ def decode_segments(
                 duration_seconds=float(edges[-1]),
                 actionpool_version=version("actionpool"),
             )
-            yield Begin(path, header, windows.segments_seconds)
+            yield _Begin(path, header, windows.segments_seconds)
             for segments in _segments(reader, windows, extractor.transform, batch_size):
-                yield Clips(path, segments)
+                yield _Batch(path, segments)
     except DataError as error:
-        yield Failed(path, str(error))
+        yield _Failed(path, str(error))
 
 
 def _segments(reader: VideoReader, windows: Windows, transform: TransformConfig, batch_size: int) -> Iterator[Tensor]:
@@ -135,60 +182,3 @@ def prefetched(items: Generator[T], depth: int) -> Generator[T]:
         finally:
             pool.shutdown(cancel_futures=True)
             items.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Walked(Generic[T]):
-    """A video that was seen from its first frame to its last.
-
-    Attributes:
-        header: what a feature file would say of it; without its content's hash.
-        segments_seconds: float64 ``(N, 2)``.
-        parts: what was computed, batch by batch, in order.
-    """
-
-    header: FeatureHeader
-    segments_seconds: NDArray[np.float64]
-    parts: list[T]
-
-
-def walk(
-    extractor: Extractor,
-    videos: Sequence[Path],
-    compute: Callable[[Tensor], T],
-    *,
-    batch_size: int = 8,
-) -> Iterator[Walked[T] | Failure]:
-    """Decode videos once, from end to end, while something small is computed of their segments.
-
-    Args:
-        extractor: says which segments, and how frames become clips.
-        videos: different files.
-        compute: of segments ``(S, M, C, T, H, W)``; what it returns is all that stays in memory.
-        batch_size: clips at once.
-
-    Returns:
-        One entry a video, in order; a video that cannot be read fails with a reason.
-    """
-
-    def decode() -> Generator[Event]:
-        for path in videos:
-            yield from decode_segments(extractor, path, str(path), "", batch_size)
-
-    by_video = groupby(prefetched(decode(), BATCHES_AHEAD), key=lambda event: event.path)
-    for index, (_, events) in enumerate(by_video):
-        begin = next(events)
-        parts: list[T] = []
-        reason = begin.reason if isinstance(begin, Failed) else None
-        try:
-            for event in events:
-                if isinstance(event, Clips):
-                    parts.append(compute(event.segments))
-                elif isinstance(event, Failed):
-                    reason = event.reason
-        except DataError as error:
-            reason = str(error)
-        if isinstance(begin, Begin) and reason is None:
-            yield Walked(begin.header, begin.segments_seconds, parts)
-        else:
-            yield Failure(index, str(reason))
