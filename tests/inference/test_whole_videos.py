@@ -1,4 +1,4 @@
-"""Videos walked through from end to end: what a run on features computes anew, and dense segments of a run."""
+"""Videos scanned from end to end: what a run on features computes anew, and dense segments of a run."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_the_network_is_the_one_of_the_training_or_nothing(videos, weights, tmp_
     video = next(videos.rglob("*.mp4"))
     before = predict(run, video)
     moved.rename(tmp_path / "there.safetensors")
-    with pytest.raises(UsageError, match=r"computed by 'gated-c3d' .* no .*here.safetensors; say where .* --weights"):
+    with pytest.raises(UsageError, match=r"computed by 'gated-c3d' .* no .*here.safetensors; name them with --weights"):
         predict(run, video)
     same(
         predict(run, video, options=PredictOptions(weights=tmp_path / "there.safetensors"))[0].prediction,
