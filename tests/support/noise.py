@@ -33,7 +33,7 @@ def noise(rng, ids, count):
     }  # fmt: skip
     for _ in range(count):
         if rng.random() < 0.6:  # a known address
-            end = rng.choice(["", "/media", "/curves", "/maps", "/playable", "/x"])
+            end = rng.choice(["", "/media", "/curves", "/maps", "/playable", "/localize", "/export?format=csv", "/x"])
             path = rng.choice([f"/api/videos/{rng.choice(ids)}{end}", "/api/videos", "/api/uploads", "/api/about", "/"])
         else:
             path = "/" + "/".join(rng.choice(words, int(rng.integers(1, 5))))
