@@ -102,7 +102,7 @@ def make_run(run: Path, clips: list[Path], num_videos: int, num_classes: int) ->
             )
             curves = Curves(seconds, segment_logits, weights, weights)
             writer.add(target, VideoScore(index, info, log_probs[index], curves))
-    write_evaluation(run / "evaluations" / "test-10x1", Evaluation(report, {}, scored), classes, "test", writer.results)
+    write_evaluation(run / "evaluations" / "test-10x1", Evaluation(report, {}, scored), classes, "test", writer.names)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def test_names_are_unique_and_stay_inside_the_folder(names, expected):
 
 def test_intervals_are_views_of_the_values():
     instance = Instance(Interval(1.0, 2.5), "run")
-    assert LabelledInterval.from_instance(instance).to_instance() == instance
+    known = LabelledInterval.from_instance(instance)
+    assert (known.interval, known.label) == (instance.interval, "run")
     detection = Detection(Interval(0.0, 0.1), "run", -0.5)
     flat = ScoredInterval.from_detection(detection)
     assert flat.to_detection() == detection

@@ -14,7 +14,6 @@ from actionpool.results.evaluation import Evaluation, write_evaluation
 from actionpool.results.prediction import (
     LabelledInterval,
     ModelReference,
-    PredictedVideo,
     ScoredInterval,
     Segment,
     SpatialView,
@@ -84,7 +83,7 @@ def make_run(folder: Path, videos: list[Path], *, classes=("rise", "fall"), num_
         [(epoch, 1 / (epoch + 1), 1.5 / (epoch + 1), epoch / 5, epoch / 6) for epoch in range(4)],
     )
     stem = folder / "evaluations" / "test-4x1"
-    scored, results, confusion = [], [], np.zeros((len(classes), len(classes)), int)
+    scored, files, confusion = [], [], np.zeros((len(classes), len(classes)), int)
     for index, (name, label) in enumerate(zip(names, labels, strict=True)):
         probabilities = rng.dirichlet(np.ones(len(classes)))
         confusion[classes.index(label), int(probabilities.argmax())] += 1
@@ -94,10 +93,10 @@ def make_run(folder: Path, videos: list[Path], *, classes=("rise", "fall"), num_
         prediction, _ = make_prediction(videos[index % len(videos)], num_segments=4, classes=classes, seconds=0.8)
         curves = Curves(seconds, torch.randn(4, len(classes)), weights / 5, weights / weights.sum())
         write_prediction(stem / f"{index}.mp4.json", prediction, curves)
-        results.append(PredictedVideo(videos[0], f"{index}.mp4", prediction, None))
+        files.append(f"{index}.mp4")
     report = ClassificationReport(
         protocol="made up", num_videos=len(names) + 1, num_missing=1, top1=float(np.trace(confusion) / confusion.sum()),
         top5=1.0, mean_class_accuracy=0.5, per_class=dict.fromkeys(classes, 0.5), confusion=confusion.tolist(),
     )  # fmt: skip
-    write_evaluation(stem, Evaluation(report, {"gone.mp4": "is gone"}, scored), classes, "test", results)
+    write_evaluation(stem, Evaluation(report, {"gone.mp4": "is gone"}, scored), classes, "test", files)
     return folder

@@ -90,15 +90,15 @@ def evaluate(
     tables = [_Table() for _ in range(1 + len(streams))]
     targets, scores = part.targets(), score_streams(streams, datasets, compute)
     with PredictionWriter(place, provenance, targets, report=report, alone=True) as writer:
-        for example, target, each in zip(part.examples, targets, scores, strict=True):
+        for done, (example, target, each) in enumerate(zip(part.examples, targets, scores, strict=True), start=1):
             score = streams.fuse(each)
             result = writer.add(target, score, timed.find(example, score))
             for table, one in zip(tables, (score, *each), strict=True):
                 table.add(example, one)
-            report.progress(len(writer.results), len(part.examples), result)
+            report.progress(done, len(targets), result)
     protocols = [_protocol(split, stream, sampling) for stream, sampling in zip(streams, samplings, strict=True)]
     evaluation = replace(_evaluation(streams, tables, protocols), when=timed.score(place, split))
-    write_evaluation(place, evaluation, streams.first.classes, split, writer.results)
+    write_evaluation(place, evaluation, streams.first.classes, split, writer.names)
     return evaluation
 
 

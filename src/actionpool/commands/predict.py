@@ -64,16 +64,17 @@ def predict(
     formats = _formats(options, folder, localizer)
     scorer = open_scorer(streams, targets, options, compute, report)
     provenance = scorer.provenance if localizer is None else replace(scorer.provenance, localize=localizer.record())
+    results = Predictions()
     with PredictionWriter(folder, provenance, [*targets], formats=formats, report=report) as writer:
         for target, score in zip(targets, scorer, strict=True):
             detections = None if localizer is None or isinstance(score, Failure) else localizer.find(score)
-            result = writer.add(target, score, detections)
+            results.append(writer.add(target, score, detections))
             if folder is not None and isinstance(score, VideoScore):
-                _write_videos(result, score.curves, folder, options)
-            report.progress(len(writer.results), len(targets), result)
+                _write_videos(results[-1], score.curves, folder, options)
+            report.progress(len(results), len(targets), results[-1])
     if localizer is not None:
-        _note_without_time(writer.results, report)
-    return writer.results
+        _note_without_time(results, report)
+    return results
 
 
 def _localizer(

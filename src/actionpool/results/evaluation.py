@@ -21,7 +21,7 @@ from actionpool.evaluation.classification import ClassificationReport, VideoMapR
 from actionpool.evaluation.detection import DetectionReport
 from actionpool.files import printable, write_csv, write_json
 from actionpool.results import html
-from actionpool.results.prediction import Entry, PredictedVideo, Probability
+from actionpool.results.prediction import Entry, Probability
 from actionpool.results.run import RunFolder
 from actionpool.values import Detection, Task
 
@@ -234,7 +234,7 @@ class SavedEvaluation(SavedReport):
 
 
 def write_evaluation(
-    folder: Path, evaluation: Evaluation, classes: tuple[str, ...], split: str, results: Sequence[PredictedVideo]
+    folder: Path, evaluation: Evaluation, classes: tuple[str, ...], split: str, names: Sequence[str]
 ) -> None:
     """Write the file of an evaluation (.json) and its table (.csv) beside the folder of its predictions.
 
@@ -243,9 +243,9 @@ def write_evaluation(
         evaluation: of one split.
         classes: K names.
         split: its name.
-        results: the prediction of every video; those that were scored in the order of ``evaluation.scored``.
+        names: of the predictions of the scored videos, in the order of ``evaluation.scored``.
     """
-    files = [f"{folder.name}/{one.name}.json" for one in results if one.prediction is not None]
+    files = [f"{folder.name}/{name}.json" for name in names]
     is_map = isinstance(evaluation.report, VideoMapReport)
     videos = [
         _scored_video((video, labels, classes[int(row.argmax())]), row.exp().clamp(0, 1).tolist(), classes, file)

@@ -14,10 +14,8 @@ from actionpool.files import remove_leftovers, write_csv, writing_into
 from actionpool.reporting import SILENT, Report
 from actionpool.results.prediction import (
     PredictedVideo,
-    Predictions,
     Provenance,
     Target,
-    VideoPrediction,
     write_prediction,
 )
 from actionpool.results.run import predictions_in
@@ -45,10 +43,10 @@ class PredictionWriter:
 
     While it is open it holds the folder, so that no other command writes into it, and on entering it removes what a
     killed command half wrote. At a regular end it writes ``summary.csv``, and the detections of all videos in other
-    formats.
+    formats. Memory grows by a few words per video.
 
     Args:
-        folder: for the predictions; None writes nothing and only collects the results.
+        folder: for the predictions; None writes nothing.
         provenance: what the predictions have in common.
         targets: all videos that will come.
         formats: some of `FORMATS`.
@@ -56,7 +54,7 @@ class PredictionWriter:
         alone: the folder is for these predictions only; at the end others are removed from it.
 
     Attributes:
-        results: of the videos so far.
+        names: of the videos that have a prediction, in the order in which they came.
 
     Example:
         >>> with PredictionWriter(folder, provenance, targets) as writer:  # doctest: +SKIP
@@ -74,10 +72,12 @@ class PredictionWriter:
         report: Report = SILENT,
         alone: bool = False,
     ) -> None:
-        self.results = Predictions()
+        self.names: list[str] = []
         self._folder, self._provenance, self._formats = folder, provenance, formats
         self._report, self._alone = report, alone
         self._folders = set() if folder is None else {folder, *((folder / target.name).parent for target in targets)}
+        self._rows: list[tuple[object, ...]] = []
+        self._detections: dict[str, Sequence[Detection]] = {}
         self._held = ExitStack()
 
     def __enter__(self) -> Self:
@@ -89,11 +89,11 @@ class PredictionWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._held:
             if kind is None and self._folder is not None:
-                found = {one.name: one.prediction for one in self.results if one.prediction is not None}
                 if self._alone:
-                    _remove_others(self._folder, found)
-                _write_summary(self._folder / "summary.csv", self.results)
-                _write_formats(self._folder, found, self._formats)
+                    _remove_others(self._folder, self.names)
+                header = ("video", "label", "probability", "prediction", "reason", "detections")
+                write_csv(self._folder / "summary.csv", header, self._rows)
+                _write_formats(self._folder, self._detections, self._formats)
 
     def add(
         self, target: Target, score: VideoScore | Failure, detections: Sequence[Detection] | None = None
@@ -106,27 +106,19 @@ class PredictionWriter:
             detections: intervals found in it; None if none were searched for.
         """
         if isinstance(score, Failure):
-            result = PredictedVideo(target.path, target.name, None, score.reason)
-        else:
-            result = PredictedVideo(
-                target.path, target.name, self._provenance.prediction(target, score, detections), None
-            )
-            if self._folder is not None and result.prediction is not None:
-                write_prediction(self._folder / f"{target.name}.json", result.prediction, score.curves)
-        self.results.append(result)
-        return result
-
-
-def _write_summary(path: Path, results: Sequence[PredictedVideo]) -> None:
-    rows: list[tuple[object, ...]] = []
-    for result in results:
-        if result.prediction is None:
-            rows.append((str(result.path), "", "", "", result.reason, ""))
-        else:
-            label, probability = result.prediction.top(1)[0]
-            count = len(result.prediction.detections) if result.prediction.is_localized else ""
-            rows.append((str(result.path), label, f"{probability:.4f}", f"{result.name}.json", "", count))
-    write_csv(path, ("video", "label", "probability", "prediction", "reason", "detections"), rows)
+            self._rows.append((str(target.path), "", "", "", score.reason, ""))
+            return PredictedVideo(target.path, target.name, None, score.reason)
+        prediction = self._provenance.prediction(target, score, detections)
+        file = f"{target.name}.json"
+        if self._folder is not None:
+            write_prediction(self._folder / file, prediction, score.curves)
+        label, probability = prediction.top(1)[0]
+        count = "" if detections is None else len(detections)
+        self._rows.append((str(target.path), label, f"{probability:.4f}", file, "", count))
+        self.names.append(target.name)
+        if self._formats and detections is not None:
+            self._detections[target.name] = detections
+        return PredictedVideo(target.path, target.name, prediction, None)
 
 
 def _remove_others(folder: Path, names: Iterable[str]) -> None:
@@ -137,16 +129,8 @@ def _remove_others(folder: Path, names: Iterable[str]) -> None:
             path.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def _write_formats(folder: Path, predictions: Mapping[str, VideoPrediction], formats: Sequence[str]) -> None:
-    """``detections.csv`` and ``activitynet.json`` of all videos, ``NAME.srt`` and ``NAME.vtt`` of each.
-
-    Videos in which no intervals were searched for are left out.
-    """
-    found = {
-        name: [detection.to_detection() for detection in one.detections]
-        for name, one in predictions.items()
-        if one.is_localized
-    }
+def _write_formats(folder: Path, found: Mapping[str, Sequence[Detection]], formats: Sequence[str]) -> None:
+    """``detections.csv`` and ``activitynet.json`` of all videos, ``NAME.srt`` and ``NAME.vtt`` of each."""
     if "csv" in formats:
         write_detections(folder / "detections.csv", found, format="csv")
     if "activitynet" in formats:
@@ -160,7 +144,7 @@ def _write_formats(folder: Path, predictions: Mapping[str, VideoPrediction], for
 
 
 def for_subtitles(detections: Sequence[Detection]) -> list[Detection]:
-    """At each moment at most one detection of a class, the surest: a dozen cuts of one action cannot be read.
+    """At most one detection of a class at a time, the best one: a dozen overlapping cuts of one action cannot be read.
 
     Detections of different classes stay, and players show them together.
     """

@@ -66,9 +66,6 @@ class LabelledInterval(Segment):
     def from_instance(cls, one: Instance) -> LabelledInterval:
         return cls(**_flat(one))
 
-    def to_instance(self) -> Instance:
-        return Instance(self.interval, self.label)
-
 
 class ScoredInterval(LabelledInterval):
     """A ``Detection``, flat."""
