@@ -82,7 +82,7 @@ def splice(
         report: receives notes, and the progress in videos.
 
     Raises:
-        UsageError: the folder holds something, or a request that cannot be met.
+        UsageError: the folder holds something, or a request cannot be met.
         DataError: no usable clips, clips of several labels, or a part without background.
 
     Example:
@@ -96,10 +96,7 @@ def splice(
         raise UsageError(f"{folder} exists already and nothing is overwritten: choose another -o")
     config = override(Config(), {"data.path": str(clips), **assignments(options), "data.kind": "trimmed"})
     found = survey(override(config, overrides).data)
-    parts, infos = _clips_by_split(found)
-    if found.report.quarantined:
-        report.note(f"{len(found.report.quarantined)} clips cannot be read and are left out; see 'actionpool check'.")
-    report.note(f"Clips divided: {'' if found.plan is None else found.plan.how}.")
+    parts, infos = _clips_by_split(found, report)
     between = _background(options.background, found, parts, options.seed)
     settings = SpliceSettings(
         num_videos=num_videos,
@@ -118,8 +115,8 @@ def splice(
         "size": list(frame_size),
         "fps": str(settings.fps),
     }
-    document = {"version": "actionpool-splice-1", "recipe": recipe, "database": truth(written, settings.fps)}
-    write_json(folder / ANNOTATIONS, document)
+    database = truth(written, settings.fps)
+    write_json(folder / ANNOTATIONS, {"version": "actionpool-splice-1", "recipe": recipe, "database": database})
     return _result(folder, written, failed, settings.fps)
 
 
@@ -168,11 +165,14 @@ def _result(folder: Path, written: Sequence[SplicedVideo], failed: dict[str, str
     )
 
 
-def _clips_by_split(found: Survey) -> tuple[dict[SplitName, list[Clip]], list[VideoInfo]]:
+def _clips_by_split(found: Survey, report: Report) -> tuple[dict[SplitName, list[Clip]], list[VideoInfo]]:
     if found.source.features is not None:
         raise UsageError(f"{found.source.root} holds features; splicing needs videos")
     if found.plan is None:
         raise DataError(f"the clips cannot be divided into parts: {'; '.join(found.report.warnings)}")
+    if found.report.quarantined:
+        report.note(f"{len(found.report.quarantined)} clips cannot be read and are left out; see 'actionpool check'.")
+    report.note(f"Clips divided: {found.plan.how}.")
     parts: dict[SplitName, list[Clip]] = {split: [] for split in _SPLITS}
     infos = []
     for position, example in enumerate(found.source.examples):
