@@ -141,10 +141,7 @@ def dense(path: Path, repeats: int, num_threads: int) -> None:
 
     def torchcodec_resize() -> Any:
         decoder = VideoDecoder(
-            str(path),
-            num_ffmpeg_threads=num_threads,
-            dimension_order="NHWC",
-            transforms=[Resize((height, width))],
+            str(path), num_ffmpeg_threads=num_threads, dimension_order="NHWC", transforms=[Resize((height, width))]
         )
         return decoder.get_frames_in_range(0, count).data
 

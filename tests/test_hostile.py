@@ -91,10 +91,7 @@ def test_configuration_values(tree):
 
 
 @quick
-@given(
-    key=st.sampled_from(KEYS),
-    text=st.text(max_size=20),
-)
+@given(key=st.sampled_from(KEYS), text=st.text(max_size=20))
 def test_settings_of_the_command_line(key, text):
     with contextlib.suppress(ConfigError):
         override(preset("gated-c3d"), [f"{key}={text}"])

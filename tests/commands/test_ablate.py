@@ -217,11 +217,7 @@ def test_backbones_that_learn_are_trained_from_pixels(motion_clips, tmp_path):
         shutil.rmtree(run)
     overrides = [*settings, "model.pooling=average", "train.epochs=1"]
     again = ablate(
-        motion_clips,
-        tmp_path / "out",
-        over=["train.learning_rate=0.001"],
-        model="gated-c3d",
-        overrides=overrides,
+        motion_clips, tmp_path / "out", over=["train.learning_rate=0.001"], model="gated-c3d", overrides=overrides
     )
     assert again == rows  # finished cells need their runs no more
 

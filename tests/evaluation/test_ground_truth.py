@@ -35,10 +35,7 @@ def test_ground_truth_json(tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (
-            database(segment=[-1, 2]),
-            r"'vid7', annotation 0: an interval needs 0 <= start <= end, got \[-1.0, 2.0\)",
-        ),
+        (database(segment=[-1, 2]), r"'vid7', annotation 0: an interval needs 0 <= start <= end, got \[-1.0, 2.0\)"),
         (database(segment=[3, 2]), "'vid7', annotation 0: .* swap the two if they are reversed"),
         (database(segment=["a", 2]), "'vid7', annotation 0: 'a' is no number of seconds"),
         (database(segment=[0, 1e300]), "'vid7': an instance spans .* divide frame numbers by fps"),

@@ -201,11 +201,7 @@ def test_runs_that_cannot_be_fused(runs, clips, tmp_path):
         evaluate(runs[0], clips, options=EvaluateOptions(fuse=tmp_path / "reversed"))
     task = model.config.model.model_copy(update={"task": "multi-label"})
     save_checkpoint(
-        tmp_path / "task" / "best",
-        model.recognizer,
-        model.config.model_copy(update={"model": task}),
-        model.classes,
-        {},
+        tmp_path / "task" / "best", model.recognizer, model.config.model_copy(update={"model": task}), model.classes, {}
     )
     with pytest.raises(UsageError, match="one is single-label, the other multi-label"):
         open_streams(runs[0], tmp_path / "task")

@@ -54,10 +54,7 @@ class TinyBackbone(Backbone):
     def __init__(self):
         super().__init__()
         self.stages = nn.ModuleDict(
-            {
-                "stem": nn.Sequential(nn.Conv3d(2, 4, 3, (1, 2, 2), 1), nn.ReLU()),
-                "top": nn.Conv3d(4, CHANNELS, 1),
-            }
+            {"stem": nn.Sequential(nn.Conv3d(2, 4, 3, (1, 2, 2), 1), nn.ReLU()), "top": nn.Conv3d(4, CHANNELS, 1)}
         )
         self.stage_channels = {"stem": 4, "top": CHANNELS}
 

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actionpool.results.prediction import (
-    LabelledInterval,
-    PredictedVideo,
-    Predictions,
-    ScoredInterval,
-    unique_names,
-)
+from actionpool.results.prediction import LabelledInterval, PredictedVideo, Predictions, ScoredInterval, unique_names
 from actionpool.values import Detection, Instance, Interval
 from support.predictions import make_prediction
 

@@ -6,14 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from actionpool.video.index import (
-    FrameIndex,
-    PacketTable,
-    can_order_by_pts,
-    index_by_output,
-    index_by_pts,
-    plan_runs,
-)
+from actionpool.video.index import FrameIndex, PacketTable, can_order_by_pts, index_by_output, index_by_pts, plan_runs
 
 
 def _table(rows: list[tuple[int | None, int | None, bool, bool]]) -> PacketTable:

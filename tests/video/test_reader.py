@@ -429,10 +429,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
             _clip("a.avi", "mpeg4", size=(96, 128)),
             r"is truncated: only \d+ of \d+ bytes and \d+ of 30 frames are there",
         ),
-        (
-            _clip("a.gif", "gif", pixel_format="rgb8"),
-            r"is truncated: only \d+ of \d+ bytes and \d+ frames are there",
-        ),
+        (_clip("a.gif", "gif", pixel_format="rgb8"), r"is truncated: only \d+ of \d+ bytes and \d+ frames are there"),
     ],
 )
 @pytest.mark.parametrize("share", [0.6, 0.75])

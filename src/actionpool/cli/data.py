@@ -13,11 +13,7 @@ from actionpool.config.options import DataOptions, ExtractOptions, FlowOptions, 
 
 
 def check(
-    data: Data,
-    options: DataOptions,
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    as_json: Json = False,
+    data: Data, options: DataOptions, config: ConfigFile = None, overrides: Overrides = None, as_json: Json = False
 ) -> None:
     """Report what DATA is: format, videos, classes, splits, what is broken and why. Trains nothing."""
     from actionpool.commands.check import check as run
@@ -48,12 +44,7 @@ def extract(
 
     with ConsoleReport("extracting", as_json) as report:
         result = run(
-            data,
-            output,
-            backbone=backbone,
-            options=options,
-            overrides=read_overrides(config, overrides),
-            report=report,
+            data, output, backbone=backbone, options=options, overrides=read_overrides(config, overrides), report=report
         )
     if as_json:
         print_json(result.to_json())

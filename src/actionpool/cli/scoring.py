@@ -62,13 +62,7 @@ def evaluate(
 
     with ConsoleReport("scoring", as_json) as report:
         evaluation = run_evaluate(
-            run,
-            data,
-            split=split or "test",
-            options=options,
-            compute=compute,
-            overrides=overrides or (),
-            report=report,
+            run, data, split=split or "test", options=options, compute=compute, overrides=overrides or (), report=report
         )
     if as_json:
         print_json(evaluation.to_json())

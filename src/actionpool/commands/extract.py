@@ -118,11 +118,7 @@ def _read(data: str | Path, options: ExtractOptions) -> Source:
             videos = entries if all(is_video_name(entry.name) and entry.is_file() for entry in entries) else []
     if not videos:
         return read_source(
-            path,
-            format=options.format,
-            videos=options.videos,
-            kind=options.kind,
-            feature_timing=options.feature_timing,
+            path, format=options.format, videos=options.videos, kind=options.kind, feature_timing=options.feature_timing
         )
     examples = tuple(Example(entry.name, entry, (), None, {}) for entry in videos)
     note = "nothing but videos: they have no labels, and the features are good for prediction only"

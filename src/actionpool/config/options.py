@@ -115,8 +115,7 @@ class TrainOptions(DataOptions):
         ),
     ] = None
     freeze: Annotated[
-        str | None,
-        Option("Backbone parts to hold fixed: 'all', or stages as in stem..stage3.", sets="train.freeze"),
+        str | None, Option("Backbone parts to hold fixed: 'all', or stages as in stem..stage3.", sets="train.freeze")
     ] = None
     freeze_bn: Annotated[
         Literal["none", "all", "all-but-first"] | None,
@@ -131,8 +130,7 @@ class TrainOptions(DataOptions):
     device: Annotated[Device | None, Option("Device to train on.", sets="train.device")] = None
     precision: Annotated[Precision | None, Option("Numeric precision of training.", sets="train.precision")] = None
     flow: Annotated[
-        Path | None,
-        Option("Folder of 'actionpool flow': learn from motion instead of colour.", sets="data.flow"),
+        Path | None, Option("Folder of 'actionpool flow': learn from motion instead of colour.", sets="data.flow")
     ] = None
 
 

@@ -116,8 +116,7 @@ _WEAK = merged(_DFP_VSAM, {"model": {"backbone": "i3d", "pooling": "average"}, "
 # Whole systems, each with the recipe of its publication.
 PRESETS: Mapping[str, Preset] = {
     "gated-c3d": Preset(
-        "3D convolutions gated by attention, trained from scratch on short clips.",
-        {"model": {"preset": "gated-c3d"}},
+        "3D convolutions gated by attention, trained from scratch on short clips.", {"model": {"preset": "gated-c3d"}}
     ),
     "gated-c3d-simple": Preset(
         "One gated 3D convolution and fully connected layers: the smallest network.",
@@ -139,8 +138,7 @@ PRESETS: Mapping[str, Preset] = {
     "dfp-vsam": Preset(
         "I3D with attention over space, time and channels, and learned relevance of segments.",
         merged(
-            _DFP_VSAM,
-            {"model": {"preset": "dfp-vsam", "backbone": "i3d", "pooling": "dfp", "aggregation": "vsam"}},
+            _DFP_VSAM, {"model": {"preset": "dfp-vsam", "backbone": "i3d", "pooling": "dfp", "aggregation": "vsam"}}
         ),
     ),
     "datp": Preset(

@@ -57,8 +57,7 @@ class TransformConfig(Strict):
     """From decoded frames to network input. Lengths are in pixels; what is not set is taken from the backbone."""
 
     resize: tuple[int, int] | None = Field(
-        (0, 0),
-        description="(height, width) to resize frames to; none keeps their size, (0, 0) is the backbone's.",
+        (0, 0), description="(height, width) to resize frames to; none keeps their size, (0, 0) is the backbone's."
     )
     short_side: int | None = Field(
         None, ge=8, description="Shorter side to resize to, keeping the aspect ratio; replaces resize."
@@ -238,10 +237,7 @@ class LocalizeSettings(Strict):
         0.0, ge=0, allow_inf_nan=False, description="Candidates of one threshold that lie closer than this are joined."
     )
     outer_margin: float = Field(
-        0.25,
-        ge=0,
-        le=10,
-        description="Length of the surroundings on each side, as a share of the candidate's length.",
+        0.25, ge=0, le=10, description="Length of the surroundings on each side, as a share of the candidate's length."
     )
     video_score_weight: float = Field(
         1.0, ge=0, le=100, description="Weight of the class's video probability in a detection's score."

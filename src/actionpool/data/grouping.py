@@ -25,10 +25,7 @@ NO_COLUMNS = "This data has no columns; a CSV table can have any (video,label,gr
 
 
 def group_examples(
-    examples: Sequence[Example],
-    *,
-    group: str | None = None,
-    copies: Iterable[Sequence[str]] = (),
+    examples: Sequence[Example], *, group: str | None = None, copies: Iterable[Sequence[str]] = ()
 ) -> list[str]:
     """The group of each example: whatever shares a video, a group column, a UCF101 source or near copies, joined.
 
@@ -126,11 +123,7 @@ class _Union:
 
 
 def allocate(
-    positions: Sequence[int],
-    examples: Sequence[Example],
-    groups: Sequence[str],
-    shares: Mapping[str, float],
-    seed: int,
+    positions: Sequence[int], examples: Sequence[Example], groups: Sequence[str], shares: Mapping[str, float], seed: int
 ) -> dict[int, str]:
     """Divides whole groups into parts of about the given shares, class by class.
 

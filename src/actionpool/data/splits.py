@@ -102,11 +102,7 @@ class SplitRequest:
 
 
 def plan_splits(
-    source: Source,
-    request: SplitRequest,
-    *,
-    copies: Iterable[Sequence[str]] = (),
-    unusable: Collection[Path] = (),
+    source: Source, request: SplitRequest, *, copies: Iterable[Sequence[str]] = (), unusable: Collection[Path] = ()
 ) -> SplitPlan:
     """Decide the split of every example.
 

@@ -100,12 +100,7 @@ ACTIVITYNET_TIOUS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist()
 
 _TO_7 = Average("mAP .1:.7", 0.1, 0.7)
 _TO_5 = Average("mAP .1:.5", 0.1, 0.5)
-THUMOS_AVERAGES = (
-    _TO_7,
-    _TO_5,
-    Average("mAP .3:.7", 0.3, 0.7),
-    Average("mAP .1:.9", 0.1, 0.9),
-)
+THUMOS_AVERAGES = (_TO_7, _TO_5, Average("mAP .3:.7", 0.3, 0.7), Average("mAP .1:.9", 0.1, 0.9))
 ACTIVITYNET_AVERAGES = (Average("mAP .5:.95", 0.5, 0.95),)
 
 _SCORER = "ActivityNet's scorer: best unmatched instance, interpolated precision"

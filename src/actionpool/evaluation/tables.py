@@ -246,10 +246,7 @@ def _first_problem(segments: Floats, *, floor: float) -> tuple[int, str] | None:
         (~np.isfinite(segments).all(axis=1), "expected finite seconds"),
         (end < start, "which is reversed; expected start <= end"),
         ((start < floor) | (end < 0), "which lies before the video; seconds count from its start"),
-        (
-            end > LONGEST_SECONDS,
-            f"expected seconds below {LONGEST_SECONDS:.0f}; divide frame numbers by fps first",
-        ),
+        (end > LONGEST_SECONDS, f"expected seconds below {LONGEST_SECONDS:.0f}; divide frame numbers by fps first"),
     )
     for wrong, what in checks:
         rows = np.flatnonzero(wrong)

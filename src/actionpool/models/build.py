@@ -82,11 +82,7 @@ def build_recognizer(config: ModelConfig, num_classes: int) -> Recognizer:
         else None
     )
     aggregation = build_aggregation(
-        config.aggregation,
-        channels,
-        num_classes,
-        multilabel=config.task == "multi-label",
-        backbone=backbone,
+        config.aggregation, channels, num_classes, multilabel=config.task == "multi-label", backbone=backbone
     )
     return Recognizer(backbone, pooling, aggregation, dropout=config.dropout, embedding=embedding)
 

@@ -161,9 +161,7 @@ _opaque_column_pairs.register_fake(_column_pairs)
 
 
 @torch.library.custom_op(
-    "actionpool::max_pool_nonnegative",
-    mutates_args=(),
-    schema="(Tensor x, int[] kernel_size, int[] stride) -> Tensor",
+    "actionpool::max_pool_nonnegative", mutates_args=(), schema="(Tensor x, int[] kernel_size, int[] stride) -> Tensor"
 )
 def max_pool_nonnegative(x: Tensor, kernel_size: Sequence[int], stride: Sequence[int]) -> Tensor:
     """Max pool of values that are never negative, with SAME padding, one axis after the other.

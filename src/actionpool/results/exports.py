@@ -12,12 +12,7 @@ from actionpool.errors import UsageError, did_you_mean
 from actionpool.evaluation.files import write_detections
 from actionpool.files import remove_leftovers, write_csv, writing_into
 from actionpool.reporting import SILENT, Report
-from actionpool.results.prediction import (
-    PredictedVideo,
-    Provenance,
-    Target,
-    write_prediction,
-)
+from actionpool.results.prediction import PredictedVideo, Provenance, Target, write_prediction
 from actionpool.results.run import predictions_in
 from actionpool.values import Detection, Failure, Interval, VideoScore
 

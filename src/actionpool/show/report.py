@@ -24,14 +24,7 @@ from actionpool.results.evaluation import SavedBreakdown, SavedDetectionReport, 
 from actionpool.results.prediction import VideoPrediction
 from actionpool.results.run import RunFolder
 from actionpool.show.moments import thumbnails
-from actionpool.show.report_charts import (
-    bars,
-    confusion_picture,
-    data_uri,
-    line_chart,
-    video_timeline,
-    weight_curve,
-)
+from actionpool.show.report_charts import bars, confusion_picture, data_uri, line_chart, video_timeline, weight_curve
 from actionpool.show.report_data import (
     SPLITS,
     class_counts,

@@ -151,12 +151,7 @@ def open_flow(path: Path) -> StoredFlow:
 
 
 def write_flow(
-    video: Path,
-    target: Path,
-    recipe: FlowRecipe,
-    *,
-    content_hash: str,
-    on_field: Callable[[], None] | None = None,
+    video: Path, target: Path, recipe: FlowRecipe, *, content_hash: str, on_field: Callable[[], None] | None = None
 ) -> int:
     """Compute the flow of a video, in constant memory, into a file that appears when it is complete.
 

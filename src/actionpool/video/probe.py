@@ -74,11 +74,7 @@ def probe_videos(
     """
     if num_workers < 1 or mode not in ("full", "sampled"):
         raise UsageError(f"probing needs num_workers >= 1 and mode 'full' or 'sampled', got {num_workers} and {mode!r}")
-    settings = {
-        "limits": asdict(limits),
-        "mode": mode,
-        "num_threads": max(1, (os.cpu_count() or 1) // num_workers),
-    }
+    settings = {"limits": asdict(limits), "mode": mode, "num_threads": max(1, (os.cpu_count() or 1) // num_workers)}
     return _Pool(paths, json.dumps(settings), num_workers, limits.probe_seconds).results()
 
 

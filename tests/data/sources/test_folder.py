@@ -115,8 +115,7 @@ def test_table_beside_class_folders_is_mentioned(tmp_path: Path) -> None:
     source = read_source(tmp_path)
     assert source.format == "folder"
     assert told(
-        source,
-        "manifest.csv names 1 of the 2 videos; pass it instead of the folder to use its columns: subject",
+        source, "manifest.csv names 1 of the 2 videos; pass it instead of the folder to use its columns: subject"
     )
     make(tmp_path, "manifest.csv", text="video,label,subject\nother.mp4,a,7\n")  # of other videos
     assert not told(read_source(tmp_path), "manifest.csv")

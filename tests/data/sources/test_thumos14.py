@@ -31,10 +31,7 @@ def test_thumos14_small(thumos):
     by_name = {example.video: example for example in source.examples}
     both = by_name["video_validation_0000161"]
     assert both.labels == ("CliffDiving", "Diving")
-    assert both.instances == (
-        Instance(Interval(11.3, 14.1), "CliffDiving"),
-        Instance(Interval(11.3, 14.1), "Diving"),
-    )
+    assert both.instances == (Instance(Interval(11.3, 14.1), "CliffDiving"), Instance(Interval(11.3, 14.1), "Diving"))
     assert both.columns["split"] == "train"
     assert thumos14.read_spans(both.columns["ambiguous"]) == (Interval(20.5, 21.0), Interval(30, 31))
     only = by_name["video_test_0001292"]

@@ -15,11 +15,7 @@ from support.aggregation_cases import VALID, check_against, layer, made, move, v
 
 MODELS = ["uniform", "direct", "gaussian", "mixture", "beta"]
 # Parameters of curves that are far from uniform.
-SHARP = {
-    "gaussian": [-0.5, -1.0],
-    "mixture": [-1.0, 0.3, 2.0, -2.0, -1.5, -3.0, 0.5, 0.0, -0.5],
-    "beta": [1.5, 0.5],
-}
+SHARP = {"gaussian": [-0.5, -1.0], "mixture": [-1.0, 0.3, 2.0, -2.0, -1.5, -3.0, 0.5, 0.0, -0.5], "beta": [1.5, 0.5]}
 
 
 def trained(weight_model, channels=6, hidden=5, **options):

@@ -28,11 +28,7 @@ BLOCKS = {
 
 def units(num_channels):
     """Published name of each convolution: (inputs, outputs, kernel)."""
-    found = {
-        "Conv3d_1a_7x7": (num_channels, 64, 7),
-        "Conv3d_2b_1x1": (64, 64, 1),
-        "Conv3d_2c_3x3": (64, 192, 3),
-    }
+    found = {"Conv3d_1a_7x7": (num_channels, 64, 7), "Conv3d_2b_1x1": (64, 64, 1), "Conv3d_2c_3x3": (64, 192, 3)}
     for block, (inputs, b0, b1, b2, b3) in BLOCKS.items():
         found[f"{block}.b0"] = (inputs, b0, 1)
         found[f"{block}.b1a"] = (inputs, b1[0], 1)

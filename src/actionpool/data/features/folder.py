@@ -169,10 +169,7 @@ def read_folder(folder: Path) -> Source:
         _check_labels(entry, index.classes, folder)
         examples.append(Example(entry.video, path, entry.labels, interval, entry.columns, instances))
     features = _open_all(examples, index)
-    notes = [
-        f"features of {index.source_format} data: {recipe_in_words(index.recipe)}",
-        *features.notes,
-    ]
+    notes = [f"features of {index.source_format} data: {recipe_in_words(index.recipe)}", *features.notes]
     return Source("features", folder, tuple(examples), index.classes, tuple(notes), index.kind, features)
 
 

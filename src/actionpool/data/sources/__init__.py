@@ -22,15 +22,7 @@ from actionpool.data.sources import (
     thumos14,
     ucf101,
 )
-from actionpool.data.sources.base import (
-    SPLIT_WORDS,
-    absolute,
-    exists,
-    is_hidden,
-    is_link,
-    is_video_name,
-    of_kind,
-)
+from actionpool.data.sources.base import SPLIT_WORDS, absolute, exists, is_hidden, is_link, is_video_name, of_kind
 from actionpool.errors import AnnotationError, UsageError, did_you_mean, first_few
 
 __all__ = ["FORMATS", "Example", "Source", "read_source"]

@@ -13,14 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actionpool.data.example import Example, Source
-from actionpool.data.sources.base import (
-    SPLIT_WORDS,
-    VideoIndex,
-    is_hidden,
-    is_video_name,
-    read_json,
-    resolve_inside,
-)
+from actionpool.data.sources.base import SPLIT_WORDS, VideoIndex, is_hidden, is_video_name, read_json, resolve_inside
 from actionpool.errors import AnnotationError, did_you_mean, first_few
 from actionpool.values import Instance, Interval
 

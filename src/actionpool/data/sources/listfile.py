@@ -13,14 +13,7 @@ from pathlib import Path
 
 from actionpool.data.example import Example, Source
 from actionpool.data.sources import table
-from actionpool.data.sources.base import (
-    SPLIT_WORDS,
-    exists,
-    is_video_name,
-    nonblank_lines,
-    read_text,
-    resolve_inside,
-)
+from actionpool.data.sources.base import SPLIT_WORDS, exists, is_video_name, nonblank_lines, read_text, resolve_inside
 from actionpool.errors import AnnotationError, first_few
 
 CLASS_FILES = ("classes.txt", "classInd.txt", "labels.txt", "label_map.txt")

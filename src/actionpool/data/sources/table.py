@@ -15,14 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from actionpool.data.example import Example, Source
-from actionpool.data.sources.base import (
-    SPLIT_WORDS,
-    is_hidden,
-    read_text,
-    resolve_inside,
-    split_labels,
-    split_word,
-)
+from actionpool.data.sources.base import SPLIT_WORDS, is_hidden, read_text, resolve_inside, split_labels, split_word
 from actionpool.errors import AnnotationError, first_few
 from actionpool.values import Interval
 

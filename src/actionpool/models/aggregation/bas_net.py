@@ -33,13 +33,7 @@ class BackgroundSuppression(Aggregation):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        *,
-        multilabel: bool = False,
-        ratio: float = 0.125,
-        hidden: int = 256,
+        self, in_channels: int, num_classes: int, *, multilabel: bool = False, ratio: float = 0.125, hidden: int = 256
     ) -> None:
         super().__init__(in_channels, num_classes, multilabel=multilabel)
         if not 0 < ratio <= 1:

@@ -25,10 +25,7 @@ _MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
     "Mixed_5b": (256, 160, 320, 32, 128, 128),
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-_POOL_BEFORE: dict[str, tuple[Size3, Size3]] = {
-    "Mixed_4b": ((3, 3, 3), (2, 2, 2)),
-    "Mixed_5b": ((2, 2, 2), (2, 2, 2)),
-}
+_POOL_BEFORE: dict[str, tuple[Size3, Size3]] = {"Mixed_4b": ((3, 3, 3), (2, 2, 2)), "Mixed_5b": ((2, 2, 2), (2, 2, 2))}
 
 
 def i3d_input(num_channels: int) -> InputSpec:
@@ -127,11 +124,7 @@ class _Mixed(nn.Module):
     """Four parallel branches, under their published names."""
 
     def __init__(
-        self,
-        in_channels: int,
-        widths: tuple[int, int, int, int, int, int],
-        *,
-        pool_before: tuple[Size3, Size3] | None,
+        self, in_channels: int, widths: tuple[int, int, int, int, int, int], *, pool_before: tuple[Size3, Size3] | None
     ) -> None:
         super().__init__()
         self.pool = nn.Identity() if pool_before is None else SameMaxPool3d(*pool_before)
