@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actionpool.errors import ActionPoolError, UsageError
+from actionpool.reporting import Report
 
 try:
     import fcntl
@@ -123,12 +124,12 @@ def file_hash(path: Path) -> str:
 
 
 @contextmanager
-def writing_into(folder: Path, note: Callable[[str], None]) -> Iterator[bool]:
+def writing_into(folder: Path, report: Report) -> Iterator[bool]:
     """Create and lock an output folder, waiting for any other command that writes into it.
 
     Args:
         folder: folder of the results.
-        note: receives a sentence if there is another command.
+        report: receives a note if there is another command.
 
     Yields:
         True if the folder is locked, False if its file system has no locks.
@@ -140,7 +141,9 @@ def writing_into(folder: Path, note: Callable[[str], None]) -> Iterator[bool]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"-o {folder} cannot be a folder ({error.strerror or error}); choose another") from None
-    with only_writer(folder, lambda: note(f"Another command writes into {folder}; waiting for it.")) as is_locked:
+    with only_writer(
+        folder, lambda: report.note(f"Another command writes into {folder}; waiting for it.")
+    ) as is_locked:
         yield is_locked
 
 

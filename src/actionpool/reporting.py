@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-Say = Callable[[str], None]  # replaced by Report, verb by verb
-
 
 class Report:
     """Receives what a command has to say while it runs; this one ignores it. Override what you want to hear.

@@ -22,6 +22,7 @@ from actionpool.data.catalog import Catalog, user_cache
 from actionpool.errors import ActionPoolError
 from actionpool.values import VideoInfo
 from actionpool.video.probe import ProbeResult
+from support.reports import Hearing
 
 INFO = VideoInfo(64, 48, 30000 / 1001, 7, 0.1 + 0.2, 1.5, 90, "h264", "mov,mp4")
 
@@ -109,7 +110,7 @@ def test_progress(tmp_path: Path, fake: FakeProbe) -> None:
     seen: list[tuple[int, int]] = []
     with Catalog(tmp_path / "c.sqlite") as catalog:
         catalog.probe(paths[:2])
-        catalog.probe(paths, on_progress=lambda done, total: seen.append((done, total)))
+        catalog.probe(paths, report=Hearing(progress=lambda *span: seen.append(span)))
     assert seen == [(2, 5), (3, 5), (4, 5), (5, 5)]
 
 

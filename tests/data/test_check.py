@@ -16,6 +16,7 @@ from actionpool.data.catalog import Catalog
 from actionpool.data.check import CheckReport
 from actionpool.data.grouping import find_copies
 from actionpool.data.sources import read_source
+from support.reports import Hearing
 from support.splits import check_source, plan_splits
 
 ClipWriter = Callable[..., Path]
@@ -44,7 +45,7 @@ def test_a_sound_folder(tmp_path: Path, clip: ClipWriter) -> None:
         clip(data / "ab"[i % 2] / f"{i}.mp4", seed=i, num_frames=8 + i)
     done: list[tuple[int, int]] = []
     with Catalog(tmp_path / "c.sqlite") as catalog:
-        report = check_source(read_source(data), catalog, on_progress=lambda num, total: done.append((num, total)))
+        report = check_source(read_source(data), catalog, report=Hearing(progress=lambda *span: done.append(span)))
         plan = plan_splits(read_source(data), folds=3, fold=1, val_fraction=0)
         folds = check_source(read_source(data), catalog, plan=plan)
     assert (report.format, report.num_videos, report.num_usable, report.quarantined) == ("folder", 6, 6, ())

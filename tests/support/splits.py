@@ -5,6 +5,7 @@ from __future__ import annotations
 from actionpool.data import check, splits
 from actionpool.data.grouping import find_copies
 from actionpool.errors import DataError
+from actionpool.reporting import SILENT
 
 
 def positions(plan, split):
@@ -17,9 +18,9 @@ def plan_splits(source, *, copies=(), unusable=(), **request):
     return splits.plan_splits(source, splits.SplitRequest(**request), copies=copies, unusable=unusable)
 
 
-def check_source(source, catalog, *, plan=None, on_progress=None):
+def check_source(source, catalog, *, plan=None, report=SILENT):
     """The report on a source whose files are probed now; without a plan, the default split is made."""
-    probes = catalog.probe(dict.fromkeys(example.path for example in source.examples), on_progress=on_progress)
+    probes = catalog.probe(dict.fromkeys(example.path for example in source.examples), report=report)
     copies, problem = find_copies(source, probes), ""
     broken = [path for path, probe in probes.items() if probe.reason is not None]
     try:

@@ -133,7 +133,7 @@ def ablate(
     base = override(override(preset(model, recipe=recipe), overrides), {"data.path": str(data), **assignments(options)})
     cells = _cells(_plan(base, over), seeds, options.folds)
     laboratory = Laboratory(folder, [cell.config for cell in cells], report)
-    with writing_into(folder, report.note) as locked:
+    with writing_into(folder, report) as locked:
         _check_output(folder)
         if locked:
             remove_leftovers(folder)

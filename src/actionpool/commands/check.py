@@ -33,4 +33,4 @@ def check(
         36
     """
     config = override(Config(), {"data.path": str(data), **assignments(options)})
-    return survey(override(config, overrides).data, progress=report.progress).report
+    return survey(override(config, overrides).data, report=report).report

@@ -178,7 +178,7 @@ def extract_features(
     if source.features is not None:
         raise UsageError(f"{source.root} holds features already; extraction starts from videos")
     _check_output(output, extractor.recipe)
-    with writing_into(output, report.note) as alone:
+    with writing_into(output, report) as alone:
         _check_output(output, extractor.recipe)
         if alone:
             remove_leftovers(output)

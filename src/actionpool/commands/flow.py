@@ -91,7 +91,7 @@ def flow(
     if source.features is not None:
         raise UsageError(f"{data} holds features, not videos; flow is computed from the videos themselves")
     paths = {example.video: example.path for example in source.examples}
-    with writing_into(folder.path, report.note) as locked:
+    with writing_into(folder.path, report) as locked:
         folder.begin(recipe)
         if locked:
             remove_leftovers(folder.path)

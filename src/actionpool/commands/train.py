@@ -142,7 +142,7 @@ def _writing(run: RunFolder, report: Report) -> Iterator[None]:
     """Lock the run folder; a folder that was made here and stays empty is removed."""
     made_here = not run.path.exists()
     try:
-        with writing_into(run.path, report.note) as locked:
+        with writing_into(run.path, report) as locked:
             if locked:
                 remove_leftovers(run.path)
             yield

@@ -10,13 +10,14 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from actionpool.config.limits import DecodeLimits
 from actionpool.errors import ActionPoolError
+from actionpool.reporting import SILENT, Report
 
 if TYPE_CHECKING:
     from actionpool.video.probe import ProbeResult
@@ -91,7 +92,7 @@ class Catalog:
         num_workers: int = 2,
         mode: ProbeMode = "full",
         limits: DecodeLimits = DecodeLimits(),  # noqa: B008 - frozen
-        on_progress: Callable[[int, int], None] | None = None,
+        report: Report = SILENT,
     ) -> dict[Path, ProbeResult]:
         """What each file is; only what is unknown or changed is opened, in child processes.
 
@@ -100,7 +101,7 @@ class Catalog:
             num_workers: child processes.
             mode: decode all of a video, or samples of it.
             limits: what a file may cost, including the time and memory of probing it.
-            on_progress: called with (done, total) after every file, files already known first.
+            report: receives the progress after every file, files already known first.
 
         Returns:
             A result for each path; ``reason`` is None where the video can be used.
@@ -112,8 +113,7 @@ class Catalog:
         stamps = {name: _stamp(path) for name, path in by_name.items()}
         found = self._known(stamps, recipe)
         unknown = [name for name in by_name if name not in found]
-        if on_progress is not None:
-            on_progress(len(found), len(by_name))
+        report.progress(len(found), len(by_name))
         probing = probe_videos(
             [by_name[name] for name in unknown],
             num_workers=max(1, min(num_workers, len(unknown))),
@@ -124,8 +124,7 @@ class Catalog:
             for result in probing if unknown else ():
                 self._keep(result, stamps[result.path], recipe)
                 found[result.path] = result
-                if on_progress is not None:
-                    on_progress(len(found), len(by_name))
+                report.progress(len(found), len(by_name))
         finally:
             if isinstance(probing, Generator):
                 probing.close()  # an interrupt ends the children

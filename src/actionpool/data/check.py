@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from actionpool.data.sources import read_source
 from actionpool.data.splits import SplitPlan, SplitRequest, plan_splits, read_splits, split_warnings
 from actionpool.errors import DataError, first_few
 from actionpool.files import printable
+from actionpool.reporting import SILENT, Report
 from actionpool.video.probe import ProbeResult
 
 Probes = Mapping[Path, ProbeResult]
@@ -130,15 +131,13 @@ class Survey:
     report: CheckReport
 
 
-def survey(
-    config: DataConfig, *, splits_file: Path | None = None, progress: Callable[[int, int], None] | None = None
-) -> Survey:
+def survey(config: DataConfig, *, splits_file: Path | None = None, report: Report = SILENT) -> Survey:
     """Read the labels of a data set, probe its files, divide and check it.
 
     Args:
         config: the ``data`` section of a configuration.
         splits_file: a split written earlier, which is kept; None = plan one.
-        progress: receives (done, total) files.
+        report: receives the progress in files.
 
     Raises:
         AnnotationError: labels that cannot be understood, or a split file of other data.
@@ -154,11 +153,10 @@ def survey(
     if source.features is None:
         with Catalog.beside(source.root) as catalog:
             paths = dict.fromkeys(example.path for example in source.examples)
-            probes = catalog.probe(paths, on_progress=progress, limits=config.limits)
+            probes = catalog.probe(paths, report=report, limits=config.limits)
     else:
         probes = _probe_features(source, source.features)
-        if progress is not None:
-            progress(len(probes), len(probes))
+        report.progress(len(probes), len(probes))
     copies = find_copies(source, probes)
     problem = ""
     plan: SplitPlan | None = None

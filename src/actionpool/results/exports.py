@@ -76,7 +76,7 @@ class PredictionWriter:
         self._held = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._folder is not None and self._held.enter_context(writing_into(self._folder, self._report.note)):
+        if self._folder is not None and self._held.enter_context(writing_into(self._folder, self._report)):
             for folder in self._folders:  # not deeper: folders inside may be other commands'
                 remove_leftovers(folder, deep=False)
         return self
