@@ -30,8 +30,7 @@ from numpy.typing import NDArray
 from actionpool.commands.flow import flow as compute_flow
 from actionpool.config.options import FlowOptions
 from actionpool.data.synthetic import write_motion_clips
-from actionpool.video.flow import dequantise, quantise
-from actionpool.video.flow_files import FlowFolder
+from actionpool.video.flow import FlowFolder, dequantise, quantise
 from actionpool.video.reader import VideoReader
 
 HEIGHT, WIDTH, MARGIN, EDGE = 256, 340, 20, 20

@@ -30,7 +30,7 @@ from actionpool.models.build import build_backbone
 from actionpool.models.weights import load_weight_file
 from actionpool.results.prediction import VideoPrediction, read_curves, read_prediction, write_prediction
 from actionpool.results.run import RunFolder
-from actionpool.video.flow_files import open_flow
+from actionpool.video.flow import open_flow
 from actionpool.video.reader import VideoReader
 from support.clips import encode
 

@@ -13,7 +13,7 @@ import pytest
 from actionpool.commands.ablate import _parse_seeds, _plan, ablate
 from actionpool.config.loading import preset
 from actionpool.config.options import AblateOptions
-from actionpool.config.recipes import FeatureRecipe
+from actionpool.config.sections import FeatureRecipe
 from actionpool.data.features.file import FeatureHeader, FeatureWriter
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.evaluation.ablation import VideoOutcome, make_row, paired_bootstrap, write_table

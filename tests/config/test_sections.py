@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from actionpool.config import model, recipes, sections
+from actionpool.config import model, sections
 from actionpool.config.model import Strict
 
 SECTIONS = {
     value.__name__: value
-    for module in (model, recipes, sections)
+    for module in (model, sections)
     for value in vars(module).values()
     if isinstance(value, type) and issubclass(value, Strict)
 }

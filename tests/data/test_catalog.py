@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 
 import actionpool.video.probe as probe_module
-from actionpool.config.limits import DecodeLimits
 from actionpool.data.catalog import Catalog, user_cache
 from actionpool.errors import ActionPoolError
-from actionpool.values import VideoInfo
+from actionpool.values import DecodeLimits, VideoInfo
 from actionpool.video.probe import ProbeResult
 from support.reports import Hearing
 

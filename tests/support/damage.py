@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import av
 
-from actionpool.config.limits import DecodeLimits
 from actionpool.errors import VideoError
+from actionpool.values import DecodeLimits
 from actionpool.video.probe import ProbeResult
 from actionpool.video.reader import VideoReader
 from support.clips import encode, encode_sound, number_in, picture, remux

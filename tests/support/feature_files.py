@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from actionpool.config.recipes import FeatureRecipe
+from actionpool.config.sections import FeatureRecipe
 from actionpool.data.features.file import FeatureHeader, FeatureWriter
 from actionpool.data.features.store import FeatureSet, HeldFeatures
 from actionpool.values import VideoInfo

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from actionpool.commands.check import check
-from actionpool.config.limits import DecodeLimits
 from actionpool.config.loading import override, preset
 from actionpool.errors import ConfigError, VideoError
+from actionpool.values import DecodeLimits
 from actionpool.video.probe import probe_videos
 from actionpool.video.reader import VideoReader
 from support.clips import encode

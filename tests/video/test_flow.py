@@ -19,10 +19,19 @@ from safetensors import safe_open
 
 from actionpool.commands.flow import flow as compute_flow
 from actionpool.config.options import FlowOptions
-from actionpool.config.recipes import FlowRecipe
+from actionpool.config.sections import FlowRecipe
 from actionpool.errors import DataError, UsageError, VideoError
-from actionpool.video.flow import NO_MOTION, ComputedFlow, dequantise, flow_fields, picture_size, quantise
-from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
+from actionpool.video.flow import (
+    NO_MOTION,
+    ComputedFlow,
+    FlowFolder,
+    dequantise,
+    flow_fields,
+    open_flow,
+    picture_size,
+    quantise,
+    write_flow,
+)
 from actionpool.video.reader import VideoReader
 from support.reports import Hearing
 

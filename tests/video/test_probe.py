@@ -14,8 +14,8 @@ import av
 import numpy as np
 import pytest
 
-from actionpool.config.limits import DecodeLimits
 from actionpool.errors import UsageError, VideoError
+from actionpool.values import DecodeLimits
 from actionpool.video import probe as probe_module
 from actionpool.video.probe import ProbeResult, near_duplicates, probe_videos
 from actionpool.video.reader import VideoReader

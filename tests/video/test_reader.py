@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from actionpool.config.limits import DecodeLimits
 from actionpool.errors import UsageError, VideoError
+from actionpool.values import DecodeLimits
 from actionpool.video import reader as reader_module
 from actionpool.video.decoder import Decoder, Scaler
 from actionpool.video.opening import Known, KnownFiles, look_through

@@ -7,12 +7,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from actionpool.config.limits import DecodeLimits
 from actionpool.config.loading import override
 from actionpool.config.model import AveragePoolingConfig, ModelConfig
 from actionpool.config.options import Compute, ExtractOptions, Overrides
-from actionpool.config.recipes import FeatureRecipe
-from actionpool.config.sections import Config
+from actionpool.config.sections import Config, FeatureRecipe
 from actionpool.data.catalog import Catalog
 from actionpool.data.example import Example, Source
 from actionpool.data.features.file import SUFFIX, FeatureWriter, open_features
@@ -28,7 +26,7 @@ from actionpool.models.backbones import Backbone
 from actionpool.models.build import backbone_input
 from actionpool.models.pooling import Pooling
 from actionpool.reporting import SILENT, Report
-from actionpool.values import Failure
+from actionpool.values import DecodeLimits, Failure
 from actionpool.video.probe import ProbeResult
 
 _PROBE_SECONDS = 600.0  # a file of hours takes a while to be hashed

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from actionpool.config.options import FlowOptions
-from actionpool.config.recipes import FlowRecipe
+from actionpool.config.sections import FlowRecipe
 from actionpool.data.catalog import Catalog
 from actionpool.data.sources import read_source
 from actionpool.errors import UsageError, VideoError
 from actionpool.files import remove_leftovers, write_csv, writing_into
 from actionpool.reporting import SILENT, Report
 from actionpool.system import num_cores
-from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
+from actionpool.video.flow import FlowFolder, open_flow, write_flow
 from actionpool.video.probe import ProbeResult
 
 _POLL_SECONDS = 0.2

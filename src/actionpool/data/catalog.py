@@ -15,9 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from actionpool.config.limits import DecodeLimits
 from actionpool.errors import ActionPoolError
 from actionpool.reporting import SILENT, Report
+from actionpool.values import DecodeLimits
 
 if TYPE_CHECKING:
     from actionpool.video.probe import ProbeResult

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from actionpool.config.loading import override, parse_config
 from actionpool.config.options import Compute, Device
-from actionpool.config.recipes import FeatureRecipe, FeatureType
-from actionpool.config.sections import Config, TransformConfig
+from actionpool.config.sections import Config, FeatureRecipe, FeatureType, TransformConfig
 from actionpool.data.sampling import Clips, Windows, parts_of_video, stretches_of_time
 from actionpool.data.transforms import normalised
 from actionpool.errors import ConfigError, UsageError

@@ -3,11 +3,9 @@
 - ``reader``: ``VideoReader`` returns exact frames by index or time, as RGB arrays; ``Frame``.
 - ``probe``: ``probe_videos`` checks files in child processes; ``near_duplicate_pairs`` finds copies.
 - ``writer``: ``VideoWriter``.
-- ``flow``: dense optical flow between frames, stored in 8 bits. ``flow_files``: the folders that ``actionpool flow``
-  writes.
+- ``flow``: dense optical flow between frames, stored in 8 bits, and the folders that ``actionpool flow`` writes.
 
 Inside the room: ``opening`` inspects a file when it is first opened, ``index`` maps frames to packets, ``decoder``
-wraps FFmpeg, ``containers`` reads the outer structure of files, ``mpeg4`` the heads of MPEG-4 pictures, and
-``fingerprint`` compares pictures. ``_probe_child`` is the program of the probing processes. The limits on what a video
-may cost are in ``actionpool.config.limits``.
+wraps FFmpeg, ``containers`` reads the outer structure of files, and ``fingerprint`` compares pictures. ``_probe_child``
+is the program of the probing processes. The limits on what a video may cost are ``actionpool.values.DecodeLimits``.
 """

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from actionpool.config.limits import DecodeLimits
 from actionpool.errors import VideoError
+from actionpool.values import DecodeLimits
 from actionpool.video.decoder import Shrinker
 from actionpool.video.fingerprint import GRID, fingerprint, picture_indices
 from actionpool.video.reader import VideoReader

@@ -14,9 +14,9 @@ from av.stream import Discard, Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from actionpool.config.limits import DecodeLimits
 from actionpool.errors import VideoError
 from actionpool.system import num_cores
+from actionpool.values import DecodeLimits
 from actionpool.video.containers import Structure, read_structure
 from actionpool.video.index import NO_TIME, FrameIndex, Run
 

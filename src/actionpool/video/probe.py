@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from actionpool.config.limits import DecodeLimits
 from actionpool.errors import UsageError, VideoError
 from actionpool.system import death_in_words
-from actionpool.values import VideoInfo
+from actionpool.values import DecodeLimits, VideoInfo
 from actionpool.video.fingerprint import near_duplicate_pairs, near_duplicates
 
 __all__ = ["ProbeResult", "near_duplicate_pairs", "near_duplicates", "probe_videos"]

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actionpool.config.limits import DecodeLimits
 from actionpool.errors import UsageError, VideoError
-from actionpool.values import scaled_size
+from actionpool.values import DecodeLimits, scaled_size
 from actionpool.video.decoder import Decoder, Scaler, UInt8Array, cannot_be_read, ffmpeg_versions, num_decoder_threads
 from actionpool.video.index import FrameIndex, plan_runs
 from actionpool.video.opening import Known, KnownFiles, file_key, look_through

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from actionpool.config.limits import DecodeLimits
 from actionpool.data.sources.base import VIDEO_SUFFIXES
 from actionpool.errors import ActionPoolError
 from actionpool.files import printable
+from actionpool.values import DecodeLimits
 from actionpool.viewer.library import Library
 
 Recognise = Callable[[Path, Path], Path]

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from actionpool.config.loading import override, preset
-from actionpool.config.recipes import FlowRecipe
-from actionpool.config.sections import FlowConfig, SamplingConfig, TransformConfig
+from actionpool.config.sections import FlowConfig, FlowRecipe, SamplingConfig, TransformConfig
 from actionpool.data.datasets.batches import ClipKey
 from actionpool.data.datasets.flow import FlowDataset, adapt_to_flow, without_flow
 from actionpool.data.sources import Example
@@ -21,8 +20,7 @@ from actionpool.data.transforms import train_transform
 from actionpool.errors import ConfigError, DataError, UsageError
 from actionpool.files import file_hash
 from actionpool.values import Failure, Interval
-from actionpool.video.flow import dequantise, flow_fields
-from actionpool.video.flow_files import FlowFolder, open_flow, write_flow
+from actionpool.video.flow import FlowFolder, dequantise, flow_fields, open_flow, write_flow
 from actionpool.video.writer import VideoWriter
 
 RECIPE = FlowRecipe(short_side=None)

@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from actionpool.config.recipes import FlowRecipe
-from actionpool.config.sections import Config, FlowConfig, SamplingConfig, TransformConfig
+from actionpool.config.sections import Config, FlowConfig, FlowRecipe, SamplingConfig, TransformConfig
 from actionpool.data.datasets.video import Read, VideoDataset
 from actionpool.data.sources import Example
 from actionpool.data.timeline import frame_range
 from actionpool.data.transforms import test_transform, train_transform
 from actionpool.errors import ConfigError, VideoError
 from actionpool.values import VideoInfo, scaled_size
-from actionpool.video.flow import NO_MOTION, ComputedFlow
-from actionpool.video.flow_files import FlowFolder, StoredFlow, open_flow
+from actionpool.video.flow import NO_MOTION, ComputedFlow, FlowFolder, StoredFlow, open_flow
 
 # Published networks read flow as pictures whose range 0 to 1 spans -20 to 20 pixels.
 _UNIT_PIXELS = 40.0

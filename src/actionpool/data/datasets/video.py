@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from actionpool.config.limits import DecodeLimits
 from actionpool.config.sections import SamplingConfig, TransformConfig
 from actionpool.data.datasets.batches import ClipKey, Item, chance_of
 from actionpool.data.sampling import Clips, Indices
@@ -19,7 +18,7 @@ from actionpool.data.sources import Example
 from actionpool.data.timeline import clip_seconds, frame_range, segment_seconds
 from actionpool.data.transforms import Transform, test_transform, train_transform
 from actionpool.errors import DataError
-from actionpool.values import Failure, VideoInfo
+from actionpool.values import DecodeLimits, Failure, VideoInfo
 from actionpool.video.reader import VideoReader
 
 

@@ -20,7 +20,7 @@ from pydantic import Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from actionpool.config.model import Strict
-from actionpool.config.recipes import FeatureRecipe
+from actionpool.config.sections import FeatureRecipe
 from actionpool.errors import DataError, first_problem
 from actionpool.files import atomic_path, safetensors_head
 from actionpool.values import VideoInfo

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from actionpool.config.recipes import FeatureRecipe
+from actionpool.config.sections import FeatureRecipe
 from actionpool.data.example import Example, Source
 from actionpool.data.features.file import SUFFIX, common_recipe, open_features
 from actionpool.data.features.store import FeatureSet, VideoFeatures, from_file

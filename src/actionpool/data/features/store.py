@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from actionpool.config.recipes import FeatureRecipe
+from actionpool.config.sections import FeatureRecipe
 from actionpool.data.features.file import FeatureFile
 from actionpool.errors import DataError
 from actionpool.values import VideoInfo

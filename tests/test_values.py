@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from actionpool.config.limits import DecodeLimits
 from actionpool.errors import UsageError, VideoError
+from actionpool.values import DecodeLimits
 
 
 def test_no_limit_lets_everything_pass() -> None:

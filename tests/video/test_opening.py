@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from actionpool.video.mpeg4 import is_empty_picture, time_bits
+from actionpool.video.opening import is_empty_picture, time_bits
 
 
 def test_mpeg4_pictures_that_say_nothing_new() -> None:
