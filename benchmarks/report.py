@@ -100,7 +100,7 @@ def make_run(run: Path, clips: list[Path], num_videos: int, num_classes: int) ->
             segment_logits = (
                 torch.randn(_NUM_SEGMENTS, num_classes, generator=generator) + 8 * weights[:, None] * logits[index]
             )
-            curves = Curves(seconds, segment_logits, weights, weights)
+            curves = Curves(seconds, segment_logits, weights, weights.clone())
             writer.add(target, VideoScore(index, info, log_probs[index], curves))
     write_evaluation(run / "evaluations" / "test-10x1", Evaluation(report, {}, scored), classes, "test", writer.names)
 
