@@ -7,19 +7,39 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from actionpool import __version__
-from actionpool.cli.console import print_error, print_line
+import actionpool
+from actionpool.cli.console import ConsoleReport, print_error, print_json, print_line, print_result
 from actionpool.cli.data import check, extract, flow, splice
-from actionpool.cli.machine import demo, doctor
-from actionpool.cli.options import with_options
+from actionpool.cli.options import Json, with_options
 from actionpool.cli.scoring import evaluate, predict
 from actionpool.cli.showing import plot, report, view
 from actionpool.cli.training import ablate, train, tune
 from actionpool.errors import ActionPoolError
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make; must not exist.")] = Path("demo-run"),
+    as_json: Json = False,
+) -> None:
+    """Generate small clips, train on some, score others, predict and report, in under three minutes."""
+    with ConsoleReport("demo", as_json) as report:
+        result = actionpool.demo(output, report=report)
+    if as_json:
+        print_json(result)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Print versions, device and a decoder check: what a bug report needs."""
+    found = actionpool.doctor()
+    print_result(as_json, found, *(f"{name:<22} {value}" for name, value in found.items()))
+    if not found["decoder check"].startswith("ok"):
+        raise typer.Exit(1)
+
 
 app = typer.Typer(
     name="actionpool",
@@ -50,7 +70,7 @@ def main() -> NoReturn:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print_line(f"actionpool {__version__}")
+        print_line(f"actionpool {actionpool.__version__}")
         raise typer.Exit
 
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-def print_line(sentence: str) -> None:
+def print_line(sentence: str, *, colour: str | None = None) -> None:
     """Print a line on standard output as it is: file names are no markup."""
-    typer.echo(sentence)
+    typer.echo(sentence if colour is None else typer.style(sentence, fg=colour))
 
 
 def print_error(sentence: str) -> None:
@@ -31,10 +31,13 @@ def print_json(value: dict[str, Any]) -> None:
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
-def print_quarantined(reasons: dict[str, str], most: int = 20) -> None:
-    """Print the first videos that were left out, with the reasons."""
-    for video, reason in list(reasons.items())[:most]:
-        print_line(f"Quarantined: {video}: {reason}")
+def print_result(as_json: bool, value: dict[str, Any], *sentences: str) -> None:
+    """Print what a verb ends with: the JSON object for programs, or the sentences for people."""
+    if as_json:
+        print_json(value)
+    else:
+        for sentence in sentences:
+            print_line(sentence)
 
 
 class ConsoleReport(Report):

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from actionpool.cli.console import ConsoleReport, print_json, print_line, print_quarantined
+import actionpool
+from actionpool.cli.console import ConsoleReport, print_json, print_line, print_result
 from actionpool.cli.options import ConfigFile, Data, Json, Overrides
 from actionpool.config.options import DataOptions, ExtractOptions, FlowOptions, SpliceOptions
+
+if TYPE_CHECKING:
+    from actionpool.data.check import CheckReport
+
+_MOST_ROWS = 60
+_MOST_QUARANTINED = 20
 
 
 def check(
     data: Data, options: DataOptions, config: ConfigFile = None, overrides: Overrides = None, as_json: Json = False
 ) -> None:
     """Report what DATA is: format, videos, classes, splits, what is broken and why. Trains nothing."""
-    from actionpool.commands.check import check as run
     from actionpool.config.loading import read_overrides
 
     with ConsoleReport("probing", as_json) as report:
-        result = run(data, options=options, overrides=read_overrides(config, overrides), report=report)
+        result = actionpool.check(data, options=options, overrides=read_overrides(config, overrides), report=report)
     if as_json:
         print_json(result.to_json())
     else:
-        from actionpool.cli.output import print_check
-
-        print_check(result)
+        _print_check(result)
 
 
 def extract(
@@ -39,22 +45,17 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Compute the features of DATA once; the folder is then data for check, train and eval."""
-    from actionpool.commands.extract import extract as run
     from actionpool.config.loading import read_overrides
 
+    changes = read_overrides(config, overrides)
     with ConsoleReport("extracting", as_json) as report:
-        result = run(
-            data, output, backbone=backbone, options=options, overrides=read_overrides(config, overrides), report=report
-        )
-    if as_json:
-        print_json(result.to_json())
-    else:
-        print_quarantined(dict(result.quarantined))
-        print_line(
-            f"{result.num_extracted} videos extracted, {result.num_present} present before, "
-            f"{len(result.quarantined)} quarantined. The features are in {result.folder}: "
-            f"actionpool train {result.folder} -o RUN"
-        )
+        result = actionpool.extract(data, output, backbone=backbone, options=options, overrides=changes, report=report)
+    sentence = (
+        f"{result.num_extracted} videos extracted, {result.num_present} present before, "
+        f"{len(result.quarantined)} quarantined. The features are in {result.folder}: "
+        f"actionpool train {result.folder} -o RUN"
+    )
+    print_result(as_json, result.to_json(), *_first_quarantined(result.quarantined), sentence)
     if len(result.quarantined) == result.num_videos:
         raise typer.Exit(3)
 
@@ -66,19 +67,14 @@ def flow(
     as_json: Json = False,
 ) -> None:
     """Compute the optical flow of DATA once; 'actionpool train DATA --flow FLOW' then learns from motion."""
-    from actionpool.commands.flow import flow as run
-
     with ConsoleReport("computing flow", as_json) as report:
-        result = run(data, output, options=options, report=report)
-    if as_json:
-        print_json(result.to_json())
-    else:
-        print_quarantined(dict(result.quarantined))
-        print_line(
-            f"{result.num_computed} videos computed ({result.num_bytes / 1e6:.1f} MB), {result.num_kept} present "
-            f"before, {len(result.quarantined)} quarantined. The flow is in {result.output}: "
-            f"actionpool train {data} -o RUN --flow {result.output}"
-        )
+        result = actionpool.flow(data, output, options=options, report=report)
+    sentence = (
+        f"{result.num_computed} videos computed ({result.num_bytes / 1e6:.1f} MB), {result.num_kept} present "
+        f"before, {len(result.quarantined)} quarantined. The flow is in {result.output}: "
+        f"actionpool train {data} -o RUN --flow {result.output}"
+    )
+    print_result(as_json, result.to_json(), *_first_quarantined(result.quarantined), sentence)
     if len(result.quarantined) == result.num_videos:
         raise typer.Exit(3)
 
@@ -95,24 +91,61 @@ def splice(
     as_json: Json = False,
 ) -> None:
     """Make untrimmed videos from CLIPS, with exact truth in ActivityNet JSON; no clip is in two parts."""
-    from actionpool.commands.splice import splice as run
     from actionpool.config.loading import read_overrides
 
+    changes = read_overrides(config, overrides)
     with ConsoleReport("splicing", as_json) as report:
-        result = run(
-            clips,
-            output,
-            num_videos=num_videos,
-            options=options,
-            overrides=read_overrides(config, overrides),
-            report=report,
+        result = actionpool.splice(
+            clips, output, num_videos=num_videos, options=options, overrides=changes, report=report
         )
-    if as_json:
-        print_json(result.to_json())
-        return
-    for video, reason in result.failed.items():
-        print_line(f"Not written: {video}: {reason}")
     parts = ", ".join(f"{count} {split}" for split, count in result.num_videos.items())
-    print_line(
-        f"{parts} videos with {result.num_actions} actions, {result.seconds / 60:.1f} minutes, in {result.folder}."
+    print_result(
+        as_json,
+        result.to_json(),
+        *(f"Not written: {video}: {reason}" for video, reason in result.failed.items()),
+        f"{parts} videos with {result.num_actions} actions, {result.seconds / 60:.1f} minutes, in {result.folder}.",
     )
+
+
+def _first_quarantined(reasons: Mapping[str, str]) -> list[str]:
+    return [f"Quarantined: {video}: {reason}" for video, reason in islice(reasons.items(), _MOST_QUARANTINED)]
+
+
+def _print_check(report: CheckReport) -> None:
+    """What the data is, what is broken, what is odd."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    print_line(f"Data: {report.root}")
+    print_line(f"Format: {report.format}")
+    num_broken = len(report.quarantined)
+    print_line(f"Videos: {report.num_videos}, usable {report.num_usable}, quarantined {num_broken}")
+    if report.num_usable:
+        print_line(f"Total: {report.total_seconds / 60:.1f} minutes")
+    for name, span, unit in (
+        ("duration", report.durations_seconds, "s"),
+        ("frame rate", report.fps, "fps"),
+        ("frames", report.num_frames, ""),
+        ("width", report.widths, "px"),
+        ("height", report.heights, "px"),
+    ):
+        if span is not None:
+            print_line(f"  {name}: {span.min:g} to {span.max:g} {unit}, median {span.median:g}")
+    print_line(f"Split: {report.how_split or 'none'}")
+    for name, count in report.splits.items():
+        print_line(f"  {name}: {count}")
+    table = Table("class", "usable videos")
+    for name, count in list(report.classes.items())[:_MOST_ROWS]:
+        table.add_row(Text(name), str(count))
+    if len(report.classes) > _MOST_ROWS:
+        table.add_row("...", Text(f"{len(report.classes)} classes in all; --json lists them"))
+    Console().print(table)
+    for entry in report.quarantined[:_MOST_ROWS]:
+        print_line(f"Quarantined: {entry.video}: {entry.reason}", colour="yellow")
+    if num_broken > _MOST_ROWS:
+        print_line(f"... and {num_broken - _MOST_ROWS} more; --json lists them")
+    for note in report.notes:
+        print_line(f"Note: {note}")
+    for warning in report.warnings:
+        print_line(f"Warning: {warning}", colour="yellow")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from actionpool.cli.console import ConsoleReport, print_json, print_line
+import actionpool
+from actionpool.cli.console import ConsoleReport, print_result
 from actionpool.cli.options import Json, Run
 from actionpool.config.options import ViewerOptions
 
@@ -33,7 +34,7 @@ def timeline(
 
     with ConsoleReport("plotting", as_json) as report:
         plot_timeline(prediction, output, video=video, max_classes=max_classes, report=report)
-    _print_figure(output, as_json)
+    print_result(as_json, {"figure": str(output)}, f"Figure: {output}")
 
 
 @plot.command()
@@ -48,14 +49,7 @@ def saliency(
     from actionpool.show.saliency import plot_saliency
 
     plot_saliency(prediction, output, video=video, max_frames=max_frames)
-    _print_figure(output, as_json)
-
-
-def _print_figure(output: Path, as_json: bool) -> None:
-    if as_json:
-        print_json({"figure": str(output)})
-    else:
-        print_line(f"Figure: {output}")
+    print_result(as_json, {"figure": str(output)}, f"Figure: {output}")
 
 
 def report(
@@ -67,13 +61,9 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write one HTML file that opens offline: data, training, scores, best and worst videos, environment."""
-    from actionpool.commands.report import report as run_report
-
-    written = run_report(run, output, data=data)
-    if as_json:
-        print_json({"report": str(written), "bytes": written.stat().st_size})
-    else:
-        print_line(f"Report: {written} ({written.stat().st_size / 1e6:.1f} MB)")
+    written = actionpool.report(run, output, data=data)
+    size = written.stat().st_size
+    print_result(as_json, {"report": str(written), "bytes": size}, f"Report: {written} ({size / 1e6:.1f} MB)")
 
 
 def view(
@@ -87,14 +77,10 @@ def view(
 
     The server listens on this machine only, prints an address with a secret token, and runs until Ctrl-C.
     """
-    from actionpool.commands.view import view as run
 
     def ready(address: str, num_videos: int) -> None:
-        if as_json:
-            print_json({"url": address, "num_videos": num_videos})
-            return
-        print_line(f"{num_videos} {'prediction' if num_videos == 1 else 'predictions'} of {folder}. Open in a browser:")
-        print_line(f"  {address}")
-        print_line("Ctrl-C stops.")
+        predictions = "prediction" if num_videos == 1 else "predictions"
+        lines = f"{num_videos} {predictions} of {folder}. Open in a browser:", f"  {address}", "Ctrl-C stops."
+        print_result(as_json, {"url": address, "num_videos": num_videos}, *lines)
 
-    run(folder, options=options, on_ready=ready)
+    actionpool.view(folder, options=options, on_ready=ready)

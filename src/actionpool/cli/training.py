@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+import actionpool
 from actionpool.cli.console import ConsoleReport, print_json, print_line
 from actionpool.cli.options import ConfigFile, Data, Json, Overrides, Run
 from actionpool.config.options import AblateOptions, Compute, TrainOptions, ViewOptions
@@ -33,12 +34,11 @@ def train(
 ) -> None:
     """Train a recogniser on DATA and write a run folder."""
     from actionpool.commands.train import is_further_process
-    from actionpool.commands.train import train as run
     from actionpool.config.loading import read_overrides
 
     with ConsoleReport("training", as_json) as report:
         report.shows_progress &= not is_further_process()
-        result = run(
+        result = actionpool.train(
             data,
             output,
             model=model,
@@ -77,10 +77,8 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Fit how RUN finds intervals, on videos whose times are known; predict and eval then use it."""
-    from actionpool.commands.tune import tune as run_tune
-
     with ConsoleReport("fitting", as_json) as report:
-        fitted = run_tune(
+        fitted = actionpool.tune(
             run,
             data,
             split=split,
@@ -132,11 +130,10 @@ def ablate(
     as_json: Json = False,
 ) -> None:
     """Train and score all combinations of some settings; one table, compared with its first row."""
-    from actionpool.commands.ablate import ablate as run
     from actionpool.config.loading import read_overrides
 
     with ConsoleReport("training", as_json) as report:
-        rows = run(
+        rows = actionpool.ablate(
             data,
             output,
             over=[*over, *(more or ())],
