@@ -35,7 +35,7 @@ MODULES = [
     "actionpool.config.loading",
     "actionpool.data.sampling",
     "actionpool.models.build",
-    "actionpool.data.timeline",
+    "actionpool.data.sampling",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actionpool.data import check, splits
-from actionpool.data.grouping import find_copies
+from actionpool.data.splits import find_copies
 from actionpool.errors import DataError
 from actionpool.reporting import SILENT
 

@@ -16,9 +16,9 @@ from actionpool.config.options import Overrides, SpliceOptions, assignments
 from actionpool.config.sections import Config
 from actionpool.data.check import Survey, survey
 from actionpool.data.example import Example, SplitName
-from actionpool.data.grouping import allocate
 from actionpool.data.sources.base import is_video_name
 from actionpool.data.splicing import Clip, SplicedVideo, SpliceSettings, clip_of, plan_splices, truth, write_spliced
+from actionpool.data.splits import allocate
 from actionpool.errors import DataError, UsageError, VideoError, did_you_mean
 from actionpool.files import holds_others, write_json
 from actionpool.reporting import SILENT, Report

@@ -14,9 +14,8 @@ from actionpool.config.sections import DataConfig
 from actionpool.data.catalog import Catalog
 from actionpool.data.example import Source, SplitName
 from actionpool.data.features.store import FeatureSet
-from actionpool.data.grouping import find_copies
 from actionpool.data.sources import read_source
-from actionpool.data.splits import SplitPlan, SplitRequest, plan_splits, read_splits, split_warnings
+from actionpool.data.splits import SplitPlan, SplitRequest, find_copies, plan_splits, read_splits, split_warnings
 from actionpool.errors import DataError, first_few
 from actionpool.files import printable
 from actionpool.reporting import SILENT, Report

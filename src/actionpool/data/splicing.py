@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from actionpool.data.example import Example, SplitName
-from actionpool.data.timeline import frame_range, nearest_frames
+from actionpool.data.sampling import frame_range, nearest_frames
 from actionpool.errors import DataError, UsageError
 from actionpool.values import Interval
 from actionpool.video.reader import VideoReader

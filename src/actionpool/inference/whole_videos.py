@@ -15,7 +15,7 @@ from actionpool.config.options import Compute
 from actionpool.config.sections import FeatureRowsConfig
 from actionpool.data.features.store import edges_of
 from actionpool.data.sampling import Windows, one_of_each_part
-from actionpool.data.timeline import segment_seconds as equal_parts
+from actionpool.data.sampling import segment_seconds as equal_parts
 from actionpool.data.transforms import normalised
 from actionpool.errors import DataError, UsageError
 from actionpool.inference.checkpoint import TrainedRecognizer

@@ -11,8 +11,7 @@ import torch
 from torch.utils.data import Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from actionpool.data.datasets.batches import Item, make_loader
-from actionpool.data.datasets.loader import RestartingLoader
+from actionpool.data.datasets.batches import Item, RestartingLoader, make_loader
 from actionpool.errors import DataError
 from actionpool.values import Failure
 

@@ -13,7 +13,7 @@ from actionpool.commands.check import check
 from actionpool.commands.evaluate import evaluate
 from actionpool.commands.train import train
 from actionpool.config.options import Compute, DataOptions, TrainOptions
-from actionpool.data.packs import plain, wtalc
+from actionpool.data.packs import files, wtalc
 from actionpool.data.packs.timing import CUSTOMARY, I3D, Timing, infer_timing, parse_timing
 from actionpool.data.sources import activitynet, read_source
 from actionpool.errors import AnnotationError, DataError, UsageError
@@ -348,12 +348,12 @@ def test_npz_of_several_arrays(tmp_path):
     np.savez(tmp_path / "c.npz", bad=np.array([{"a": 1}], dtype=object))
     (tmp_path / "d.npz").write_bytes(b"PK nothing")
     with pytest.raises(DataError, match=r"holds the arrays 'one', 'two'; expected one, or one named 'features'"):
-        plain.place_of(tmp_path / "a.npz")
-    assert plain.place_of(tmp_path / "b.npz").key == "features"
+        files.place_of(tmp_path / "a.npz")
+    assert files.place_of(tmp_path / "b.npz").key == "features"
     with pytest.raises(DataError, match="expected floating point rows"):
-        plain.place_of(tmp_path / "c.npz")
+        files.place_of(tmp_path / "c.npz")
     with pytest.raises(DataError, match=r"is no .npz file that can be read"):
-        plain.place_of(tmp_path / "d.npz")
+        files.place_of(tmp_path / "d.npz")
 
 
 def test_videos_beside_an_annotation_file_are_videos(tmp_path, clip):

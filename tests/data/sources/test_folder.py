@@ -182,7 +182,7 @@ def test_wrong_requests(tmp_path: Path) -> None:
         read_source(tmp_path / "nope")
     with pytest.raises(UsageError, match=r"unknown format 'foldr'. Did you mean 'folder'"):
         read_source(tmp_path, format="foldr")
-    with pytest.raises(UsageError, match="a folder of classes holds its own videos"):
+    with pytest.raises(UsageError, match="holds its own videos"):
         read_source(tmp_path, videos=tmp_path)
     with pytest.raises(UsageError, match=r"videos=.*gone is no folder"):
         read_source(tmp_path, videos=tmp_path / "gone")

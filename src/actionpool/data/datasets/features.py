@@ -13,8 +13,8 @@ from actionpool.config.sections import FeatureRowsConfig
 from actionpool.data import sampling
 from actionpool.data.datasets.batches import ClipKey, Item, chance_of
 from actionpool.data.features.store import FeatureSet, edges_of, rows_inside
+from actionpool.data.sampling import segment_seconds
 from actionpool.data.sources import Example
-from actionpool.data.timeline import segment_seconds
 from actionpool.errors import DataError
 from actionpool.values import Failure
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from actionpool.config.sections import Config, FlowConfig, FlowRecipe, SamplingConfig, TransformConfig
 from actionpool.data.datasets.video import Read, VideoDataset
+from actionpool.data.sampling import frame_range
 from actionpool.data.sources import Example
-from actionpool.data.timeline import frame_range
 from actionpool.data.transforms import test_transform, train_transform
 from actionpool.errors import ConfigError, VideoError
 from actionpool.values import VideoInfo, scaled_size

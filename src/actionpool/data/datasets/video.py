@@ -13,9 +13,8 @@ from torch.utils.data import Dataset
 
 from actionpool.config.sections import SamplingConfig, TransformConfig
 from actionpool.data.datasets.batches import ClipKey, Item, chance_of
-from actionpool.data.sampling import Clips, Indices
+from actionpool.data.sampling import Clips, Indices, clip_seconds, frame_range, segment_seconds
 from actionpool.data.sources import Example
-from actionpool.data.timeline import clip_seconds, frame_range, segment_seconds
 from actionpool.data.transforms import Transform, test_transform, train_transform
 from actionpool.errors import DataError
 from actionpool.values import DecodeLimits, Failure, VideoInfo

@@ -142,22 +142,26 @@ def read_index(path: Path) -> FeatureIndex:
         ) from None
 
 
-def is_index(path: Path) -> bool:
-    """Whether a file is an index of features, by its first kilobytes (never raises)."""
+def detect(data: Path) -> str | None:
+    """Why ``data`` is a folder of features or its index, or None; by the first kilobytes of the index."""
+    index = data / INDEX if data.is_dir() else data
+    if index.name != INDEX:
+        return None
     try:
-        with path.open(encoding="utf-8") as file:
-            return '"actionpool-feature-folder-' in file.read(4096)
+        with index.open(encoding="utf-8") as file:
+            return f"{INDEX} says so" if '"actionpool-feature-folder-' in file.read(4096) else None
     except (OSError, UnicodeDecodeError):
-        return False
+        return None
 
 
-def read_folder(folder: Path) -> Source:
-    """A folder that `actionpool extract` made, as a source of features.
+def read_folder(data: Path) -> Source:
+    """A folder that `actionpool extract` made (or the path of its index), as a source of features.
 
     Raises:
         AnnotationError: no index, or one that points out of the folder.
         DataError: files of different recipes.
     """
+    folder = data if data.is_dir() else data.parent
     index = read_index(folder / INDEX)
     examples = []
     for entry in index.examples:

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from actionpool.data.features.store import StoredArray, VideoFeatures, require_h5py
-from actionpool.data.packs.arrays import header
-from actionpool.data.sources.base import is_hidden
-from actionpool.errors import DataError, first_few
+from actionpool.data.example import Example, Source
+from actionpool.data.features.store import FeatureSet, StoredArray, VideoFeatures, require_h5py
+from actionpool.data.packs.npy import header
+from actionpool.data.packs.timing import duration_of, timed
+from actionpool.data.sources.base import SPLIT_WORDS, has_video, is_hidden, natural_key, subfolders
+from actionpool.errors import AnnotationError, DataError, first_few
 from actionpool.values import VideoInfo
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
@@ -155,3 +157,69 @@ def rows_second(videos: Mapping[str, VideoFeatures]) -> dict[str, VideoFeatures]
         name: untimed(tuple(replace(array, is_transposed=True) for array in video.arrays))
         for name, video in videos.items()
     }
+
+
+def detect_folder(data: Path) -> str | None:
+    """Why ``data`` is class folders of feature files, or None."""
+    if not data.is_dir() or has_video(data, data):
+        return None
+    classes = sorted({label for _, label, _ in _listed(data)})
+    return f"{len(classes)} class folders with feature files" if classes else None
+
+
+def is_table_of_features(source: Source) -> bool:
+    """Whether a table names feature files in place of videos."""
+    return bool(source.examples) and all(is_feature_name(example.path.name) for example in source.examples)
+
+
+def _listed(data: Path) -> list[tuple[Path, str, str]]:
+    """File, class and split of ``root/<class>/*`` and ``root/{train,val,test}/<class>/*``."""
+    found: list[tuple[Path, str, str]] = []
+    for folder in subfolders(data):
+        split = SPLIT_WORDS.get(folder.name.lower())
+        classes = subfolders(folder) if split else [folder]
+        found += [
+            (path, part.name, split or "")
+            for part in classes
+            for path in sorted(part.iterdir(), key=lambda p: natural_key(p.name))
+            if is_feature_name(path.name) and path.is_file()
+        ]
+    return found
+
+
+def read_folder(data: Path) -> Source:
+    """Read class folders of feature files.
+
+    Raises:
+        AnnotationError: there are none.
+    """
+    listed = _listed(data)
+    if not listed:
+        raise AnnotationError(f"no class folder with .npy, .npz or HDF5 files in {data}")
+    examples = tuple(
+        Example(path.relative_to(data).as_posix(), path, (label,), None, {"split": split} if split else {})
+        for path, label, split in listed
+    )
+    classes = tuple(sorted({label for _, label, _ in listed}))
+    return with_features(Source("pack-folder", data, examples, classes, ()), "pack-folder")
+
+
+def with_features(source: Source, name: str) -> Source:
+    """A source whose paths are feature files as the named format, with what they hold; "duration" may be a column.
+
+    Raises:
+        DataError: an HDF5 file without h5py.
+    """
+    videos: dict[str, VideoFeatures] = {}
+    problems: dict[str, str] = {}
+    durations: dict[str, float] = {}
+    for example in source.examples:
+        if example.video in videos or example.video in problems:
+            continue
+        durations[example.video] = duration_of(example.columns)
+        try:
+            videos[example.video] = untimed((place_of(example.path),))
+        except DataError as error:
+            problems[example.video] = str(error)
+    features = timed(FeatureSet(rows_second(videos), problems), durations)
+    return replace(source, format=name, features=features)

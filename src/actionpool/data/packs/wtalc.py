@@ -13,8 +13,8 @@ from typing import Any
 
 from actionpool.data.example import Example, Source
 from actionpool.data.features.store import FeatureSet, VideoFeatures
-from actionpool.data.packs.arrays import load, places, text
 from actionpool.data.packs.files import checked, untimed
+from actionpool.data.packs.npy import load, places, text
 from actionpool.data.packs.timing import timed
 from actionpool.data.sources.base import SPLIT_WORDS
 from actionpool.errors import AnnotationError, DataError, did_you_mean, first_few

@@ -1,27 +1,16 @@
-"""Where labels come from: one module a format, each with ``detect`` and ``read``, joined by one literal dict."""
+"""Where labels come from: one module per format, each with ``detect`` and ``read``, joined by one table."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 from actionpool.data.example import Example, Kind, Source
-from actionpool.data.sources import (
-    activitynet,
-    features,
-    folder,
-    hmdb51,
-    hollywood2,
-    kinetics,
-    listfile,
-    table,
-    thumos14,
-    ucf101,
-)
+from actionpool.data.sources import activitynet, folder, hmdb51, hollywood2, kinetics, listfile, table, thumos14, ucf101
 from actionpool.data.sources.base import SPLIT_WORDS, absolute, exists, is_hidden, is_link, is_video_name, of_kind
 from actionpool.errors import AnnotationError, UsageError, did_you_mean, first_few
 
@@ -44,46 +33,69 @@ class Reader(NamedTuple):
     read_labels: Callable[[Path], Source] | None = None
 
 
-READERS: dict[str, Reader] = {
-    "ucf101": Reader("classInd.txt, trainlist0N.txt, testlist0N.txt", ucf101.detect, ucf101.read),
-    "hmdb51": Reader("<class>_test_split<N>.txt", hmdb51.detect, hmdb51.read),
-    "kinetics-csv": Reader("CSV label,youtube_id,time_start,time_end,split", kinetics.detect, kinetics.read),
-    "thumos14": Reader(
-        "<Class>_{val,test}.txt with lines 'video start end'",
-        thumos14.detect,
-        thumos14.read,
-        partial(thumos14.read, search=False),
-    ),
-    "hollywood2": Reader("<class>_{train,test}.txt with lines 'name 1'", hollywood2.detect, hollywood2.read),
-    "activitynet-json": Reader(
-        'JSON {"database": {id: {"subset", "annotations": [{"segment", "label"}]}}}',
-        activitynet.detect,
-        activitynet.read,
-        partial(activitynet.read, search=False),
-    ),
-    "list": Reader(
-        "lines 'path label' (integers from 0), or train.csv/val.csv/test.csv of such lines",
-        listfile.detect,
-        listfile.read,
-    ),
-    "table-csv": Reader(
-        "CSV with the header video,label[,start,end][,split][,group]", table.detect_csv, table.read_csv
-    ),
-    "table-jsonl": Reader('JSON Lines {"video": ..., "label": ...}', table.detect_jsonl, table.read_jsonl),
-    "folder-with-splits": Reader("root/{train,val,test}/<class>/*", folder.detect_with_splits, folder.read_with_splits),
-    "folder": Reader("root/<class>/*", folder.detect_plain, folder.read_plain),
-    "pack-wtalc": Reader("<DS>-I3D-JOINTFeatures.npy and <DS>-Annotations", features.detect_wtalc, features.read_wtalc),
-    "pack-basnet": Reader(
-        "gt.json, split_*.txt and features/*/{rgb,flow}", features.detect_basnet, features.read_basnet
-    ),
-    "pack-json": Reader(
-        "ActivityNet JSON and .npy, .npz or .h5 files by its ids", features.detect_json, features.read_json
-    ),
-    "pack-folder": Reader("root/<class>/*.{npy,npz,h5}", features.detect_folder, features.read_folder),
-    "features": Reader("a folder that 'actionpool extract' made", features.detect, features.read),
-}
-FORMATS = tuple(READERS)
+FORMATS = (
+    *("ucf101", "hmdb51", "kinetics-csv", "thumos14", "hollywood2", "activitynet-json", "list"),
+    *("table-csv", "table-jsonl", "folder-with-splits", "folder"),
+    *("pack-wtalc", "pack-basnet", "pack-json", "pack-folder", "features"),
+)
 """Names that ``read_source`` takes, "auto" apart."""
+
+
+@cache
+def _readers() -> dict[str, Reader]:
+    """The formats by name. Those of features use modules of this package, so they are imported here and not above."""
+    from actionpool.data.features import folder as features
+    from actionpool.data.packs import annotated, files, wtalc
+
+    readers = (
+        Reader("classInd.txt, trainlist0N.txt, testlist0N.txt", ucf101.detect, ucf101.read),
+        Reader("<class>_test_split<N>.txt", hmdb51.detect, hmdb51.read),
+        Reader("CSV label,youtube_id,time_start,time_end,split", kinetics.detect, kinetics.read),
+        Reader(
+            "<Class>_{val,test}.txt with lines 'video start end'",
+            thumos14.detect,
+            thumos14.read,
+            partial(thumos14.read, search=False),
+        ),
+        Reader("<class>_{train,test}.txt with lines 'name 1'", hollywood2.detect, hollywood2.read),
+        Reader(
+            'JSON {"database": {id: {"subset", "annotations": [{"segment", "label"}]}}}',
+            activitynet.detect,
+            activitynet.read,
+            partial(activitynet.read, search=False),
+        ),
+        Reader(
+            "lines 'path label' (integers from 0), or train.csv/val.csv/test.csv of such lines",
+            listfile.detect,
+            listfile.read,
+        ),
+        Reader("CSV with the header video,label[,start,end][,split][,group]", table.detect_csv, table.read_csv),
+        Reader('JSON Lines {"video": ..., "label": ...}', table.detect_jsonl, table.read_jsonl),
+        Reader("root/{train,val,test}/<class>/*", folder.detect_with_splits, _alone(folder.read_with_splits)),
+        Reader("root/<class>/*", folder.detect_plain, _alone(folder.read_plain)),
+        Reader("<DS>-I3D-JOINTFeatures.npy and <DS>-Annotations", wtalc.detect, _alone(wtalc.read)),
+        Reader(
+            "gt.json, split_*.txt and features/*/{rgb,flow}", annotated.detect_basnet, _alone(annotated.read_basnet)
+        ),
+        Reader("ActivityNet JSON and .npy, .npz or .h5 files by its ids", annotated.detect, _alone(annotated.read)),
+        Reader("root/<class>/*.{npy,npz,h5}", files.detect_folder, _alone(files.read_folder)),
+        Reader("a folder that 'actionpool extract' made", features.detect, _alone(features.read_folder)),
+    )
+    return dict(zip(FORMATS, readers, strict=True))
+
+
+def _alone(read: Callable[[Path], Source]) -> Callable[[Path, Path | None], Source]:
+    """The reader of a format whose folders hold their own videos or features."""
+
+    def read_alone(data: Path, videos: Path | None) -> Source:
+        if videos is not None:
+            raise UsageError(
+                f"videos={videos} says where the files of a list lie; {data} holds its own videos or features, so "
+                "leave out --videos"
+            )
+        return read(data)
+
+    return read_alone
 
 
 def read_source(
@@ -130,9 +142,9 @@ def read_source(
         raise UsageError(f"unknown format {format!r}. {did_you_mean(format, ['auto', *FORMATS])}")
     try:
         name, reason = _detect(path) if format == "auto" else (format, "as requested")
-        reader = READERS[name]
+        reader = _readers()[name]
         source = reader.read_labels(path) if labels_only and reader.read_labels else reader.read(path, videos)
-        source = features.settle(source, feature_timing)
+        source = _with_features(source, feature_timing)
     except OSError as error:
         raise AnnotationError(f"cannot read {error.filename or path}: {error.strerror}; check permissions") from error
     # Features need no videos: missing features are a problem of each video, which the check reports.
@@ -144,13 +156,32 @@ def read_source(
     return source if name == "features" and kind is None else of_kind(source, kind)
 
 
+def _with_features(source: Source, feature_timing: str | None) -> Source:
+    """The source with its features, where a table names feature files, and with the timing that the user gave.
+
+    Raises:
+        UsageError: a timing for videos, or for features that say their own.
+    """
+    from actionpool.data.packs import files, timing
+
+    if source.features is None and source.format in table.SUFFIXES and files.is_table_of_features(source):
+        source = files.with_features(source, "pack-table")
+    if feature_timing is None:
+        return source
+    if source.features is None or source.features.recipe is not None:
+        what = "videos" if source.features is None else "features that say their own times"
+        raise UsageError(f"--feature-timing: {source.root} holds {what}; leave the option out")
+    durations = {example.video: timing.duration_of(example.columns) for example in source.examples}
+    return replace(source, features=timing.timed(source.features, durations, timing.parse_timing(feature_timing)))
+
+
 def _detect(data: Path) -> tuple[str, str]:
     """The one format that fits, and why.
 
     Official lists win over everything; lists and tables named like splits (``train.csv``) over folders; two or more
     class folders over a table beside them; a table over a single folder (``labels.csv`` beside ``videos/``).
     """
-    reasons = {name: reason for name, reader in READERS.items() if (reason := reader.detect(data))}
+    reasons = {name: reason for name, reader in _readers().items() if (reason := reader.detect(data))}
     many = "folder" in reasons and folder.num_class_folders(data) > 1
     tiers: tuple[tuple[str, ...], ...] = (
         ("features",),
@@ -198,7 +229,7 @@ def _unknown(data: Path) -> str:
             what = f"holds {len(stray)} videos directly ({first_few(stray)}), in no class folder"
         else:
             what = f"holds no class folder with videos and no known label file, but {first_few(names)}"
-    shapes = "\n".join(f"  {name}: {reader.shape}" for name, reader in READERS.items())
+    shapes = "\n".join(f"  {name}: {reader.shape}" for name, reader in _readers().items())
     return f"{data} {what}. Expected one of:\n{shapes}"
 
 

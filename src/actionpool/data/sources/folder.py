@@ -20,7 +20,7 @@ from actionpool.data.sources.base import (
     list_videos,
     natural_key,
 )
-from actionpool.errors import AnnotationError, UsageError, first_few
+from actionpool.errors import AnnotationError, first_few
 
 
 def detect_plain(data: Path) -> str | None:
@@ -44,14 +44,12 @@ def num_class_folders(data: Path) -> int:
     return len(_folders_with_videos(data))
 
 
-def read_plain(data: Path, videos: Path | None = None) -> Source:
+def read_plain(data: Path) -> Source:
     """Reads ``root/<class>/*``.
 
     Raises:
         AnnotationError: no class folder holds a video.
-        UsageError: ``videos`` was given; it belongs to lists.
     """
-    _refuse_videos(videos)
     examples, notes = _read_classes(data, data, {})
     if not examples:
         raise AnnotationError(
@@ -60,14 +58,12 @@ def read_plain(data: Path, videos: Path | None = None) -> Source:
     return _source("folder", data, examples, notes + _root_notes(data, set(), examples))
 
 
-def read_with_splits(data: Path, videos: Path | None = None) -> Source:
+def read_with_splits(data: Path) -> Source:
     """Reads ``root/{train,val,test}/<class>/*``; each example gets a column "split".
 
     Raises:
         AnnotationError: no such folder, or none with a video.
-        UsageError: ``videos`` was given; it belongs to lists.
     """
-    _refuse_videos(videos)
     folders = _split_folders(data)
     examples: list[Example] = []
     notes: list[str] = []
@@ -81,13 +77,6 @@ def read_with_splits(data: Path, videos: Path | None = None) -> Source:
     if rest:
         notes.append(f"{len(rest)} folders with videos beside {first_few(folders)} were left out: {first_few(rest)}")
     return _source("folder-with-splits", data, examples, notes + _root_notes(data, set(folders), examples))
-
-
-def _refuse_videos(videos: Path | None) -> None:
-    if videos is not None:
-        raise UsageError(
-            f"videos={videos} says where the files of a list lie; a folder of classes holds its own videos"
-        )
 
 
 def _source(form: str, root: Path, examples: list[Example], notes: list[str]) -> Source:

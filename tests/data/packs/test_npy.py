@@ -15,9 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actionpool.data.packs import pickles
-from actionpool.data.packs.arrays import load, places
-from actionpool.data.packs.pickles import LARGE_BYTES, PickleReader
+from actionpool.data.packs import npy
+from actionpool.data.packs.npy import LARGE_BYTES, PickleReader, load, places
 from actionpool.errors import DataError
 from support.pickled_arrays import objects, save
 
@@ -320,7 +319,7 @@ def test_small_programs_that_would_never_end(tmp_path, raw, sentence):
 
 
 def test_long_programs_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(pickles, "MAX_INSTRUCTIONS", 1000)
+    monkeypatch.setattr(npy, "MAX_INSTRUCTIONS", 1000)
     with pytest.raises(DataError, match="a pickle of more than 1000 instructions; expected plain arrays"):
         load(raw_pickle(tmp_path, b"N" * 1001 + b"."))
 
