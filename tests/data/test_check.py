@@ -15,8 +15,8 @@ import pytest
 from actionpool.data.catalog import Catalog
 from actionpool.data.check import CheckReport
 from actionpool.data.sources import read_source
-from support.reports import Hearing
 from actionpool.data.splits import find_copies
+from support.reports import Hearing
 from support.splits import check_source, plan_splits
 
 ClipWriter = Callable[..., Path]
