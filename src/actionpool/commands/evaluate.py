@@ -12,9 +12,8 @@ from torch import Tensor
 
 from actionpool.config.options import Compute, EvaluateOptions, Overrides, SourceOptions
 from actionpool.config.sections import SamplingConfig
-from actionpool.data.datasets.features import FeatureDataset
+from actionpool.data.datasets.batches import LabelledDataset
 from actionpool.data.datasets.opening import check_recipe, open_dataset
-from actionpool.data.datasets.video import VideoDataset
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import read_splits
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
@@ -117,7 +116,7 @@ class Part:
     source: Source
     examples: list[Example]
 
-    def dataset(self, model: TrainedRecognizer, sampling: SamplingConfig) -> VideoDataset | FeatureDataset:
+    def dataset(self, model: TrainedRecognizer, sampling: SamplingConfig) -> LabelledDataset:
         """The videos as a run reads them."""
         features = self.source.features
         return open_dataset(

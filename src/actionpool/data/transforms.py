@@ -37,7 +37,7 @@ def train_transform(config: TransformConfig, *, flow: bool = False) -> Transform
     if config.flip:
         steps.append(_mirror_half_of_flow if flow else v2.RandomHorizontalFlip())
     if flow:
-        steps.append(_divide_by(config))
+        steps.append(_motion_scale(config))
     composed: Transform = v2.Compose([*steps, _one_view])
     return composed
 
@@ -48,7 +48,7 @@ def test_transform(config: TransformConfig, num_crops: int = 1, *, flow: bool = 
     R = 1: the centre. 3: both ends and the centre of the longer side. 5: corners and centre. 10: these and their
     mirror images (TSN).
     """
-    return _Views(config.crop, num_crops, _divide_by(config) if flow else None)
+    return _Views(config.crop, num_crops, _motion_scale(config) if flow else None)
 
 
 def normalised(clips: Tensor, config: TransformConfig, dtype: torch.dtype | None = None) -> Tensor:
@@ -103,12 +103,8 @@ def _one_view(frames: Tensor) -> Tensor:
     return frames.unsqueeze(0)
 
 
-def _divide_by(config: TransformConfig) -> Transform:
-    return functools.partial(_divide, sum(config.std) / len(config.std))
-
-
-def _divide(std: float, motion: Tensor) -> Tensor:
-    return motion / std
+def _motion_scale(config: TransformConfig) -> Transform:
+    return functools.partial(torch.div, other=sum(config.std) / len(config.std))
 
 
 def _mirror_half_of_flow(motion: Tensor) -> Tensor:
@@ -167,6 +163,11 @@ class _ScaleJitter:
         )
 
 
+def target_size(transform: TransformConfig, height: int, width: int) -> tuple[int, int] | None:
+    """(height, width) that a frame is resized to; None = as it is."""
+    return transform.resize if transform.short_side is None else scaled_size(height, width, transform.short_side)
+
+
 class Rectangle(NamedTuple):
     """Edges in fractions of a frame's width and height; outside [0, 1] where the frame is padded."""
 
@@ -178,10 +179,7 @@ class Rectangle(NamedTuple):
 
 def centre_view(transform: TransformConfig, width: int, height: int) -> Rectangle:
     """The rectangle of a ``width`` x ``height`` frame that ``test_transform(transform, 1)`` hands to the network."""
-    if transform.short_side is not None:
-        rows, columns = scaled_size(height, width, transform.short_side)
-    else:
-        rows, columns = transform.resize or (height, width)
+    rows, columns = target_size(transform, height, width) or (height, width)
     top, left = _first(rows, transform.crop), _first(columns, transform.crop)
     return Rectangle(left / columns, top / rows, (left + transform.crop) / columns, (top + transform.crop) / rows)
 

@@ -12,11 +12,9 @@ from torch import Tensor
 from actionpool.config.model import DFPConfig
 from actionpool.config.options import Compute, PredictOptions
 from actionpool.config.sections import Config, SamplingConfig, TransformConfig
-from actionpool.data.datasets.batches import default_num_workers, make_loader
-from actionpool.data.datasets.features import FeatureDataset
+from actionpool.data.datasets.batches import LabelledDataset, default_num_workers, make_loader
 from actionpool.data.datasets.flow import reading_flow_from
 from actionpool.data.datasets.opening import open_dataset
-from actionpool.data.datasets.video import VideoDataset
 from actionpool.data.features.folder import recipe_in_words
 from actionpool.data.transforms import normalised
 from actionpool.errors import UsageError
@@ -95,7 +93,7 @@ def _sampled(streams: Streams, targets: Targets, options: PredictOptions, comput
     return Scorer(scores, streams.provenance(views_in_words(model.config, samplings[0]), seen_through(model), maps))
 
 
-def _new_videos(model: TrainedRecognizer, targets: Targets, sampling: SamplingConfig) -> VideoDataset | FeatureDataset:
+def _new_videos(model: TrainedRecognizer, targets: Targets, sampling: SamplingConfig) -> LabelledDataset:
     """New videos as a run reads them; nobody has computed their flow before."""
     config = reading_flow_from(model.config, "")
     # Labels of new videos are not used, and need not be classes of the run.
@@ -135,7 +133,7 @@ def seen_through(model: TrainedRecognizer) -> TransformConfig:
 
 
 def score_streams(
-    streams: Streams, datasets: Sequence[VideoDataset | FeatureDataset], compute: Compute = Compute()
+    streams: Streams, datasets: Sequence[LabelledDataset], compute: Compute = Compute()
 ) -> Iterator[tuple[VideoScore | Failure, ...]]:
     """Score every video by every stream, in the order of the datasets; memory does not grow with their number.
 
@@ -152,7 +150,7 @@ def score_streams(
 
 
 def score_videos(
-    model: TrainedRecognizer, dataset: VideoDataset | FeatureDataset, compute: Compute = Compute()
+    model: TrainedRecognizer, dataset: LabelledDataset, compute: Compute = Compute()
 ) -> Iterator[VideoScore | Failure]:
     """Score every video of a dataset once, in its order; memory does not grow with their number.
 

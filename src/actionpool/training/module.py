@@ -20,10 +20,8 @@ from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePre
 
 from actionpool.config.loading import check_losses
 from actionpool.config.sections import Config
-from actionpool.data.datasets.batches import ClassBalancedSampler, EpochSampler, Item, make_loader
-from actionpool.data.datasets.features import FeatureDataset
+from actionpool.data.datasets.batches import ClassBalancedSampler, EpochSampler, Item, LabelledDataset, make_loader
 from actionpool.data.datasets.opening import open_dataset
-from actionpool.data.datasets.video import VideoDataset
 from actionpool.data.sources import Example
 from actionpool.data.transforms import normalised
 from actionpool.errors import DataError, TrainingError
@@ -76,7 +74,7 @@ class TrainingModule(L.LightningModule):
         batch_size, num_workers = int(self.config.train.batch_size), int(self.config.train.num_workers)
         return make_loader(dataset, batch_size=batch_size, num_workers=min(1, num_workers), sampler=sampler)
 
-    def _dataset(self, examples: list[Example], *, training: bool) -> VideoDataset | FeatureDataset:
+    def _dataset(self, examples: list[Example], *, training: bool) -> LabelledDataset:
         settings = self.config
         sampling = settings.sampling.model_copy(
             update={"test_segments": settings.sampling.val_segments, "test_crops": 1}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_worker_info
 
+from actionpool.data.example import Example
 from actionpool.errors import DataError, UsageError
 from actionpool.system import death_in_words, keep_freed_memory, num_cores
 from actionpool.values import Batch, Failure, VideoInfo
@@ -61,6 +62,44 @@ class Item:
     labels: Tensor
     segments_seconds: Tensor
     info: VideoInfo
+
+
+class LabelledDataset(Dataset[Item | Failure]):
+    """Labelled examples, read anew for each key.
+
+    An example that cannot be read yields a ``Failure`` with its reason in place of an item: it is never replaced by
+    another one, and the loop decides what a failure means.
+
+    Args:
+        examples: what to read.
+        classes: K class names; the labels' order.
+        training: random views with augmentation, or the deterministic views of the test.
+        seed: random seed.
+    """
+
+    def __init__(self, examples: Sequence[Example], classes: Sequence[str], *, training: bool, seed: int = 0) -> None:
+        self.examples = list(examples)
+        self.class_index = {name: index for index, name in enumerate(classes)}
+        self.training, self.seed = training, seed
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, key: ClipKey | int) -> Item | Failure:
+        index = key.item if isinstance(key, ClipKey) else key
+        example = self.examples[index]
+        try:
+            clips, segments_seconds, info = self._read(example, key)
+        except DataError as error:
+            return Failure(index, str(error))
+        labels = torch.zeros(len(self.class_index))
+        for name in example.labels:
+            labels[self.class_index[name]] = 1
+        return Item(index, clips, labels, torch.from_numpy(segments_seconds), info)
+
+    def _read(self, example: Example, key: ClipKey | int) -> tuple[Tensor, NDArray[np.float64], VideoInfo]:
+        """Clips ``(R, N, M, C, T, H, W)``, segments ``(N, 2)`` in seconds, and properties of the video."""
+        raise NotImplementedError
 
 
 class EpochSampler(Sampler[ClipKey]):

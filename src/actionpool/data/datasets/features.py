@@ -7,30 +7,25 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from numpy.typing import NDArray
+from torch import Tensor
 
 from actionpool.config.sections import FeatureRowsConfig
-from actionpool.data import sampling
-from actionpool.data.datasets.batches import ClipKey, Item, chance_of
+from actionpool.data.datasets.batches import ClipKey, LabelledDataset, chance_of
 from actionpool.data.features.store import FeatureSet, edges_of, rows_inside
-from actionpool.data.sampling import segment_seconds
+from actionpool.data.sampling import Indices, one_of_each_part, segment_seconds
 from actionpool.data.sources import Example
-from actionpool.errors import DataError
-from actionpool.values import Failure
+from actionpool.values import VideoInfo
 
 
-class FeatureDataset(Dataset[Item | Failure]):
+class FeatureDataset(LabelledDataset):
     """Examples read from feature files; each row is a segment of one clip, ``(D, t, h, w)`` in the place of pixels.
 
-    Features that cannot be read yield a ``Failure`` with the reason, as a video does.
-
     Args:
-        examples: what to read; an interval takes the rows whose middles lie in it.
-        classes: K class names; the labels' order.
+        examples, classes, training, seed: as for ``LabelledDataset``; an interval takes the rows whose middles lie in
+            it.
         features: the features of the examples' videos.
         rows: which rows to take, and how many.
-        training: random rows, or the deterministic rows of the test.
-        seed: random seed.
     """
 
     def __init__(
@@ -43,25 +38,10 @@ class FeatureDataset(Dataset[Item | Failure]):
         training: bool,
         seed: int = 0,
     ) -> None:
-        self.examples = list(examples)
-        self.class_index = {name: index for index, name in enumerate(classes)}
-        self.features = features
-        self.rows = rows
-        self.training = training
-        self.seed = seed
+        super().__init__(examples, classes, training=training, seed=seed)
+        self.features, self.rows = features, rows
 
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, key: ClipKey | int) -> Item | Failure:
-        index = key.item if isinstance(key, ClipKey) else key
-        example = self.examples[index]
-        try:
-            return self._item(index, example, np.random.default_rng(chance_of(self.seed, key)))
-        except DataError as error:
-            return Failure(index, str(error))
-
-    def _item(self, index: int, example: Example, rng: np.random.Generator) -> Item:
+    def _read(self, example: Example, key: ClipKey | int) -> tuple[Tensor, NDArray[np.float64], VideoInfo]:
         stored = self.features.of(example.video)
         first, stop = 0, len(stored.segments_seconds)
         if example.interval is not None:
@@ -69,7 +49,7 @@ class FeatureDataset(Dataset[Item | Failure]):
             first, stop = rows_inside(stored.segments_seconds, bounds.start_seconds, bounds.end_seconds)
         seconds = stored.segments_seconds[first:stop]
         choice = self.rows.train if self.training else self.rows.test
-        chosen = self._choose(choice, len(seconds), rng)
+        chosen = self._choose(choice, len(seconds), np.random.default_rng(chance_of(self.seed, key)))
         low, high = int(chosen.min()), int(chosen.max()) + 1
         rows = stored.rows(first + low, first + high)[chosen - low]  # (N, D) or (N, D, t, h, w)
         clips = torch.from_numpy(rows.reshape(*rows.shape[:2], *(rows.shape[2:] or (1, 1, 1))))
@@ -78,14 +58,11 @@ class FeatureDataset(Dataset[Item | Failure]):
             seconds = segment_seconds(edges_of(seconds), len(chosen))
         else:
             seconds = seconds[chosen]
-        labels = torch.zeros(len(self.class_index))
-        for name in example.labels:
-            labels[self.class_index[name]] = 1
-        return Item(index, clips[None, :, None], labels, torch.from_numpy(seconds.copy()), stored.info)
+        return clips[None, :, None], seconds.copy(), stored.info
 
     def _choose(
         self, choice: Literal["all", "window", "perturbed", "uniform"], num_rows: int, rng: np.random.Generator
-    ) -> sampling.Indices:
+    ) -> Indices:
         """Which rows: ``(N,)``, ascending."""
         wanted = self.rows.train_segments if self.training else self.rows.test_segments
         match choice:
@@ -95,6 +72,6 @@ class FeatureDataset(Dataset[Item | Failure]):
                 start = int(rng.integers(0, max(0, num_rows - wanted) + 1))
                 return np.arange(start, min(start + wanted, num_rows))
             case "perturbed":
-                return sampling.one_of_each_part(num_rows, wanted, rng=rng)
+                return one_of_each_part(num_rows, wanted, rng=rng)
             case "uniform":
-                return sampling.one_of_each_part(num_rows, wanted)
+                return one_of_each_part(num_rows, wanted)

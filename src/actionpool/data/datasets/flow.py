@@ -15,9 +15,9 @@ from actionpool.config.sections import Config, FlowConfig, FlowRecipe, SamplingC
 from actionpool.data.datasets.video import Read, VideoDataset
 from actionpool.data.sampling import frame_range
 from actionpool.data.sources import Example
-from actionpool.data.transforms import test_transform, train_transform
+from actionpool.data.transforms import target_size
 from actionpool.errors import ConfigError, VideoError
-from actionpool.values import VideoInfo, scaled_size
+from actionpool.values import VideoInfo
 from actionpool.video.flow import NO_MOTION, ComputedFlow, FlowFolder, StoredFlow, open_flow
 
 # Published networks read flow as pictures whose range 0 to 1 spans -20 to 20 pixels.
@@ -44,6 +44,8 @@ class FlowDataset(VideoDataset):
         DataError: there is no flow folder.
     """
 
+    is_flow = True
+
     def __init__(
         self,
         examples: Sequence[Example],
@@ -65,15 +67,11 @@ class FlowDataset(VideoDataset):
             seed=seed,
             num_threads=num_threads,
         )
-        if training:
-            self._apply = train_transform(transform, flow=True)
-        else:
-            self._apply = test_transform(transform, sampling.test_crops, flow=True)
         self.stack = _stack(flow, sampling)
         self.folder = FlowFolder(Path(flow.path)) if flow.path else None
         self.recipe = _recipe(flow)
 
-    def _read(self, example: Example, rng: np.random.Generator) -> Read:
+    def _frames(self, example: Example, rng: np.random.Generator) -> Read:
         if self.folder is None:
             with ComputedFlow(example.path, self.recipe, num_threads=self.num_threads) as computed:
                 return self._stacks(computed, example, rng)
@@ -94,7 +92,7 @@ class FlowDataset(VideoDataset):
         # ``dequantise``, for tensors.
         motion = (torch.from_numpy(fields).float() - NO_MOTION) * (self.recipe.max_motion_pixels / 127 / _UNIT_PIXELS)
         height, width = fields.shape[-2:]
-        target = _target_size(self.transform, info) or (height, width)
+        target = target_size(self.transform, info.height, info.width) or (height, width)
         if target == (height, width):
             return motion
         motion = F.interpolate(motion, target, mode="bilinear", antialias=True)
@@ -182,10 +180,3 @@ def _recipe(flow: FlowConfig) -> FlowRecipe:
     if flow.recipe is not None:
         folder.check(flow.recipe, "configured")
     return folder.recipe()
-
-
-def _target_size(transform: TransformConfig, info: VideoInfo) -> tuple[int, int] | None:
-    """(height, width) that a decoded frame would have; None = as it is."""
-    if transform.short_side is None:
-        return transform.resize
-    return scaled_size(info.height, info.width, transform.short_side)

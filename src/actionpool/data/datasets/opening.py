@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from actionpool.config.model import AveragePoolingConfig, BackboneConfig, FeaturesBackbone, GridMLPConfig, ModelConfig
 from actionpool.config.sections import Config, SamplingConfig
+from actionpool.data.datasets.batches import LabelledDataset
 from actionpool.data.datasets.features import FeatureDataset
 from actionpool.data.datasets.flow import FlowDataset
 from actionpool.data.datasets.video import VideoDataset
@@ -24,7 +25,7 @@ def open_dataset(
     sampling: SamplingConfig | None = None,
     seed: int = 0,
     num_threads: int = 1,
-) -> VideoDataset | FeatureDataset:
+) -> LabelledDataset:
     """The dataset of some examples: features where the source has them, else videos, decoded or as optical flow.
 
     Args:

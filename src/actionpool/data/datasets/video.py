@@ -1,4 +1,4 @@
-"""Labelled videos as batches: read, sample, transform, collate. Padding and ``valid`` are made here only."""
+"""Labelled videos as items: read, sample, transform."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from actionpool.config.sections import SamplingConfig, TransformConfig
-from actionpool.data.datasets.batches import ClipKey, Item, chance_of
+from actionpool.data.datasets.batches import ClipKey, LabelledDataset, chance_of
 from actionpool.data.sampling import Clips, Indices, clip_seconds, frame_range, segment_seconds
 from actionpool.data.sources import Example
-from actionpool.data.transforms import Transform, test_transform, train_transform
-from actionpool.errors import DataError
-from actionpool.values import DecodeLimits, Failure, VideoInfo
+from actionpool.data.transforms import test_transform, train_transform
+from actionpool.values import DecodeLimits, VideoInfo
 from actionpool.video.reader import VideoReader
 
 
@@ -30,22 +28,18 @@ class Read(NamedTuple):
     info: VideoInfo
 
 
-class VideoDataset(Dataset[Item | Failure]):
+class VideoDataset(LabelledDataset):
     """Examples read from video files.
 
-    A video that cannot be read yields a ``Failure`` with its reason in place of an item: it is never replaced by
-    another one, and the loop decides what a failure means.
-
     Args:
-        examples: what to read.
-        classes: K class names; the labels' order.
+        examples, classes, training, seed: as for ``LabelledDataset``.
         sampling: how many segments, clips and frames.
         transform: resize, crop, normalisation.
-        training: random sampling and augmentation, or the deterministic test views.
-        seed: random seed.
         num_threads: decoder threads of one reader; 0 = all cores.
         limits: what a single video may cost.
     """
+
+    is_flow = False
 
     def __init__(
         self,
@@ -59,41 +53,25 @@ class VideoDataset(Dataset[Item | Failure]):
         num_threads: int = 1,
         limits: DecodeLimits = DecodeLimits(),  # noqa: B008 - frozen
     ) -> None:
-        self.limits = limits
-        self.examples = list(examples)
-        self.class_index = {name: index for index, name in enumerate(classes)}
-        self.sampling = sampling
-        self.transform = transform
-        self.training = training
-        self.seed = seed
-        self.num_threads = num_threads
-        self._apply: Transform = (
-            train_transform(transform) if training else test_transform(transform, sampling.test_crops)
-        )
+        super().__init__(examples, classes, training=training, seed=seed)
+        self.sampling, self.transform = sampling, transform
+        self.num_threads, self.limits = num_threads, limits
+        if training:
+            self._apply = train_transform(transform, flow=self.is_flow)
+        else:
+            self._apply = test_transform(transform, sampling.test_crops, flow=self.is_flow)
 
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, key: ClipKey | int) -> Item | Failure:
-        index = key.item if isinstance(key, ClipKey) else key
-        example = self.examples[index]
-        try:
-            read = self._read(example, np.random.default_rng(chance_of(self.seed, key)))
-        except DataError as error:
-            return Failure(index, str(error))
+    def _read(self, example: Example, key: ClipKey | int) -> tuple[Tensor, NDArray[np.float64], VideoInfo]:
+        read = self._frames(example, np.random.default_rng(chance_of(self.seed, key)))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(chance_of(self.seed, key, 1).generate_state(1)[0]))
             views = self._apply(read.frames)  # (R, N M T, C, H, W)
         clips = views.unflatten(1, read.shape).transpose(3, 4)  # (R, N, M, C, T, H, W)
-        labels = torch.zeros(len(self.class_index))
-        for name in example.labels:
-            labels[self.class_index[name]] = 1
-        return Item(index, clips, labels, torch.from_numpy(read.segments_seconds), read.info)
+        return clips, read.segments_seconds, read.info
 
-    def _read(self, example: Example, rng: np.random.Generator) -> Read:
-        size, short_side = self.transform.resize, self.transform.short_side
-        if short_side is not None:
-            size = None
+    def _frames(self, example: Example, rng: np.random.Generator) -> Read:
+        short_side = self.transform.short_side
+        size = self.transform.resize if short_side is None else None
         with VideoReader(
             example.path, size=size, short_side=short_side, num_threads=self.num_threads, limits=self.limits
         ) as reader:
@@ -113,7 +91,7 @@ class VideoDataset(Dataset[Item | Failure]):
     ) -> tuple[Indices, NDArray[np.float64]]:
         """Which frames ``(N, M, T)`` an example gives, and the seconds ``(N, 2)`` that its segments stand for.
 
-        ``num_beyond``: frames at the end that are not chosen where there are others; a chosen one reaches into them.
+        The last ``num_beyond`` frames are not chosen where there are others; a chosen one reaches into them.
         """
         first, stop = frame_range(timestamps_seconds, example.interval)
         indices = first + self._indices(max(1, stop - first - num_beyond), rng)
