@@ -45,7 +45,7 @@ from actionpool.inference.scoring import score_videos
 from actionpool.models.recognizer import Recognizer
 from actionpool.reporting import SILENT
 from actionpool.results.run import RunFolder
-from actionpool.training.heads import train_head
+from actionpool.training.fit import train_head
 from actionpool.training.prepared import prepare, settle
 from actionpool.values import Failure, VideoScore
 from support.reports import Hearing

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from actionpool.commands.ablate import read_cell
+from actionpool.commands.ablate import _read_cell
 from actionpool.config.loading import load_config, override, parse_config, preset, to_yaml
 from actionpool.data.features.file import open_features
 from actionpool.data.features.folder import read_index
@@ -351,7 +351,7 @@ def test_whatever_else_is_read_back(tmp_path, data):
             read(tmp_path / ("splits.csv" if read is read_split_rows else "features.json"))
     with contextlib.suppress(CheckpointError):
         RunFolder(tmp_path).read_data()
-    assert read_cell(tmp_path / "cell.json") is None
+    assert _read_cell(tmp_path / "cell.json") is None
 
 
 @quick

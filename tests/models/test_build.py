@@ -10,7 +10,7 @@ from actionpool.config.presets import PRESETS
 from actionpool.models.build import backbone_input, build_backbone, build_recognizer, resolve_transform
 from actionpool.models.freezing import freeze
 from actionpool.models.losses import video_nll
-from actionpool.training.optimizer import make_optimizer
+from actionpool.training.module import make_optimizer
 
 # Small enough for a second a step; the layers are the published ones.
 SMALL = {

@@ -15,7 +15,7 @@ from actionpool.errors import ConfigError
 from actionpool.models.backbones import I3D, TSN, Features, GatedC3D
 from actionpool.models.build import build_recognizer
 from actionpool.models.freezing import freeze, frozen_stages
-from actionpool.training.optimizer import make_optimizer, parameter_groups
+from actionpool.training.module import make_optimizer, parameter_groups
 
 
 @pytest.fixture(scope="module")

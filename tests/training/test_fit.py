@@ -16,7 +16,7 @@ from actionpool.config.options import Compute, EvaluateOptions, TrainOptions
 from actionpool.config.sections import TrainConfig
 from actionpool.errors import CheckpointError, ConfigError, DataError, TrainingError, UsageError
 from actionpool.inference.checkpoint import load
-from actionpool.training.optimizer import learning_rate_factor
+from actionpool.training.module import learning_rate_factor
 from actionpool.training.writer import is_better
 from support.reports import Hearing
 from support.runs import TINY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from actionpool.config.options import Compute, ExtractOptions, Overrides
 from actionpool.config.sections import Config, FeatureRecipe
 from actionpool.data.catalog import Catalog
 from actionpool.data.example import Example, Source
-from actionpool.data.features.file import SUFFIX, FeatureWriter, open_features
+from actionpool.data.features.file import SUFFIX, FeatureHeader, FeatureWriter, open_features
 from actionpool.data.features.folder import INDEX, file_name, read_index, write_index
 from actionpool.data.sources import read_source
 from actionpool.data.sources.base import absolute, is_hidden, is_video_name
@@ -21,7 +21,7 @@ from actionpool.errors import DataError, UsageError
 from actionpool.files import holds_others, printable, remove_leftovers, writing_into
 from actionpool.inference.checkpoint import load
 from actionpool.inference.extractor import Extractor, WindowSettings, make_extractor, open_network
-from actionpool.inference.scan import scan
+from actionpool.inference.scan import Scanned, scan
 from actionpool.models.backbones import Backbone
 from actionpool.models.build import backbone_input
 from actionpool.models.pooling import Pooling
@@ -128,11 +128,10 @@ class ExtractionResult:
     """What became of the videos.
 
     Attributes:
-        folder: of the features.
-        num_videos: of the source.
-        num_extracted: in this run.
-        num_present: that were there before, or are copies of others.
-        quarantined: video to reason.
+        folder: the folder of features.
+        num_extracted: videos computed by this command.
+        num_present: videos whose features were there before, or that are copies of others.
+        quarantined: video to the reason why it has no features.
     """
 
     folder: Path
@@ -162,13 +161,6 @@ def extract_features(
     A video whose content has features there already is skipped, so a killed command continues where it was. A video
     that cannot be read is quarantined and stops nothing. Two commands on one folder take turns.
 
-    Args:
-        extractor: from ``make_extractor``.
-        source: the videos.
-        output: a new folder, or one of the same recipe.
-        batch_size: clips per batch.
-        report: receives notes, and the progress in videos.
-
     Raises:
         UsageError: the folder holds something else, or features of another recipe.
         ActionPoolError: the folder cannot be written; what was finished is kept.
@@ -191,20 +183,21 @@ def extract_features(
         write_index(output, source, extractor.recipe, files, broken, extractor.network)
         done = len(files) - len(pending)
         names = {example.path: example.video for example in reversed(source.examples)}
-        for path, reason in _extract_each(extractor, pending, names, files, probes, output, batch_size):
+        for path, scanned in zip(pending, scan(extractor, pending, batch_size), strict=True):
+            try:
+                if isinstance(scanned, Failure):
+                    raise DataError(scanned.reason)
+                known = {"video": printable(names[path]), "content_hash": probes[path].content_hash}
+                _write(extractor, scanned, output / files[path], scanned.header.model_copy(update=known))
+            except DataError as error:
+                broken[path] = str(error)
             done += 1
-            if reason is not None:
-                broken[path] = reason
             report.progress(done, len(files), names[path])
         write_index(output, source, extractor.recipe, files, broken, extractor.network)
-    failed = sum(path in broken for path in pending)
-    return ExtractionResult(
-        folder=output,
-        num_videos=len(files),
-        num_extracted=len(pending) - failed,
-        num_present=len(files) - len(broken) - (len(pending) - failed),
-        quarantined={names[path]: reason for path, reason in broken.items()},
-    )
+    num_extracted = sum(path not in broken for path in pending)
+    quarantined = {names[path]: reason for path, reason in broken.items()}
+    num_present = len(files) - len(broken) - num_extracted
+    return ExtractionResult(output, len(files), num_extracted, num_present, quarantined)
 
 
 def _check_output(output: Path, recipe: FeatureRecipe) -> None:
@@ -224,10 +217,10 @@ def _check_output(output: Path, recipe: FeatureRecipe) -> None:
 
 def _plan(source: Source, probes: Mapping[Path, ProbeResult], output: Path) -> tuple[dict[Path, str], list[Path]]:
     """Which file holds each video's features, and the videos that have none yet."""
-    own: dict[Path, str] = {}
+    names: dict[Path, str] = {}
     for example in source.examples:
-        own.setdefault(example.path, file_name(example.video))
-    wanted = {name: probes[path].content_hash for path, name in own.items()}
+        names.setdefault(example.path, file_name(example.video))
+    wanted = {name: probes[path].content_hash for path, name in names.items()}
     present: dict[str, str] = {}
     for file in sorted(output.rglob(f"*{SUFFIX}")):
         name = file.relative_to(output).as_posix()
@@ -238,7 +231,7 @@ def _plan(source: Source, probes: Mapping[Path, ProbeResult], output: Path) -> t
         if wanted.get(name, content) == content:
             present[content] = name
     files, pending = {}, []
-    for path, name in own.items():
+    for path, name in names.items():
         content = probes[path].content_hash
         if probes[path].reason is None and content not in present:
             present[content] = name
@@ -247,27 +240,7 @@ def _plan(source: Source, probes: Mapping[Path, ProbeResult], output: Path) -> t
     return files, pending
 
 
-def _extract_each(
-    extractor: Extractor,
-    pending: Sequence[Path],
-    names: Mapping[Path, str],
-    files: Mapping[Path, str],
-    probes: Mapping[Path, ProbeResult],
-    output: Path,
-    batch_size: int,
-) -> Iterator[tuple[Path, str | None]]:
-    """Each video's path, and why it failed if it did."""
-    for path, found in zip(pending, scan(extractor, pending, batch_size), strict=True):
-        if isinstance(found, Failure):
-            yield path, found.reason
-            continue
-        known = {"video": printable(names[path]), "content_hash": probes[path].content_hash}
-        header = found.header.model_copy(update=known)
-        try:
-            with FeatureWriter(output / files[path], header, found.segments_seconds) as writer:
-                for segments in found.batches:
-                    writer.write(extractor.rows(segments))
-        except DataError as error:
-            yield path, str(error)
-        else:
-            yield path, None
+def _write(extractor: Extractor, scanned: Scanned, file: Path, header: FeatureHeader) -> None:
+    with FeatureWriter(file, header, scanned.segments_seconds) as writer:
+        for segments in scanned.batches:
+            writer.write(extractor.rows(segments))

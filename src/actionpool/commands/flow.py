@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,6 @@ class FlowResult:
     """What ``flow`` wrote.
 
     Attributes:
-        output: the folder.
-        recipe: how its fields were computed.
-        num_videos: videos in the data.
         num_computed: videos computed by this command.
         num_kept: videos computed before, from the same bytes by the same recipe.
         num_bytes: bytes written by this command.
@@ -46,16 +43,9 @@ class FlowResult:
     quarantined: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "output": str(self.output),
-            "recipe": self.recipe.model_dump(),
-            "num_videos": self.num_videos,
-            "num_computed": self.num_computed,
-            "num_kept": self.num_kept,
-            "num_bytes": self.num_bytes,
-            "num_quarantined": len(self.quarantined),
-            "quarantined": [{"video": video, "reason": reason} for video, reason in sorted(self.quarantined.items())],
-        }
+        quarantined = [{"video": video, "reason": reason} for video, reason in sorted(self.quarantined.items())]
+        plain = {"output": str(self.output), "recipe": self.recipe.model_dump()}
+        return {**asdict(self), **plain, "num_quarantined": len(quarantined), "quarantined": quarantined}
 
 
 def flow(
@@ -125,16 +115,12 @@ class _Work:
         self.num_computed = self.num_kept = self.num_bytes = 0
 
     def run(self, num_workers: int, report: Report) -> None:
-        """Compute what is missing.
-
-        Raises:
-            ActionPoolError: the folder cannot be written.
-        """
+        """Compute what is missing; VideoErrors are counted as quarantined, others end the command."""
         wanted = self._missing()
         infos = [self._probes[self._paths[video]].info for video in wanted]
         total = sum(info.num_frames for info in infos if info is not None)
         with ThreadPoolExecutor(num_workers, thread_name_prefix="flow") as pool:
-            running = {pool.submit(self._compute, video): video for video in wanted}
+            running = {self._submit(pool, video): video for video in wanted}
             try:
                 while running:
                     finished, _ = wait(running, timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED")
@@ -159,20 +145,16 @@ class _Work:
         return wanted
 
     def _is_done(self, video: str, probe: ProbeResult) -> bool:
-        target = self._folder.file_of(video)
-        if not target.exists():
-            return False
         try:
-            header = open_flow(target).header
-        except VideoError:  # damaged: computed anew
+            header = open_flow(self._folder.file_of(video)).header
+        except VideoError:  # absent, or damaged: computed anew
             return False
         return header.recipe == self._recipe and header.content_hash == probe.content_hash
 
-    def _compute(self, video: str) -> int:
+    def _submit(self, pool: Executor, video: str) -> Future[int]:
         path, target = self._paths[video], self._folder.file_of(video)
-        return write_flow(
-            path, target, self._recipe, content_hash=self._probes[path].content_hash, on_field=self._count
-        )
+        content_hash = self._probes[path].content_hash
+        return pool.submit(write_flow, path, target, self._recipe, content_hash=content_hash, on_field=self._count)
 
     def _count(self) -> None:
         if self._stop.is_set():

@@ -25,8 +25,6 @@ from actionpool.reporting import SILENT, Report
 from actionpool.values import VideoInfo
 from actionpool.video.probe import probe_videos
 
-ANNOTATIONS = "annotations.json"
-VIDEOS = "videos"
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
@@ -37,7 +35,6 @@ class SpliceResult:
     Attributes:
         folder: holds ``annotations.json`` and ``videos/``.
         num_videos: number of videos written, by split.
-        num_actions: number of actions in them.
         failed: planned videos that could not be written, with the reason.
         seconds: duration of all videos together.
     """
@@ -116,16 +113,12 @@ def splice(
         "fps": str(settings.fps),
     }
     database = truth(written, settings.fps)
-    write_json(folder / ANNOTATIONS, {"version": "actionpool-splice-1", "recipe": recipe, "database": database})
+    write_json(folder / "annotations.json", {"version": "actionpool-splice-1", "recipe": recipe, "database": database})
     return _result(folder, written, failed, settings.fps)
 
 
 def _pair(text: str, mark: str, option: str, form: str) -> tuple[float, float]:
-    """Two numbers from ``MIN:MAX``.
-
-    Raises:
-        UsageError: the text has another form.
-    """
+    """Two numbers from ``MIN:MAX``."""
     first, found, second = text.partition(mark)
     with suppress(ValueError):
         if found:
@@ -136,15 +129,11 @@ def _pair(text: str, mark: str, option: str, form: str) -> tuple[float, float]:
 def _write(
     plan: Sequence[SplicedVideo], folder: Path, size: tuple[int, int], fps: Fraction, report: Report
 ) -> tuple[list[SplicedVideo], dict[str, str]]:
-    """Write the planned videos; those that were written, and the reasons of those that could not be.
-
-    Raises:
-        DataError: none could be written.
-    """
+    """Write the planned videos; returns those that were written, and why the others could not be."""
     failed: dict[str, str] = {}
     for done, video in enumerate(plan, start=1):
         try:
-            write_spliced(video, folder / VIDEOS / f"{video.name}.mp4", size=size, fps=fps)
+            write_spliced(video, folder / "videos" / f"{video.name}.mp4", size=size, fps=fps)
         except VideoError as error:
             failed[video.name] = str(error)
         report.progress(done, len(plan))
@@ -156,13 +145,9 @@ def _write(
 
 def _result(folder: Path, written: Sequence[SplicedVideo], failed: dict[str, str], fps: Fraction) -> SpliceResult:
     counts = Counter(video.split for video in written)
-    return SpliceResult(
-        folder=folder,
-        num_videos={split: counts[split] for split in _SPLITS if counts[split]},
-        num_actions=sum(len(video.actions()) for video in written),
-        failed=failed,
-        seconds=float(sum(video.num_frames for video in written) / fps),
-    )
+    num_videos: dict[str, int] = {split: counts[split] for split in _SPLITS if counts[split]}
+    num_actions = sum(len(video.actions()) for video in written)
+    return SpliceResult(folder, num_videos, num_actions, failed, float(sum(one.num_frames for one in written) / fps))
 
 
 def _clips_by_split(found: Survey, report: Report) -> tuple[dict[SplitName, list[Clip]], list[VideoInfo]]:

@@ -79,7 +79,7 @@ def train(
     run = RunFolder(Path(output))
     if is_further_process():
         config = _config_of_first_process(run)
-        return _train(config, run, open_pretrained_unless_resumed(config, run, resume), resume=resume)
+        return _train(config, run, _pretrained(config, run, resume), resume=resume)
     if resume:
         run.check_resumable()
         if (finished := _finished(run)) is not None:
@@ -89,8 +89,8 @@ def train(
         config = load_config(run.config)
     else:
         run.check_new()
-        config = compose(data, model, recipe, options, overrides, report)
-    pretrained = open_pretrained_unless_resumed(config, run, resume)
+        config = _compose(data, model, recipe, options, overrides, report)
+    pretrained = _pretrained(config, run, resume)
     with _writing(run, report):
         # Another command may have finished the run while this one waited.
         if resume and (finished := _finished(run)) is not None:
@@ -100,14 +100,10 @@ def train(
         return _train(config, run, pretrained, resume=resume, report=report)
 
 
-def compose(
+def _compose(
     data: str | Path, model: str, recipe: str | None, options: TrainOptions, overrides: Overrides, report: Report
 ) -> Config:
-    """The configuration that a command asks for: preset, recipe, options, overrides, in this order.
-
-    Raises:
-        ConfigError: an unknown name, or a value that does not fit.
-    """
+    """The configuration that a command asks for: preset, recipe, options, overrides, in this order."""
     if recipe is None and options.flow is not None:
         recipe = FLOW_RECIPES.get(model)
     chosen = {"data.path": str(data), **assignments(options)}
@@ -125,13 +121,8 @@ def compose(
     return config
 
 
-def open_pretrained_unless_resumed(config: Config, run: RunFolder, resume: bool) -> Pretrained | None:
-    """Pretrained weights, checked before anything is written; a resumed run has its own.
-
-    Raises:
-        ConfigError: a stage to freeze is unknown.
-        CheckpointError: the weights are absent or of another network.
-    """
+def _pretrained(config: Config, run: RunFolder, resume: bool) -> Pretrained | None:
+    """Pretrained weights, checked before anything is written; a resumed run has its own."""
     if resume and run.resume.exists():
         return None
     return open_pretrained(config.model.backbone, config.train)
@@ -191,11 +182,7 @@ def is_further_process() -> bool:
 
 
 def _config_of_first_process(run: RunFolder) -> Config:
-    """The configuration that the first process settles, and writes last.
-
-    Raises:
-        UsageError: none was written for ten minutes.
-    """
+    """The configuration that the first process settles, and writes last."""
     give_up = time.monotonic() + 600
     while not run.config.exists():
         if time.monotonic() > give_up:

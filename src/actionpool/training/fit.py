@@ -17,9 +17,9 @@ from actionpool.models.freezing import freeze
 from actionpool.models.recognizer import Recognizer
 from actionpool.models.weights import Pretrained
 from actionpool.reporting import SILENT, Report
-from actionpool.training.module import TrainingModule, score_name
+from actionpool.training.module import TrainingModule
 from actionpool.training.prepared import PreparedData
-from actionpool.training.writer import Writer
+from actionpool.training.writer import MemoryWriter, Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def fit(
     precision = resolve_precision(settings.precision, device)
     callbacks: list[Callback] = [writer]
     if settings.early_stopping_epochs and data.val:
-        watched = f"val_{score_name(config)}"
+        watched = f"val_{module.score_name}"
         callbacks.append(EarlyStopping(watched, mode="max", patience=settings.early_stopping_epochs))
     if report.shows_progress:
         callbacks.append(RichProgressBar(leave=False, console_kwargs={"stderr": True}))
@@ -92,6 +92,24 @@ def fit(
         )
         trainer.fit(module, ckpt_path=writer.resumable, weights_only=True)
     return Fitted(module.recognizer, writer.best, trainer.current_epoch)
+
+
+def train_head(config: Config, data: PreparedData) -> Recognizer:
+    """Train a recogniser on features, in float32, and keep its best epoch in memory (the last without validation).
+
+    Args:
+        config: a settled configuration; ``model.backbone`` is ``features``.
+        data: examples with features.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    # Loader processes take longer to start than a head to train.
+    alone = {"num_workers": 0, "precision": "fp32", "early_stopping_epochs": 0, "num_devices": 1, "num_nodes": 1}
+    writer = MemoryWriter()
+    recognizer = fit(config.with_(train=alone), data, writer).recognizer
+    recognizer.load_state_dict(writer.weights)
+    return recognizer.cpu().eval()
 
 
 def _begin_with(recognizer: Recognizer, config: Config, pretrained: Pretrained | None, report: Report) -> None:

@@ -19,7 +19,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePrecision
 
 from actionpool.config.loading import check_losses
-from actionpool.config.sections import Config
+from actionpool.config.sections import Config, TrainConfig
 from actionpool.data.datasets.batches import ClassBalancedSampler, EpochSampler, Item, LabelledDataset, make_loader
 from actionpool.data.datasets.opening import open_dataset
 from actionpool.data.sources import Example
@@ -27,7 +27,6 @@ from actionpool.data.transforms import normalised
 from actionpool.errors import DataError, TrainingError
 from actionpool.models.losses import co_activity_loss, sparsity_loss, video_bce, video_nll
 from actionpool.models.recognizer import Recognizer
-from actionpool.training.optimizer import learning_rate_factor, make_optimizer
 from actionpool.training.prepared import PreparedData
 from actionpool.values import Batch, Failure, RecognizerOutput
 
@@ -44,9 +43,9 @@ class TrainingModule(L.LightningModule):
         self.failures: dict[str, str] = {}
         self.train_loss = MeanMetric()
         self.val_loss = MeanMetric()
-        self.train_score = make_score(config, len(data.classes))
-        self.val_score = make_score(config, len(data.classes))
-        self.score_name = score_name(config)
+        self.train_score = _make_score(config, len(data.classes))
+        self.val_score = _make_score(config, len(data.classes))
+        self.score_name = "map" if config.model.task == "multi-label" else "top1"
 
     def train_dataloader(self) -> DataLoader[Item | Failure]:
         settings = self.config.train
@@ -203,16 +202,58 @@ class TrainingModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def score_name(config: Config) -> str:
-    """What training watches: ``top1``, or ``map`` (mean average precision) where a video may show several classes."""
-    return "map" if config.model.task == "multi-label" else "top1"
-
-
-def make_score(config: Config, num_classes: int) -> Metric:
-    """The metric of ``score_name``."""
+def _make_score(config: Config, num_classes: int) -> Metric:
+    """Accuracy, or mean average precision where a video may show several classes."""
     if config.model.task == "multi-label":
         return MultilabelAveragePrecision(num_classes, average="macro")
     return MulticlassAccuracy(num_classes, average="micro")
+
+
+def make_optimizer(settings: TrainConfig, recognizer: Recognizer) -> torch.optim.Optimizer:
+    """The configured optimiser over all parameters that learn, in groups of one rate and one decay."""
+    parameters = parameter_groups(settings, recognizer)
+    rate, decay = settings.learning_rate, settings.weight_decay
+    match settings.optimizer:
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum, weight_decay=decay)
+
+
+def parameter_groups(settings: TrainConfig, recognizer: Recognizer) -> list[dict[str, Any]]:
+    """What learns, by learning rate and weight decay: one group where nothing sets parts apart.
+
+    The backbone without its gates has its own factor; so have biases and norms, that is what has one dimension.
+    """
+    pretrained = {id(parameter) for name, parameter in recognizer.backbone.named_parameters() if name[:6] != "gates."}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in recognizer.parameters():
+        if not parameter.requires_grad:
+            continue
+        rate, decay = settings.learning_rate, settings.weight_decay
+        if id(parameter) in pretrained:
+            rate *= settings.backbone_learning_rate_factor
+        if parameter.dim() <= 1:
+            rate *= settings.bias_learning_rate_factor
+            decay = decay if settings.decay_biases else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]
+
+
+def learning_rate_factor(settings: TrainConfig, epoch: float) -> float:
+    """What the learning rate is multiplied by after so many epochs (a fraction inside one)."""
+    if epoch < settings.warmup_epochs:
+        return (epoch + 1e-3) / settings.warmup_epochs
+    match settings.schedule:
+        case "step":
+            return float(settings.step_factor ** (int(epoch + 1e-9) // settings.step_epochs))
+        case "cosine":
+            done = (epoch - settings.warmup_epochs) / max(settings.epochs - settings.warmup_epochs, 1e-9)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        case "constant":
+            return 1.0
 
 
 def _mix(*numbers: int) -> int:
