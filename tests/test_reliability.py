@@ -26,8 +26,9 @@ from actionpool.commands.train import train
 from actionpool.config.options import AblateOptions, Compute, ExtractOptions, FlowOptions, TrainOptions
 from actionpool.data.synthetic import write_motion_clips
 from actionpool.errors import ActionPoolError, UsageError
-from actionpool.files import atomic_path, only_writer, write_tensors, write_text
+from actionpool.files import atomic_path, write_tensors, write_text, writing_into
 from actionpool.inference.extractor import WindowSettings
+from actionpool.reporting import SILENT
 from actionpool.results.run import RunFolder
 from support.calls import grouped
 from support.reports import Hearing
@@ -337,7 +338,7 @@ def test_a_second_prediction_waits_for_the_first(tiny_run, clips, tmp_path):
     out, said = tmp_path / "out", []
     out.mkdir()
     with ExitStack() as first:
-        first.enter_context(only_writer(out, lambda: None))
+        first.enter_context(writing_into(out, SILENT))
 
         def let_go(sentence):
             said.append(sentence)
@@ -356,7 +357,7 @@ def test_a_second_training_waits_for_the_first_and_finds_it_done(tiny_run, clips
     out, said = tmp_path / "run", []
     out.mkdir()
     with ExitStack() as first:
-        first.enter_context(only_writer(out, lambda: None))
+        first.enter_context(writing_into(out, SILENT))
 
         def let_go(sentence):
             if sentence.startswith("Another command"):

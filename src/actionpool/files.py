@@ -11,7 +11,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,12 +127,14 @@ def file_hash(path: Path) -> str:
 def writing_into(folder: Path, report: Report) -> Iterator[bool]:
     """Create and lock an output folder, waiting for any other command that writes into it.
 
+    The lock leaves no file in the folder, and is released when the process exits, even if killed.
+
     Args:
         folder: folder of the results.
         report: receives a note if there is another command.
 
     Yields:
-        True if the folder is locked, False if its file system has no locks.
+        True if the folder is locked, False if its file system has no locks; the block runs in both cases.
 
     Raises:
         UsageError: the folder cannot be created.
@@ -141,37 +143,20 @@ def writing_into(folder: Path, report: Report) -> Iterator[bool]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"-o {folder} cannot be a folder ({error.strerror or error}); choose another") from None
-    with only_writer(
-        folder, lambda: report.note(f"Another command writes into {folder}; waiting for it.")
-    ) as is_locked:
-        yield is_locked
-
-
-@contextmanager
-def only_writer(folder: Path, on_wait: Callable[[], None]) -> Iterator[bool]:
-    """Lock a folder, waiting for any other holder. The lock is released when the process exits, even if killed.
-
-    Args:
-        folder: an existing folder; the lock leaves no file in it.
-        on_wait: called once if another process holds the lock.
-
-    Yields:
-        True if the folder is locked, False if its file system has no locks; the block runs in both cases.
-    """
-    handle = _open(folder)
+    handle = None
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
     try:
-        yield handle is not None and _lock(handle, on_wait)
+        yield handle is not None and _lock(handle, folder, report)
     finally:
         if handle is not None:
             os.close(handle)
 
 
 def remove_leftovers(folder: Path, *, deep: bool = True) -> None:
-    """Remove files that killed writers left unfinished. Lock the folder first: running writers have such files too.
+    """Remove files that killed writers left unfinished, unless ``deep`` is False also from the folders inside.
 
-    Args:
-        folder: the locked folder.
-        deep: also search the folders inside it.
+    Lock the folder first: running writers have such files too.
     """
     for path in folder.rglob("*") if deep else folder.glob("*"):
         if is_leftover(path):
@@ -179,11 +164,9 @@ def remove_leftovers(folder: Path, *, deep: bool = True) -> None:
 
 
 def holds_others(folder: Path, is_mine: Callable[[Path], bool] | None = None) -> bool:
-    """True if an output folder exists already and is not the caller's to write into.
+    """True if an output folder is not the caller's to write into: a file, or a folder with entries of others.
 
-    Args:
-        folder: may be missing or empty; anything but a folder counts as held by others.
-        is_mine: tells which entries are the caller's; None = leftovers only.
+    ``is_mine`` tells which entries are the caller's; None = leftovers only.
     """
     if not folder.is_dir():
         return folder.exists()
@@ -195,20 +178,13 @@ def is_leftover(path: Path) -> bool:
     return path.name.startswith(".part-")
 
 
-def _open(folder: Path) -> int | None:
-    try:
-        return os.open(folder, os.O_RDONLY)
-    except OSError:
-        return None
-
-
-def _lock(handle: int, on_wait: Callable[[], None]) -> bool:
+def _lock(handle: int, folder: Path, report: Report) -> bool:
     if fcntl is None:
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        on_wait()
+        report.note(f"Another command writes into {folder}; waiting for it.")
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError:  # network file systems without locks
         return False

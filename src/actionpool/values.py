@@ -135,49 +135,39 @@ class DecodeLimits:
 
     def check_picture(self, path: str, width: int, height: int) -> None:
         """Raise VideoError if a frame has more than ``max_pixels`` pixels."""
-        if self.max_pixels is not None and width * height > self.max_pixels:
-            raise VideoError(
-                f"{path}: too large: {width}x{height} is {width * height} pixels a frame, the limit is "
-                f"{self.max_pixels}; raise max_pixels if the file is trusted"
-            )
+        pixels = width * height
+        self._check(path, "max_pixels", pixels, f"{width}x{height} is {pixels} pixels a frame")
 
     def check_frames(self, path: str, num_frames: int) -> None:
         """Raise VideoError if the video has more than ``max_frames`` frames."""
-        if self.max_frames is not None and num_frames > self.max_frames:
-            raise VideoError(
-                f"{path}: too large: at least {num_frames} frames, the limit is {self.max_frames}; "
-                "raise max_frames if the file is trusted"
-            )
+        self._check(path, "max_frames", num_frames, f"at least {num_frames} frames")
 
     def check_duration(self, path: str, duration_seconds: float) -> None:
         """Raise VideoError if the video is longer than ``max_duration_seconds``."""
-        if self.max_duration_seconds is not None and duration_seconds > self.max_duration_seconds:
-            raise VideoError(
-                f"{path}: too large: {duration_seconds:.1f} seconds long, the limit is "
-                f"{self.max_duration_seconds:g}; raise max_duration_seconds if the file is trusted"
-            )
+        self._check(path, "max_duration_seconds", duration_seconds, f"{duration_seconds:.1f} seconds long")
 
     def check_total(self, path: str, width: int, height: int, num_frames: int, stored_bytes: int) -> None:
         """Raise VideoError if all frames together exceed ``max_total_bytes`` or ``max_expansion``."""
         total = 3 * width * height * num_frames
-        if self.max_total_bytes is not None and total > self.max_total_bytes:
-            raise VideoError(
-                f"{path}: too large: {num_frames} frames of {width}x{height} are {total} bytes of pixels, the limit is "
-                f"{self.max_total_bytes}; raise max_total_bytes if the file is trusted"
-            )
-        if self.max_expansion is not None and total > max(_FREE_BYTES, self.max_expansion * stored_bytes):
-            raise VideoError(
-                f"{path}: too large: {stored_bytes} bytes decode to {total}, {total // max(1, stored_bytes)} for each "
-                f"one, the limit is {self.max_expansion}; raise max_expansion if the file is trusted"
-            )
+        what = f"{num_frames} frames of {width}x{height} are {total} bytes of pixels"
+        self._check(path, "max_total_bytes", total, what)
+        if total > _FREE_BYTES:
+            each = total / max(1, stored_bytes)
+            what = f"{stored_bytes} bytes decode to {total}, {int(each)} for each one"
+            self._check(path, "max_expansion", each, what)
 
     def check_decoded(self, path: str, num_bytes: int) -> None:
         """Raise VideoError if one request would return more than ``max_decoded_bytes``."""
-        if self.max_decoded_bytes is not None and num_bytes > self.max_decoded_bytes:
-            raise VideoError(
-                f"{path}: too large: this request would hold {num_bytes} bytes of pixels, the limit is "
-                f"{self.max_decoded_bytes}; ask for fewer frames or a smaller size, or use iter_frames"
-            )
+        what = f"this request would hold {num_bytes} bytes of pixels"
+        self._check(
+            path, "max_decoded_bytes", num_bytes, what, "ask for fewer frames or a smaller size, or use iter_frames"
+        )
+
+    def _check(self, path: str, name: str, value: float, what: str, advice: str | None = None) -> None:
+        limit = getattr(self, name)
+        if limit is not None and value > limit:
+            advice = advice or f"raise {name} if the file is trusted"
+            raise VideoError(f"{path}: too large: {what}, the limit is {limit:.15g}; {advice}")
 
 
 def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from actionpool.video.containers import follow_parts, read_structure
+from actionpool.video.containers import Structure, follow_parts, read_structure
 from support.clips import encode
 from support.damage import BASES
 
@@ -79,9 +79,9 @@ def test_parts_are_followed_to_the_end_and_counted(tmp_path: Path, name: str, ki
         tmp_path / name, codec, options=options, pixel_format=pixel_format, num_frames=24, sound=kind != "AVI"
     )
     data = path.read_bytes()
-    found = follow_parts(path, kind, len(data), 0)
+    found = follow_parts(path, Structure(kind, len(data)), 0)
     assert (found.gap, found.num_video) == (None, None if kind == "FLV" else 24)
     for at in range(len(data) // 2, len(data) // 2 + 200, 50):
         path.write_bytes(data[:at] + data[at + 7 :])  # whatever follows is no part any more
-        broken = follow_parts(path, kind, len(data) - 7, 0)
+        broken = follow_parts(path, Structure(kind, len(data) - 7), 0)
         assert broken.gap is not None or broken.num_video != found.num_video

@@ -343,8 +343,9 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_was_done(data, tmp_path, monke
 HOLD = """
 import sys
 from pathlib import Path
-from actionpool.files import only_writer
-with only_writer(Path(sys.argv[1]), lambda: None):
+from actionpool.files import writing_into
+from actionpool.reporting import SILENT
+with writing_into(Path(sys.argv[1]), SILENT):
     print("held", flush=True)
     sys.stdin.readline()
 """

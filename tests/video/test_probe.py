@@ -17,7 +17,7 @@ import pytest
 from actionpool.errors import UsageError, VideoError
 from actionpool.values import DecodeLimits
 from actionpool.video import probe as probe_module
-from actionpool.video.probe import ProbeResult, near_duplicates, probe_videos
+from actionpool.video.probe import ProbeResult, near_duplicate_pairs, probe_videos
 from actionpool.video.reader import VideoReader
 from support.clips import encode, encode_sound, remux
 
@@ -68,7 +68,7 @@ def test_each_kind_of_file_has_its_own_reason(tmp_path: Path) -> None:
         assert usable.info == video.info
     assert (usable.path, usable.num_decoded) == (str(good), 20)
     assert usable.content_hash == hashlib.sha256(good.read_bytes()).hexdigest()
-    assert near_duplicates(usable.frame_hash, results["whole.avi"].frame_hash)
+    assert near_duplicate_pairs([usable.frame_hash, results["whole.avi"].frame_hash])
     assert results["text.mp4"].content_hash == hashlib.sha256((tmp_path / "text.mp4").read_bytes()).hexdigest()
     assert (results["text.mp4"].frame_hash, results["missing.mp4"].content_hash) == ("", "")
     assert _children() == []

@@ -65,7 +65,8 @@ def _parameter(field: Field[Any], hint: Any) -> inspect.Parameter:
     option = option_of(hint)
     if option is None:
         raise TypeError(f"the option '{field.name}' has no help text")
-    # A number without a bound stays without one in the help.
-    shown = typer.Option(*option.flags, help=option.help, min=option.minimum)
+    # A number without a bound stays without one in the help. Without a name, a switch would get a --no- form too.
+    names = option.flags or (f"--{field.name.replace('_', '-')}",)
+    shown = typer.Option(*names, help=option.help, min=option.minimum)
     kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(field.name, kind, default=field.default, annotation=Annotated[get_args(hint)[0], shown])

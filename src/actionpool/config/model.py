@@ -27,9 +27,7 @@ GateStages = Annotated[tuple[str, ...], Field(description="Names of the stages t
 GateKernel = Annotated[Literal[1, 3], Field(description="Kernel size of the gates' convolutions.")]
 Normaliser = Literal["softmax", "sigmoid"]
 Hidden = Annotated[int, Field(ge=1, description="Width of the attention's hidden layer.")]
-Ratio = Annotated[
-    float, Field(gt=0, le=1, description="Share of a video's segments that a class score averages, rounded up.")
-]
+Ratio = Annotated[float, Field(gt=0, le=1, description="Share of segments that a class score averages, rounded up.")]
 
 
 class GatedC3DBackbone(Strict):
@@ -67,9 +65,7 @@ class TSNBackbone(Strict):
     pad_type: Literal["", "same"] = Field(
         "", description="'same' for weights of MobileNet and EfficientNet that were trained in TensorFlow."
     )
-    num_channels: int = Field(
-        3, ge=1, description="Input channels: 3 for RGB, 10 for stacks of five optical flow fields."
-    )
+    num_channels: int = Field(3, ge=1, description="Input channels: 3 for RGB, 10 for stacks of five flow fields.")
     normalisation: Literal["published", "imagenet", "symmetric"] = Field(
         "published",
         description="Normalisation that the weights expect: published (timm's entry for them), imagenet (ImageNet's "
@@ -178,9 +174,7 @@ class VSAMConfig(Strict):
     variant: Literal["auto", "mixture", "multilabel", "two-way", "best"] = Field(
         "auto", description="How scores and relevance combine; auto is multilabel for multi-label tasks, else mixture."
     )
-    ratio: float = Field(
-        0.125, gt=0, le=1, description="For variant best: share of the segments that a class score averages."
-    )
+    ratio: float = Field(0.125, gt=0, le=1, description="Variant best: share of segments that a class score averages.")
     normaliser: Normaliser = Field("softmax", description="Normaliser of the relevance over the segments.")
     hidden: Hidden = 256
 

@@ -33,14 +33,25 @@ class Option:
     minimum: float | None = None
 
 
+_BackboneWeights = Annotated[
+    str | None,
+    Option("Initial backbone weights: a .safetensors file, or 'default' to download.", sets="model.backbone.weights"),
+]
+_Views = Annotated[str | None, Option("Views per video as CLIPSxCROPS, such as 10x1 or 10x3; the run's if not given.")]
+_Fuse = Annotated[Path | None, Option("Second run, as one on flow, whose probabilities are averaged with the first's.")]
+_Fusion = Annotated[str, Option("Weights of RUN and of the fused run.")]
+_Group = Annotated[str | None, Option("Column whose values stay on one side of every split.", sets="data.group")]
+_SplitColumn = Annotated[
+    str | None, Option("Column of train, val or test; official lists: split1 to split3.", sets="data.split_column")
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
     """How labelled data is read."""
 
     format: Annotated[str, Option("Format of the data; 'auto' detects and reports it.", sets="data.format")] = "auto"
-    videos: Annotated[Path | None, Option("Folder of the videos of a list, if not beside it.", sets="data.videos")] = (
-        None
-    )
+    videos: Annotated[Path | None, Option("Folder of a list's videos, if not beside it.", sets="data.videos")] = None
     untrimmed: Annotated[
         bool | None,
         Option(
@@ -67,17 +78,13 @@ class SourceOptions:
 class DataOptions(SourceOptions):
     """How labelled data is read and divided."""
 
-    split_column: Annotated[
-        str | None, Option("Column of train, val or test; official lists: split1 to split3.", sets="data.split_column")
-    ] = None
+    split_column: _SplitColumn = None
     folds: Annotated[
         int | None,
         Option("Number of cross-validation folds; as many as groups leaves one group out.", sets="data.folds"),
     ] = None
     fold: Annotated[int | None, Option("Fold that is the test part, counted from 0.", sets="data.fold")] = None
-    group: Annotated[str | None, Option("Column whose values stay on one side of every split.", sets="data.group")] = (
-        None
-    )
+    group: _Group = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,19 +107,9 @@ class Compute:
 class TrainOptions(DataOptions):
     """Shorthands for the configuration of a training run; what is None stays as the preset has it."""
 
-    weights: Annotated[
-        str | None,
-        Option(
-            "Initial backbone weights: a .safetensors file, or 'default' to download.", sets="model.backbone.weights"
-        ),
-    ] = None
+    weights: _BackboneWeights = None
     allow_pickle_weights: Annotated[
-        bool | None,
-        Option(
-            "Accept weights in a trusted .pt or .pth file.",
-            flags=("--allow-pickle-weights",),
-            sets="train.allow_pickle_weights",
-        ),
+        bool | None, Option("Accept weights in a trusted .pt or .pth file.", sets="train.allow_pickle_weights")
     ] = None
     freeze: Annotated[
         str | None, Option("Backbone parts to hold fixed: 'all', or stages as in stem..stage3.", sets="train.freeze")
@@ -138,36 +135,26 @@ class TrainOptions(DataOptions):
 class ViewOptions(SourceOptions):
     """How a trained run looks at labelled data."""
 
-    views: Annotated[
-        str | None, Option("Views per video as CLIPSxCROPS, such as 10x1 or 10x3; the run's own if not given.")
-    ] = None
+    views: _Views = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions(ViewOptions):
     """What ``evaluate`` does besides reading the data."""
 
-    fuse: Annotated[
-        Path | None, Option("Second run, such as one on flow, whose probabilities are averaged with the first's.")
-    ] = None
-    fusion: Annotated[str, Option("Weights of RUN and of the fused run.")] = "1:1.5"
+    fuse: _Fuse = None
+    fusion: _Fusion = "1:1.5"
     flow: Annotated[Path | None, Option("Folder of the optical flow; the run's own if not given.")] = None
-    protocol: Annotated[str | None, Option("Protocol that scores detections, such as thumos14-213 or anet1.2-val.")] = (
-        None
-    )
+    protocol: Annotated[str | None, Option("Protocol that scores detections, like thumos14-213 or anet1.2-val.")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictOptions:
     """What ``predict`` looks at, looks for and writes."""
 
-    views: Annotated[
-        str | None, Option("Views per video as CLIPSxCROPS, such as 10x1 or 10x3; the run's own if not given.")
-    ] = None
-    fuse: Annotated[
-        Path | None, Option("Second run, such as one on flow, whose probabilities are averaged with the first's.")
-    ] = None
-    fusion: Annotated[str, Option("Weights of RUN and of the fused run.")] = "1:1.5"
+    views: _Views = None
+    fuse: _Fuse = None
+    fusion: _Fusion = "1:1.5"
     segment_seconds: Annotated[
         float | None, Option("Scan whole videos in segments of this many seconds and report time intervals.")
     ] = None
@@ -177,16 +164,10 @@ class PredictOptions:
             "Comma-separated output formats: json (always written), csv, srt, vtt, activitynet.", flags=("--format",)
         ),
     ] = "json"
-    weights: Annotated[
-        Path | None, Option("Weights of the network that computed the training features, if they were moved.")
-    ] = None
-    annotate: Annotated[bool, Option("Also write each video with its label burnt in.", flags=("--annotate",))] = False
-    saliency: Annotated[
-        bool, Option("Use Grad-CAM where the network has no spatial attention.", flags=("--saliency",))
-    ] = False
-    overlay: Annotated[
-        bool, Option("Also write each video with saliency and running scores.", flags=("--overlay",))
-    ] = False
+    weights: Annotated[Path | None, Option("Weights of the network behind the training features, if moved.")] = None
+    annotate: Annotated[bool, Option("Also write each video with its label burnt in.")] = False
+    saliency: Annotated[bool, Option("Use Grad-CAM where the network has no spatial attention.")] = False
+    overlay: Annotated[bool, Option("Also write each video with saliency and running scores.")] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,15 +184,11 @@ class ExtractOptions(SourceOptions):
         Option("Frames from one to the next; 1 or the run's if not given.", flags=("--clip-stride", "--frame-stride")),
     ] = None
     clips_per_segment: Annotated[int | None, Option("Clips per segment; 1 or the run's if not given.")] = None
-    segment_seconds: Annotated[float | None, Option("Seconds per segment; the length of its clips if not given.")] = (
-        None
-    )
+    segment_seconds: Annotated[float | None, Option("Seconds per segment; its clips' length if not given.")] = None
     num_segments: Annotated[
         int | None, Option("Number of equal segments per video, instead of a length.", flags=("--segments",))
     ] = None
-    maps: Annotated[bool, Option("Keep maps (D, t, h, w) per segment instead of pooling them.", flags=("--maps",))] = (
-        False
-    )
+    maps: Annotated[bool, Option("Keep maps (D, t, h, w) per segment instead of pooling them.")] = False
     dtype: Annotated[Literal["float16", "float32"], Option("Type of the stored numbers.")] = "float16"
     batch_size: Annotated[int, Option("Clips per batch.", minimum=1)] = 8
     device: Annotated[Device, Option("Device to compute on.")] = "auto"
@@ -229,9 +206,7 @@ class FlowOptions(SourceOptions):
         Literal["ultrafast", "fast", "medium"],
         Option("Preset of DIS; 'medium' halves the error at 5 to 10 times the time."),
     ] = "fast"
-    num_workers: Annotated[
-        int | None, Option("Videos computed at the same time; one per core if not given.", minimum=1)
-    ] = None
+    num_workers: Annotated[int | None, Option("Videos computed at once; one per core if not given.", minimum=1)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +219,7 @@ class SpliceOptions(DataOptions):
     ] = None
     actions_per_video: Annotated[str, Option("MIN:MAX actions per video.")] = "1:3"
     background: Annotated[
-        str | None, Option("Class, or folder of videos, to play between actions; held frames if not given.")
+        str | None, Option("Class or folder of videos played between actions; held frames if not given.")
     ] = None
     background_seconds: Annotated[str, Option("MIN:MAX seconds of each stretch between actions.")] = "1:3"
     size: Annotated[str | None, Option("HEIGHTxWIDTH; the commonest of the clips if not given.")] = None
@@ -257,19 +232,10 @@ class AblateOptions(SourceOptions):
     """What all trainings of an ablation share."""
 
     seeds: Annotated[str, Option("Random seeds of training, as in 0,1,2.")] = "0"
-    weights: Annotated[
-        str | None,
-        Option(
-            "Initial backbone weights: a .safetensors file, or 'default' to download.", sets="model.backbone.weights"
-        ),
-    ] = None
+    weights: _BackboneWeights = None
     folds: Annotated[int | None, Option("Number of cross-validation folds, all of which are trained.")] = None
-    group: Annotated[str | None, Option("Column whose values stay on one side of every split.", sets="data.group")] = (
-        None
-    )
-    split_column: Annotated[
-        str | None, Option("Column of train, val or test; official lists: split1 to split3.", sets="data.split_column")
-    ] = None
+    group: _Group = None
+    split_column: _SplitColumn = None
     device: Annotated[Device, Option("Device to compute on.", sets="train.device")] = "auto"
     precision: Annotated[Precision, Option("Numeric precision of training.", sets="train.precision")] = "auto"
 
@@ -281,9 +247,7 @@ class ViewerOptions:
     videos: Annotated[Path | None, Option("Folder of the videos, if they were moved.")] = None
     port: Annotated[int, Option("Port; 0 takes any free one.", minimum=0)] = 0
     open_browser: Annotated[bool, Option("Open the address in the default browser.", flags=("--open",))] = False
-    allow_upload: Annotated[
-        bool, Option("Recognise videos dropped on the page; needs --run.", flags=("--allow-upload",))
-    ] = False
+    allow_upload: Annotated[bool, Option("Recognise videos dropped on the page; needs --run.")] = False
     run: Annotated[Path | None, Option("Run that recognises uploads.")] = None
     max_upload_mb: Annotated[int, Option("Largest upload, in megabytes.", minimum=1)] = 512
     max_upload_seconds: Annotated[float, Option("Longest uploaded video, in seconds.", minimum=1)] = 600

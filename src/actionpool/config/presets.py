@@ -71,9 +71,7 @@ _TSN = {
     },
 }
 # On flow the learning rate falls later, and fewer features are dropped.
-_TSN_FLOW = merged(
-    _TSN, {"model": {"dropout": 0.7}, "train": {"gradient_clip": 20.0, "step_epochs": 120, "epochs": 340}}
-)
+_TSN_FLOW = merged(_TSN, {"model": {"dropout": 0.7}, "train": {"gradient_clip": 20, "step_epochs": 120, "epochs": 340}})
 _DFP_VSAM = {
     "model": {"dropout": 0.5},
     "sampling": {

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, model_validator
 
 from actionpool.config.model import FeaturesBackbone, ModelConfig, Strict
+from actionpool.config.options import Device, Precision
 from actionpool.values import DecodeLimits
-
-FlowPreset = Literal["ultrafast", "fast", "medium"]
 
 
 class Recipe(Strict):
@@ -29,7 +28,7 @@ class FlowRecipe(Recipe):
     """How the optical flow of a video is computed."""
 
     method: Literal["dis"] = Field("dis", description="Algorithm: OpenCV's dense inverse search.")
-    preset: FlowPreset = Field(
+    preset: Literal["ultrafast", "fast", "medium"] = Field(
         "fast",
         description="Iterations and grid of DIS. fast takes a fifth to a tenth of the time of medium and errs by about "
         "0.1 pixel more, one quantisation step (benchmarks/flow.py).",
@@ -40,9 +39,7 @@ class FlowRecipe(Recipe):
         description="Shorter side, in pixels, of the frames that motion is computed on; smaller videos keep their "
         "size, and none keeps the size of every video.",
     )
-    max_motion_pixels: float = Field(
-        20.0, gt=0, allow_inf_nan=False, description="Larger components of motion are clipped."
-    )
+    max_motion_pixels: float = Field(20.0, gt=0, allow_inf_nan=False, description="Larger components are clipped.")
     version: Literal[1] = Field(1, description="Version of the computation, raised whenever its results change.")
 
 
@@ -58,12 +55,8 @@ class FeatureRecipe(Recipe):
     frames_per_clip: int = Field(ge=1, description="Frames in a clip.")
     frame_stride: int = Field(ge=1, description="Distance between a clip's frames.")
     clips_per_segment: int = Field(ge=1, description="Clips in a segment.")
-    segment_seconds: FiniteFloat | None = Field(
-        gt=0, description="Length of a segment in seconds; none is the length of its clips."
-    )
-    num_segments: int | None = Field(
-        ge=1, description="Number of equal segments per video; none is as many as segment_seconds gives."
-    )
+    segment_seconds: FiniteFloat | None = Field(gt=0, description="Seconds in a segment; none is its clips' length.")
+    num_segments: int | None = Field(ge=1, description="Equal segments per video; none follows segment_seconds.")
     edge: Literal["stretch", "loop", "hold", "error"] = Field(
         description="What a clip does that is longer than its video; see sampling.edge."
     )
@@ -105,12 +98,8 @@ class FeatureRowsConfig(Strict):
     train_segments: int = Field(750, ge=1, description="N in training; for window the largest N.")
     test: Literal["all", "uniform"] = Field("all", description="Rows in evaluation and prediction.")
     test_segments: int = Field(750, ge=1, description="N in evaluation and prediction where test is uniform.")
-    recipe: FeatureRecipe | None = Field(
-        None, description="How the features were computed; new videos get theirs the same way."
-    )
-    network: str | None = Field(
-        None, description="Origin of the weights that computed the features: a file, a name or a run."
-    )
+    recipe: FeatureRecipe | None = Field(None, description="How the features were computed, also for new videos.")
+    network: str | None = Field(None, description="Origin of the weights behind the features: a file, a name or a run.")
 
 
 class TransformConfig(Strict):
@@ -119,28 +108,22 @@ class TransformConfig(Strict):
     resize: tuple[int, int] | None = Field(
         (0, 0), description="(height, width) to resize frames to; none keeps their size, (0, 0) is the backbone's."
     )
-    short_side: int | None = Field(
-        None, ge=8, description="Shorter side to resize to, keeping the aspect ratio; replaces resize."
-    )
+    short_side: int | None = Field(None, ge=8, description="Shorter side to resize to in proportion; replaces resize.")
     crop: int = Field(0, ge=0, description="Side of the square crop; 0 is the backbone's.")
     scale_jitter: tuple[float, ...] = Field(
         (), description="Sizes of training crops as fractions of the shorter side, at corners or the centre (TSN)."
     )
     flip: bool = Field(True, description="Mirror training videos at random.")
-    mean: tuple[float, ...] = Field(
-        (), description="Mean of each channel, of values in [0, 1]; empty is the backbone's."
-    )
+    mean: tuple[float, ...] = Field((), description="Mean per channel of values in [0, 1]; empty is the backbone's.")
     std: tuple[float, ...] = Field(
-        (), description="Standard deviation of each channel, of values in [0, 1]; empty is the backbone's."
+        (), description="Standard deviation per channel of values in [0, 1]; empty is the backbone's."
     )
 
 
 class LossConfig(Strict):
     """Terms of the loss besides that of the labels, for any aggregation; 0 switches a term off."""
 
-    sparsity: float = Field(
-        0.0, ge=0, description="Weight of the mean relevance (few segments matter); needs relevance by sigmoid."
-    )
+    sparsity: float = Field(0.0, ge=0, description="Weight of the mean relevance (few segments matter); needs sigmoid.")
     co_activity: float = Field(
         0.0, ge=0, description="Weight of W-TALC's loss on pairs of videos that share a class; wants large batches."
     )
@@ -180,9 +163,7 @@ class TrainConfig(Strict):
     freeze_bn: Literal["none", "all", "all-but-first"] = Field(
         "none", description="Backbone batch norms whose averages, weights and biases are held fixed."
     )
-    allow_pickle_weights: bool = Field(
-        False, description="Accept .pt and .pth files, read with torch's restricted reader."
-    )
+    allow_pickle_weights: bool = Field(False, description="Accept .pt and .pth files, by torch's restricted reader.")
     sampler: Literal["shuffle", "class-balanced"] = Field(
         "shuffle",
         description="shuffle: every video once per epoch; class-balanced: as many draws, with every class equally "
@@ -195,12 +176,10 @@ class TrainConfig(Strict):
         0, ge=0, description="Epochs without a better validation score before training stops; 0 never stops early."
     )
     seed: int = Field(0, ge=0, description="Random seed.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device to train on.")
+    device: Device = Field("auto", description="Device to train on.")
     num_devices: int = Field(1, ge=1, description="Devices per machine; more than 1 trains with DDP.")
     num_nodes: int = Field(1, ge=1, description="Machines.")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="Numeric precision; auto is bf16 where it is fast."
-    )
+    precision: Precision = Field("auto", description="Numeric precision; auto is bf16 where it is fast.")
     num_workers: int | Literal["auto"] = Field(
         "auto", description="Decoding processes; 0 decodes in the main process, auto depends on the machine."
     )
@@ -212,9 +191,7 @@ class TrainConfig(Strict):
 class FlowConfig(Strict):
     """Optical flow in place of RGB: which fields the network reads, and how they are computed."""
 
-    path: str = Field(
-        "", description="Folder that 'actionpool flow' wrote; if empty, flow is computed while videos are read."
-    )
+    path: str = Field("", description="Folder of 'actionpool flow'; if empty, flow is computed while videos are read.")
     stack: int | None = Field(
         None,
         ge=1,
@@ -247,9 +224,7 @@ class DataConfig(Strict):
     flow: Annotated[FlowConfig | None, BeforeValidator(_flow_folder)] = Field(
         None, description="Optical flow to read in place of RGB."
     )
-    split_column: str | None = Field(
-        None, description="Column of train, val or test; for official lists split1, split2 or split3."
-    )
+    split_column: str | None = Field(None, description="Column of train, val or test; official lists: split1..split3.")
     folds: int | None = Field(None, ge=2, description="Number of cross-validation folds.")
     fold: int | None = Field(None, ge=0, description="Fold that is the test part, counted from 0.")
     group: str | None = Field(None, description="Column whose values stay on one side of every split.")
@@ -312,9 +287,7 @@ class LocalizeSettings(Strict):
         "nms_tiou (hard), multiply its score by 1 - tIoU (soft), or do neither (none).",
     )
     nms_tiou: float = Field(0.5, ge=0, le=1, description="Temporal intersection over union above which nms acts.")
-    min_score: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="Detections with this score or less are dropped."
-    )
+    min_score: float = Field(0.0, ge=0, allow_inf_nan=False, description="Detections scored this or less are dropped.")
     max_detections: int = Field(200, ge=1, description="Largest number of detections per video; the best are kept.")
 
     @model_validator(mode="after")

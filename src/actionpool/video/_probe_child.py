@@ -6,11 +6,11 @@ for decoding it imports neither torch nor pydantic.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from actionpool.errors import VideoError
+from actionpool.files import file_hash
 from actionpool.values import DecodeLimits
 from actionpool.video.decoder import Shrinker
 from actionpool.video.fingerprint import GRID, fingerprint, picture_indices
@@ -58,16 +59,12 @@ def _end_after(seconds: float) -> None:
 
 def _limit_memory(max_memory_bytes: int) -> None:
     """Bound the address space, on platforms that can."""
-    try:
+    with suppress(ImportError, OSError, ValueError):  # macOS defines the limit but refuses to set it
         import resource
-    except ImportError:
-        return
-    try:
+
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         bound = max_memory_bytes if hard == resource.RLIM_INFINITY else min(max_memory_bytes, hard)
         resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
-    except (OSError, ValueError):  # macOS defines the limit but refuses to set it
-        return
 
 
 def _is_memory_short(max_memory_bytes: int) -> bool:
@@ -101,13 +98,9 @@ def _probe(path: Path, limits: DecodeLimits, mode: str, num_threads: int) -> dic
         answer["reason"] = _SHORT
     except Exception as error:  # noqa: BLE001 - the boundary: any failure becomes the file's reason
         answer["reason"] = f"cannot be read: {type(error).__name__}: {error}"
-    try:
-        if not path.is_file():
-            return answer  # opening a pipe would wait for a writer
-        with path.open("rb") as file:
-            answer["content_hash"] = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, MemoryError):
-        pass  # the reason is already recorded
+    with suppress(OSError, MemoryError):  # the reason is already recorded
+        if path.is_file():  # opening a pipe would wait for a writer
+            answer["content_hash"] = file_hash(path)
     return answer
 
 

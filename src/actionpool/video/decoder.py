@@ -300,11 +300,7 @@ def turn_of(frame: Any) -> Turn:
 
 
 def open_container(path: Path) -> Any:
-    """Open a local regular file for reading.
-
-    Raises:
-        VideoError: it cannot be opened; the message says why.
-    """
+    """Open a local regular file for reading; VideoError says why it cannot be opened."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -348,9 +344,8 @@ def _video_stream(container: Any, path: Path) -> Any:
         if container.streams.audio:
             raise VideoError(f"{path}: has sound but no video stream (audio only); remove it from the list")
         structure = read_structure(path)  # FFmpeg opens an MP4 that ends within the first bytes of its header
-        if structure.is_cut:
-            raise VideoError(f"{path}: {_why_not_opened(structure)}")
-        raise VideoError(f"{path}: has no video stream; remove it from the list")
+        why = _why_not_opened(structure) if structure.is_cut else "has no video stream; remove it from the list"
+        raise VideoError(f"{path}: {why}")
     stream = streams[0]
     if stream.codec_context is None:
         raise VideoError(f"{path}: its codec has no decoder in this FFmpeg; convert it to H.264")

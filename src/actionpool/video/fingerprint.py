@@ -34,14 +34,7 @@ def picture_indices(num_frames: int) -> list[int]:
 
 
 def fingerprint(pictures: NDArray[np.uint8]) -> str:
-    """The fingerprint of eight pictures.
-
-    Args:
-        pictures: ``(8, 8, 8)`` grey pictures of evenly spaced frames, shrunk by averaging.
-
-    Returns:
-        1156 hexadecimal digits.
-    """
+    """1156 hexadecimal digits for ``(8, 8, 8)`` grey pictures of evenly spaced frames, shrunk by averaging."""
     grey = pictures.reshape(_NUM_PICTURES, GRID * GRID).astype(np.float64)
     mean = np.rint(grey.mean(axis=0))
     deviation = grey - mean
@@ -51,24 +44,18 @@ def fingerprint(pictures: NDArray[np.uint8]) -> str:
     return raw.hex()
 
 
-def near_duplicates(hash_a: str, hash_b: str) -> bool:
-    """True if two videos are copies of one another at another bitrate, size, frame rate or codec.
+def near_duplicate_pairs(hashes: Sequence[str]) -> list[tuple[int, int]]:
+    """All pairs of videos that are copies of one another at another bitrate, size, frame rate or codec.
 
     The criterion: their mean pictures differ by at most 3 grey levels (rms, after subtracting the brightness), and the
     deviations from them by at most 0.7 of the deviations themselves. Cuts, crops and mirrored copies are not found.
 
     Args:
-        hash_a: ``ProbeResult.frame_hash`` of one video.
-        hash_b: ``ProbeResult.frame_hash`` of the other.
+        hashes: ``ProbeResult.frame_hash`` of each video; an empty one is in no pair.
 
     Returns:
-        False also if a hash is empty, or if both videos show too little for a decision.
+        Positions ``(i, j)``, i < j. Two videos that both show too little for a decision are no pair.
     """
-    return bool(near_duplicate_pairs([hash_a, hash_b]))
-
-
-def near_duplicate_pairs(hashes: Sequence[str]) -> list[tuple[int, int]]:
-    """All pairs of positions ``(i, j)``, i < j, for which ``near_duplicates`` holds; memory grows linearly."""
     positions = [p for p, code in enumerate(hashes) if len(code) == 2 * _NUM_BYTES]
     if len(positions) < 2:
         return []

@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import cv2
@@ -45,11 +44,9 @@ _MAX_NAME_BYTES = 200  # file systems allow 255, including the suffix and tempor
 
 
 def quantise(flow: NDArray[np.floating], max_motion_pixels: float) -> UInt8Array:
-    """Convert motion in pixels to bytes, as described in the module; components beyond the limit are clipped.
+    """Convert motion in pixels, of any shape, to bytes as described in the module.
 
-    Args:
-        flow: array of any shape.
-        max_motion_pixels: the motion that 255 stands for.
+    Components beyond ``max_motion_pixels``, which 255 stands for, are clipped.
     """
     scaled: NDArray[np.float32] = np.multiply(flow, 127 / max_motion_pixels, dtype=np.float32)
     np.clip(scaled, -127, 127, out=scaled)
@@ -65,11 +62,7 @@ def dequantise(stored: UInt8Array, max_motion_pixels: float) -> NDArray[np.float
 
 
 def flow_fields(pictures: Iterable[UInt8Array], recipe: FlowRecipe) -> Iterator[UInt8Array]:
-    """Compute the fields between successive pictures, with only two pictures in memory.
-
-    Args:
-        pictures: grey ``(h, w)``, all of one size.
-        recipe: how the flow is computed.
+    """Compute the fields between successive grey pictures ``(h, w)``, with only two of them in memory.
 
     Yields:
         One field per picture, ``(2, h, w)`` uint8, x before y; the last one is repeated.
@@ -78,8 +71,7 @@ def flow_fields(pictures: Iterable[UInt8Array], recipe: FlowRecipe) -> Iterator[
         VideoError: the pictures are too small.
     """
     matcher = _matcher(recipe)
-    before: UInt8Array | None = None
-    field: UInt8Array | None = None
+    before = field = None
     for picture in pictures:
         if before is not None:
             field = _field(matcher, before, picture, recipe)
@@ -142,9 +134,7 @@ class ComputedFlow:
     def __enter__(self) -> ComputedFlow:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -155,14 +145,9 @@ def picture_size(info: VideoInfo, recipe: FlowRecipe) -> tuple[int, int]:
 
 
 def _matcher(recipe: FlowRecipe) -> Any:
-    presets = {
-        "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
-        "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
-        "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
-    }
     # Several videos are processed in parallel; further threads of OpenCV would only wait for one another.
     cv2.setNumThreads(1)
-    return cv2.DISOpticalFlow.create(presets[recipe.preset])
+    return cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{recipe.preset.upper()}"))
 
 
 def _grey(pixels: UInt8Array) -> UInt8Array:
@@ -188,13 +173,9 @@ class _RecipeFile(BaseModel):
 
 
 class FlowHeader(_RecipeFile):
-    """The header of a flow file.
+    """The header of a flow file: the recipe, the video, and the versions that computed the flow.
 
-    Attributes:
-        recipe: how the flow was computed.
-        content_hash, size_bytes, mtime_ns: SHA-256, size and modification time of the video.
-        info: properties of the video.
-        actionpool_version, opencv_version: versions that computed the flow; not part of the recipe.
+    ``content_hash`` is the SHA-256 of the video's bytes, ``mtime_ns`` its modification time.
     """
 
     content_hash: str
@@ -210,8 +191,6 @@ class StoredFlow:
     """A flow file with a checked header; fields are read from disk on request.
 
     Attributes:
-        path: the file.
-        header: its header.
         timestamps_seconds: float64 ``(F,)`` presentation times of the video's frames.
         size: (height, width) of a field.
     """
@@ -239,11 +218,9 @@ class StoredFlow:
         try:
             with safe_open(self.path, framework="numpy") as file:
                 stored = file.get_slice("flow")
-                place = 0
-                for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1):
-                    if len(run):
-                        fields[place : place + len(run)] = stored[int(run[0]) : int(run[-1]) + 1]
-                        place += len(run)
+                gaps = np.flatnonzero(np.diff(wanted) > 1) + 1
+                for run in np.split(np.arange(len(wanted)), gaps) if len(wanted) else ():
+                    fields[run] = stored[int(wanted[run[0]]) : int(wanted[run[-1]]) + 1]
         except (SafetensorError, OSError, ValueError) as error:
             raise VideoError(f"{self.path} cannot be read ({error}); run 'actionpool flow' again") from None
         return fields[places]
@@ -256,13 +233,12 @@ class StoredFlow:
         Raises:
             VideoError: the video is missing, or differs from the one that the fields were computed from.
         """
-        status = _status(video)
-        if status.st_size == self.header.size_bytes:
-            if status.st_mtime_ns == self.header.mtime_ns:
-                return
-            if _known_hash(video, status.st_size, status.st_mtime_ns) == self.header.content_hash:
-                return
-        raise VideoError(f"{video}: changed since its flow was computed; run 'actionpool flow' again")
+        status, header = _status(video), self.header
+        size, time = status.st_size, status.st_mtime_ns
+        if size != header.size_bytes or (
+            time != header.mtime_ns and _known_hash(video, size, time) != header.content_hash
+        ):
+            raise VideoError(f"{video}: changed since its flow was computed; run 'actionpool flow' again")
 
 
 def open_flow(path: Path) -> StoredFlow:
@@ -369,17 +345,11 @@ class FlowFolder:
         return self.fields.joinpath(*folders, f"{base}.safetensors")
 
     def recipe(self) -> FlowRecipe:
-        """The recipe by which the fields of this folder were computed.
-
-        Raises:
-            DataError: the folder has no recipe, or the file is damaged.
-        """
+        """The recipe by which the fields were computed; DataError if the folder has none or its file is damaged."""
         try:
             return _RecipeFile.model_validate_json(self.recipe_file.read_bytes()).recipe
         except OSError:
-            raise DataError(
-                f"{self.path} holds no optical flow; make it with 'actionpool flow DATA -o {self.path}'"
-            ) from None
+            raise DataError(f"{self.path} holds no optical flow; run 'actionpool flow DATA -o {self.path}'") from None
         except ValidationError as error:
             raise DataError(
                 f"{self.recipe_file} is not a recipe of this version: {first_problem(error)}; compute the flow again "
@@ -387,15 +357,7 @@ class FlowFolder:
             ) from None
 
     def check(self, recipe: FlowRecipe, wanted_by: str) -> None:
-        """Check that the fields were computed by a given recipe.
-
-        Args:
-            recipe: the expected recipe.
-            wanted_by: "requested" or "configured", for the message.
-
-        Raises:
-            UsageError: the folder has another recipe.
-        """
+        """Raise UsageError unless the fields were computed by a recipe, ``wanted_by`` "requested" or "configured"."""
         differing = self.recipe().differences(recipe)
         if differing:
             raise UsageError(
@@ -404,11 +366,7 @@ class FlowFolder:
             )
 
     def begin(self, recipe: FlowRecipe) -> None:
-        """Write the recipe into an empty folder, or check that the folder has the same one.
-
-        Raises:
-            UsageError: the folder holds flow of another recipe, or other files.
-        """
+        """Write the recipe into an empty folder; UsageError if the folder has another recipe, or other files."""
         if self.recipe_file.exists():
             self.check(recipe, "requested")
             return

@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+_Ints = NDArray[np.int64]
+_Anchor = Literal["pts", "dts"] | None
 NO_TIME = -(2**63)
 """Stands for a timestamp that the container does not store."""
 
@@ -56,13 +58,13 @@ class FrameIndex:
         anchor: the timestamp that is unique to each packet; None if neither is.
     """
 
-    packet_of_frame: NDArray[np.int64]
+    packet_of_frame: _Ints
     timestamps_seconds: NDArray[np.float64]
     key_packets: list[int]
     key_ranks: list[int]
-    frame_ranks: NDArray[np.int64]
+    frame_ranks: _Ints
     key_names: list[tuple[int, int, int]]
-    anchor: Literal["pts", "dts"] | None
+    anchor: _Anchor
 
     def __len__(self) -> int:
         return len(self.packet_of_frame)
@@ -86,11 +88,7 @@ def can_order_by_pts(table: PacketTable, *, reorders: bool) -> bool:
 
     They do not if a timestamp is missing or used twice, if the first packet is not a key frame, or if frames that
     follow the first key frame in the file are shown before it: which of those can be decoded, only decoding shows.
-
-    Args:
-        table: all packets.
-        reorders: True if the decoder returns frames in another order than packets. Presentation times that all equal
-            the decoding times are then wrong: some muxers copy them.
+    Nor do they if the decoder ``reorders`` and all equal the decoding times, which some muxers copy.
     """
     if len(table) == 0 or not table.is_key[0]:
         return False
@@ -118,15 +116,14 @@ def index_by_pts(table: PacketTable) -> FrameIndex:
 def index_by_output(table: PacketTable, output: Sequence[int], *, has_pts: bool, fallback_fps: float) -> FrameIndex:
     """Build the index from the result of decoding the whole file.
 
+    Times are the packets' presentation times if those ascend, else the decoding times of the same packets in ascending
+    order, as in containers without presentation times (AVI).
+
     Args:
         table: all packets.
         output: the packet ordinal of each decoded frame, in output order.
         has_pts: False if the container stores no presentation times, so that those of the packets are guesses.
         fallback_fps: used only if the container stores no times at all.
-
-    Returns:
-        Frames in output order. Their times are the packets' presentation times if those ascend, else the decoding
-        times of the same packets in ascending order, as in containers without presentation times (AVI).
     """
     packet_of_frame = np.asarray(output, np.int64)
     pts, dts = np.frombuffer(table.pts, np.int64), np.frombuffer(table.dts, np.int64)
@@ -137,22 +134,16 @@ def index_by_output(table: PacketTable, output: Sequence[int], *, has_pts: bool,
     seconds = times * float(table.time_base) if has_times else np.arange(len(times)) / float(fallback_fps)
     rank = np.full(len(table), -1, np.int64)
     rank[packet_of_frame] = np.arange(len(packet_of_frame))
-    anchor: Literal["pts", "dts"] | None = "dts" if _are_names(dts) else None
-    return _with_keys(
-        table, packet_of_frame, seconds.astype(np.float64), rank, "pts" if has_pts and _are_names(pts) else anchor
-    )
+    anchor: _Anchor = "pts" if has_pts and _are_names(pts) else "dts" if _are_names(dts) else None
+    return _with_keys(table, packet_of_frame, seconds.astype(np.float64), rank, anchor)
 
 
-def _are_names(times: NDArray[np.int64]) -> bool:
+def _are_names(times: _Ints) -> bool:
     return not bool((times == NO_TIME).any()) and len(np.unique(times)) == len(times)
 
 
 def _with_keys(
-    table: PacketTable,
-    packet_of_frame: NDArray[np.int64],
-    seconds: NDArray[np.float64],
-    rank: NDArray[np.int64],
-    anchor: Literal["pts", "dts"] | None,
+    table: PacketTable, packet_of_frame: _Ints, seconds: NDArray[np.float64], rank: _Ints, anchor: _Anchor
 ) -> FrameIndex:
     keys = [int(i) for i in np.flatnonzero(np.frombuffer(table.is_key, np.int8)) if i > 0 and rank[i] >= 0]
     return FrameIndex(
@@ -167,7 +158,7 @@ def _with_keys(
 
 
 def plan_runs(index: FrameIndex, frame_indices: Iterable[int], *, only_from_start: bool = False) -> list[Run]:
-    """The runs of packets to decode for some frames: each packet at most once, in file order.
+    """The disjoint runs of packets, in file order, to decode for some frames: each packet at most once.
 
     A frame can be decoded from a key packet that lies before it both in the file and in presentation order: frames of
     an open group that are shown before their key frame need the group before it.
@@ -176,14 +167,11 @@ def plan_runs(index: FrameIndex, frame_indices: Iterable[int], *, only_from_star
         index: the index of the video.
         frame_indices: distinct, ascending.
         only_from_start: start at the first packet and ignore all other key packets.
-
-    Returns:
-        Disjoint runs in file order.
     """
     frames = np.fromiter(frame_indices, np.int64)
     # Plain lists: NumPy's scalars would take most of the planning time.
     ordinals, ranks = index.packet_of_frame[frames].tolist(), index.frame_ranks[frames].tolist()
-    spans: list[tuple[int, int, int]] = []
+    spans = []
     for frame_index, ordinal, rank in zip(frames.tolist(), ordinals, ranks, strict=True):
         key = 0 if only_from_start else bisect_right(index.key_packets, ordinal) - 1
         while key > 0 and index.key_ranks[key] > rank:

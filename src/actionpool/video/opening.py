@@ -44,8 +44,7 @@ class Known:
 def look_through(decoder: Decoder, path: Path, limits: DecodeLimits) -> Known:
     """Inspect a file: list its packets, and decode it once if they do not settle the order of the frames.
 
-    Raises:
-        VideoError: the file is truncated, damaged, empty of frames or beyond the limits.
+    Raises VideoError if the file is truncated, damaged, empty of frames or beyond the limits.
     """
     stream, container = decoder.stream, decoder.container
     limits.check_duration(str(path), (container.duration or 0) / 1e6)
@@ -88,11 +87,7 @@ def look_through(decoder: Decoder, path: Path, limits: DecodeLimits) -> Known:
 
 
 def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[PacketTable, set[int], int]:
-    """All packets in file order, the ordinals of those that only repeat a picture, and the last shown one's duration.
-
-    Raises:
-        VideoError: the file stops early, or has gaps.
-    """
+    """All packets in file order, the ordinals of those that only repeat a picture, the last shown one's duration."""
     table = PacketTable(decoder.stream.time_base)
     is_vp8, is_mpeg4 = (decoder.context.codec.name == name for name in ("vp8", "mpeg4"))
     empty: set[int] = set()
@@ -123,15 +118,12 @@ def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[P
     declared = decoder.stream.frames if structure.kind in ("MP4", "AVI") else 0
     if structure.is_cut and (declared == 0 or num_whole < declared):
         frames = f"{num_whole} of {declared} frames" if declared else f"{num_whole} frames"
-        raise VideoError(
-            f"{path}: is truncated: only {structure.size} of {structure.announced} bytes and {frames} are there; "
-            "get it again"
-        )
+        what = f"{structure.size} of {structure.announced} bytes and {frames}"
+        raise VideoError(f"{path}: is truncated: only {what} are there; get it again")
     _check_sound(path, decoder, structure, table, num_damaged)
     if decoder.failure:
-        raise VideoError(
-            f"{path}: is damaged: reading stops after {num_whole} frames ({decoder.failure}); get it again"
-        )
+        why = decoder.failure
+        raise VideoError(f"{path}: is damaged: reading stops after {num_whole} frames ({why}); get it again")
     if len(table) == 0:
         raise VideoError(f"{path}: holds no frame: its video stream is empty; remove it from the list")
     return table, empty, last_duration
@@ -140,7 +132,7 @@ def _list_packets(decoder: Decoder, path: Path, limits: DecodeLimits) -> tuple[P
 def _check_sound(path: Path, decoder: Decoder, structure: Structure, table: PacketTable, num_damaged: int) -> None:
     """Raise VideoError if frames are missing between others, which FFmpeg does not report."""
     num_frames = len(table)
-    parts = follow_parts(path, structure.kind, structure.size, decoder.stream.id)
+    parts = follow_parts(path, structure, decoder.stream.id)
     if parts.gap is not None:
         what = "is truncated: the last part begins" if parts.is_cut else "is damaged: the parts of the file do not join"
         raise VideoError(
@@ -185,25 +177,20 @@ def _check_none_lost(
 ) -> int:
     """Raise VideoError if packets gave no frame, other than those that never do (``frameless``).
 
-    Returns:
-        Number of packets before the first key frame, in file or presentation order: no decoder can begin with them.
+    Returns the number of packets before the first key frame, in file or presentation order: none can begin with them.
     """
     decoded = set(output)
     first = min(decoded)
-    missing = [
-        ordinal
-        for ordinal in range(len(table))
-        if ordinal not in decoded and table.is_shown[ordinal] and ordinal not in frameless
-    ]
+    settled = decoded | frameless
+    missing = [ordinal for ordinal in range(len(table)) if table.is_shown[ordinal] and ordinal not in settled]
     # A file may begin in the middle of a group of pictures, but from a key frame on everything can be decoded.
     first_key = next((ordinal for ordinal in range(first) if table.is_key[ordinal]), first)
+    may_lead = reorders and first_key == first  # into the first key frame: shown before it, stored behind it
     lost = [
         ordinal
         for ordinal in missing
         if ordinal >= first_key
-        and (
-            ordinal < first or not (reorders and first_key == first and NO_TIME < table.pts[ordinal] < table.pts[first])
-        )
+        and (ordinal < first or not (may_lead and NO_TIME < table.pts[ordinal] < table.pts[first]))
     ]
     if lost:
         why = failure or "the decoder dropped them without an error"
@@ -226,10 +213,9 @@ def _check_duration(path: Path, decoder: Decoder, info: VideoInfo) -> None:
 
 
 def time_bits(head: bytes) -> int | None:
-    """Bits of a picture's head that hold its time (section 6.2.3); None if the stream's description is missing.
+    """Bits of an MPEG-4 picture's head that hold its time (ISO/IEC 14496-2, section 6.2.3).
 
-    Args:
-        head: the description of the stream: extra data, or the first packet.
+    None if ``head``, which is the stream's extra data or first packet, does not describe the stream.
     """
     layer = re.search(b"\x00\x00\x01[\x20-\x2f]", head)
     if layer is None:
@@ -248,7 +234,7 @@ def time_bits(head: bytes) -> int | None:
 
 
 def is_empty_picture(packet: bytes, num_time_bits: int | None) -> bool:
-    """True if a picture only repeats the one before it, so that the decoder returns no frame for it.
+    """True if an MPEG-4 picture only repeats the one before it, so that the decoder returns no frame for it.
 
     Its head ends in ``vop_coded`` = 0; a 0 and ones then fill the last byte (section 6.2.5).
     """

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -17,10 +18,11 @@ from typing import IO, Any, Literal
 from actionpool.errors import UsageError, VideoError
 from actionpool.system import death_in_words
 from actionpool.values import DecodeLimits, VideoInfo
-from actionpool.video.fingerprint import near_duplicate_pairs, near_duplicates
+from actionpool.video.fingerprint import near_duplicate_pairs
 
-__all__ = ["ProbeResult", "near_duplicate_pairs", "near_duplicates", "probe_videos"]
+__all__ = ["ProbeResult", "near_duplicate_pairs", "probe_videos"]
 
+_Paths = Iterable[str | os.PathLike[str]]
 _START_SECONDS = 60.0  # time for a child to import its libraries
 
 
@@ -34,7 +36,7 @@ class ProbeResult:
         num_decoded: number of decoded frames: all in full mode, a sample in sampled mode.
         reason: why the file cannot be used, as a sentence without the path; None if it can.
         content_hash: SHA-256 of the file's bytes, hexadecimal; "" if they could not be read.
-        frame_hash: fingerprint of the pictures, for ``near_duplicates``; "" if the file cannot be used.
+        frame_hash: fingerprint of the pictures, for ``near_duplicate_pairs``; "" if the file cannot be used.
     """
 
     path: str
@@ -46,7 +48,7 @@ class ProbeResult:
 
 
 def probe_videos(
-    paths: Iterable[str | os.PathLike[str]],
+    paths: _Paths,
     *,
     num_workers: int = 2,
     limits: DecodeLimits = DecodeLimits(),  # noqa: B008 - frozen
@@ -55,7 +57,7 @@ def probe_videos(
     """Probe files in a few long-lived child processes.
 
     A file that hangs, crashes the decoder or exhausts the memory ends its child, which is replaced; the result has the
-    reason.
+    reason. Results come in order of completion.
 
     Args:
         paths: the files; the iterable is consumed as children become free.
@@ -63,9 +65,6 @@ def probe_videos(
         limits: what a file may cost, including the time and memory of probing it.
         mode: "full" decodes every frame and compares the count with what the file declares; "sampled" lists the
             packets and decodes 8 evenly spaced frames, for long files.
-
-    Yields:
-        One result per path, in order of completion.
 
     Raises:
         UsageError: an argument is out of range.
@@ -80,9 +79,7 @@ def probe_videos(
 class _Pool:
     """One thread per child; each hands out paths, waits for answers and enforces the time limit."""
 
-    def __init__(
-        self, paths: Iterable[str | os.PathLike[str]], settings: str, num_workers: int, timeout_seconds: float
-    ) -> None:
+    def __init__(self, paths: _Paths, settings: str, num_workers: int, timeout_seconds: float) -> None:
         self._paths = iter(paths)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -196,7 +193,8 @@ class _Child:
             self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:
-                    _close(pipe)
+                    with suppress(OSError):  # data were left that a dead process did not read
+                        pipe.close()
             self._process = None
 
 
@@ -249,10 +247,3 @@ def _exit_code(process: subprocess.Popen[str]) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
-
-
-def _close(pipe: IO[str]) -> None:
-    try:
-        pipe.close()
-    except OSError:
-        return  # data were left that a dead process did not read

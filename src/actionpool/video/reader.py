@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -119,7 +118,7 @@ class VideoReader:
         first_place: dict[int, int] = {}
         for place, frame_index in enumerate(wanted.tolist()):
             first_place.setdefault(frame_index, place)
-        for _ in self._resized(sorted(first_place), lambda frame_index: out[first_place[frame_index]]):
+        for _ in self._scaled(sorted(first_place), lambda frame_index: out[first_place[frame_index]]):
             pass
         for place, frame_index in enumerate(wanted.tolist()):
             if first_place[frame_index] != place:
@@ -147,15 +146,12 @@ class VideoReader:
         return self.frames_at(np.clip(shown, 0, self.info.num_frames - 1).tolist())
 
     def iter_frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[Frame]:
-        """Iterate over frames in one pass, in constant memory.
+        """Iterate over frames in presentation order, in one pass and constant memory.
 
         Args:
             start: first frame index.
             stop: end, exclusive; None or an index beyond the last frame = up to the end.
             step: at least 1.
-
-        Yields:
-            Frames in presentation order.
 
         Raises:
             UsageError: ``start`` is negative or ``step`` is below 1.
@@ -163,17 +159,14 @@ class VideoReader:
         """
         if start < 0 or step < 1:
             raise UsageError(f"start must be at least 0 and step at least 1, got start={start}, step={step}")
-        wanted = range(start, self.info.num_frames if stop is None else min(stop, self.info.num_frames), step)
-        return self._iterate(wanted)
+        stop = self.info.num_frames if stop is None else min(stop, self.info.num_frames)
+        return self._iterate(range(start, stop, step))
 
     def iter_frames_at(self, indices: Sequence[int]) -> Iterator[Frame]:
         """Iterate over selected frames in constant memory, seeking to key frames where that saves decoding.
 
         Args:
             indices: distinct and ascending, each from 0 to ``info.num_frames - 1``.
-
-        Yields:
-            Frames in presentation order.
 
         Raises:
             UsageError: the indices do not ascend or are outside the video.
@@ -186,12 +179,10 @@ class VideoReader:
 
     def _iterate(self, wanted: Sequence[int]) -> Iterator[Frame]:
         shape = (self._height, self._width, 3)
-        for frame_index, pixels in self._resized(wanted, lambda _: np.empty(shape, np.uint8)):
+        for frame_index, pixels in self._scaled(wanted, lambda _: np.empty(shape, np.uint8)):
             yield Frame(frame_index, float(self.timestamps_seconds[frame_index]), pixels)
 
-    def _resized(
-        self, wanted: Sequence[int], place_of: Callable[[int], UInt8Array]
-    ) -> Iterator[tuple[int, UInt8Array]]:
+    def _scaled(self, wanted: Sequence[int], place_of: Callable[[int], UInt8Array]) -> Iterator[tuple[int, UInt8Array]]:
         """Resize each frame into ``place_of(frame_index)``; yields (frame index, pixels) in order.
 
         If the decoder is multithreaded, resizing has a thread too, so that it never delays the decoder.
@@ -236,9 +227,7 @@ class VideoReader:
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def decoded(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
@@ -262,14 +251,11 @@ class VideoReader:
                     if not pending:
                         break
                 if pending:
-                    raise VideoError(self._lost(pending[0], num_found, len(wanted), decoder.failure))
-
-    def _lost(self, frame_index: int, num_found: int, num_wanted: int, failure: str) -> str:
-        why = failure or "the decoder dropped it without an error"
-        return (
-            f"{self._path}: is damaged: frame {frame_index} of {self.info.num_frames} declared cannot be decoded "
-            f"({why}); {num_found} of {num_wanted} frames were decoded before it; get the file again"
-        )
+                    raise VideoError(
+                        f"{self._path}: is damaged: frame {pending[0]} of {self.info.num_frames} declared cannot be "
+                        f"decoded ({decoder.failure or 'the decoder dropped it without an error'}); {num_found} of "
+                        f"{len(wanted)} frames were decoded before it; get the file again"
+                    )
 
     @contextmanager
     def _decoder(self) -> Iterator[Decoder]:

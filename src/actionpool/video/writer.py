@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar
 
 import av
@@ -169,7 +168,7 @@ class VideoWriter:
         """
         if pixels.shape != (*self._size, 3) or pixels.dtype != np.uint8:
             raise UsageError(
-                f"{self._path}: a frame must be {(*self._size, 3)} uint8, got {pixels.shape} {pixels.dtype}"
+                f"{self._path}: frames must be {(*self._size, 3)} uint8, got {pixels.shape} {pixels.dtype}"
             )
         if seconds is None:
             tick = self._last_tick + self._period if self._num_frames else 0
@@ -205,13 +204,10 @@ class VideoWriter:
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"cannot write {self._path}: {error.strerror or error}; free some space") from error
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             # Another error than the caller's, which would be taken for a failure to write.
-            abandoned = VideoError(f"{self._path}: abandoned")
-            self._stack.__exit__(VideoError, abandoned, None)
+            self._stack.__exit__(VideoError, VideoError(f"{self._path}: abandoned"), None)
             return
         with self._stack:
             if self._num_frames == 0:

@@ -19,17 +19,7 @@ _OTHER_KINDS = ((b"FLV", "FLV"), (b"OggS", "Ogg"), (b"\0\0\1\xba", "MPEG"), (b"\
 
 
 def read_structure(path: Path) -> Structure:
-    """Recognise the format of a file and read where it should end.
-
-    Args:
-        path: a regular file.
-
-    Returns:
-        The structure; ``kind`` is None if the format is not recognised.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Recognise the format of a regular file and read where it should end; OSError if it cannot be read."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -50,26 +40,16 @@ def read_structure(path: Path) -> Structure:
     return Structure(None, size)
 
 
-def follow_parts(path: Path, kind: str | None, size: int, stream_id: int) -> Parts:
+def follow_parts(path: Path, structure: Structure, stream_id: int) -> Parts:
     """Follow the parts of a file from the first to the last and find where they do not join.
 
     Args:
-        path: a regular file.
-        kind: container format as in ``Structure.kind``; formats that cannot be followed yield no gap.
-        size: bytes in the file.
+        path: a regular file; OSError if it cannot be read.
+        structure: of the file; formats that cannot be followed yield no gap.
         stream_id: the container's number of the video stream; only MPEG-TS uses it.
-
-    Raises:
-        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        match kind:
-            case "Matroska":
-                return matroska.follow(file, size)
-            case "FLV":
-                return flv.follow(file, size)
-            case "AVI":
-                return avi.follow(file, size)
-            case "MPEG-TS":
-                return mpegts.follow(file, stream_id)
-    return Parts(None)
+        if structure.kind == "MPEG-TS":
+            return mpegts.follow(file, stream_id)
+        follow = {"Matroska": matroska.follow, "FLV": flv.follow, "AVI": avi.follow}.get(structure.kind or "")
+        return Parts(None) if follow is None else follow(file, structure.size)

@@ -35,9 +35,8 @@ def announced_end(file: BinaryIO, size: int) -> int | None:
 
 def follow(file: BinaryIO, size: int) -> Parts:
     """Follow the chunks, those of the first video stream counted."""
-    position, num_video, end = 0, 0, size
-    video = b""
-    num_streams, in_movie = 0, False
+    position, num_streams, num_video, end = 0, 0, 0, size
+    video, in_movie = b"", False
     while position + 8 <= size:
         file.seek(position)
         head = file.read(16)

@@ -34,14 +34,8 @@ def header_contradiction(path: Path, num_shown: int) -> str | None:
     """Why the header of an MP4 cannot be right, in words; None if it agrees with itself.
 
     The header states the number of frames twice, and likewise the duration of the video and of its presentation.
-    Fewer shown than declared frames are a contradiction too, unless an edit list hides the others.
-
-    Args:
-        path: an MP4 or QuickTime file.
-        num_shown: frames that FFmpeg shows.
-
-    Raises:
-        OSError: the file cannot be read.
+    Fewer frames that FFmpeg shows (``num_shown``) than declared ones are a contradiction too, unless an edit list hides
+    the others. OSError if the file cannot be read.
     """
     moov = _moov(path)
     try:
@@ -73,7 +67,9 @@ def _contradiction(track: bytes, media: bytes, movie: bytes, size: int, num_show
     if abs(ticks - declared) > max(scale / 2, declared / 10):  # muxers differ in how they count the last frames
         return f"its frames last {ticks / scale:.1f} seconds, but it declares {declared / scale:.1f}"
     edits = _content(track, b"edts", b"elst")
-    listed = _edited_ticks(edits, movie, scale) if edits and movie else float(ticks)
+    listed = float(ticks)
+    if edits and movie:
+        listed = sum(length for length, _ in _edits(edits)) * float(scale) / _scale_and_duration(movie)[0]
     shown = _shown_ticks(track, movie, scale)
     slack = max(tick, scale / 10)
     if shown is not None and abs(listed - shown) > slack:
@@ -180,11 +176,6 @@ def _shown_ticks(track: bytes, movie: bytes, scale: int) -> float | None:
         return None
     duration = struct.unpack_from(">Q" if head[:1] == b"\1" else ">I", head, 28 if head[:1] == b"\1" else 20)[0]
     return float(duration) * scale / _scale_and_duration(movie)[0]
-
-
-def _edited_ticks(edits: bytes, movie: bytes, scale: int) -> float:
-    """The sum of the edit list's durations, in ticks of the media."""
-    return sum(length for length, _ in _edits(edits)) * float(scale) / _scale_and_duration(movie)[0]
 
 
 def _edits(edits: bytes) -> list[tuple[int, int]]:
