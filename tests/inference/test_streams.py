@@ -210,7 +210,7 @@ def test_runs_that_cannot_be_fused(runs, clips, tmp_path):
 def test_flow_from_elsewhere(runs, clips, flow, tmp_path):
     with pytest.raises(UsageError, match="no run that is scored here reads optical flow"):
         evaluate(runs[0], clips, options=EvaluateOptions(flow=flow))
-    with pytest.raises(DataError, match="holds no optical flow; make it with 'actionpool flow"):
+    with pytest.raises(DataError, match="holds no optical flow; run 'actionpool flow"):
         evaluate(runs[1], clips, options=EvaluateOptions(flow=tmp_path / "none"))
     compute_flow(clips, tmp_path / "small", options=FlowOptions(short_side=32))
     with pytest.raises(UsageError, match=r"another recipe than the configured one \(short_side: 32, not 256\)"):

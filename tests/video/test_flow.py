@@ -460,7 +460,7 @@ def test_flow_files_stay_inside_their_folder(tmp_path, name):
 
 
 def test_folders_without_a_recipe(tmp_path):
-    with pytest.raises(DataError, match=r"holds no optical flow; make it with 'actionpool flow DATA -o"):
+    with pytest.raises(DataError, match=r"holds no optical flow; run 'actionpool flow DATA -o"):
         FlowFolder(tmp_path).recipe()
     (tmp_path / "recipe.json").write_text('{"format": "other"}')
     with pytest.raises(DataError, match="not a recipe of this version: format"):

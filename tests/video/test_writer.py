@@ -217,7 +217,7 @@ def test_bad_requests(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="fps and size must be positive and crf 0 to 51"):
             VideoWriter(tmp_path / "a.mp4", fps=fps, size=size, crf=crf)
     with VideoWriter(tmp_path / "a.mp4", fps=25, size=(48, 64)) as writer:
-        with pytest.raises(UsageError, match=r"a frame must be \(48, 64, 3\) uint8, got \(8, 8, 3\) uint8"):
+        with pytest.raises(UsageError, match=r"frames must be \(48, 64, 3\) uint8, got \(8, 8, 3\) uint8"):
             writer.write(np.zeros((8, 8, 3), np.uint8))
         with pytest.raises(UsageError, match=r"got \(48, 64, 3\) float32"):
             writer.write(np.zeros((48, 64, 3), np.float32))  # type: ignore[arg-type]
