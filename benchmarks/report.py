@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from actionpool.commands.report import report as write_report
 from actionpool.config.sections import TransformConfig
 from actionpool.data.synthetic import MOTIONS, motion_frames
 from actionpool.evaluation.classification import classification_report
@@ -25,7 +26,6 @@ from actionpool.files import write_csv, write_json
 from actionpool.results.evaluation import Evaluation, write_evaluation
 from actionpool.results.exports import PredictionWriter
 from actionpool.results.prediction import ModelReference, Provenance, Target
-from actionpool.show.report import write_report
 from actionpool.values import Curves, VideoInfo, VideoScore
 from actionpool.video.writer import VideoWriter
 

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from actionpool.commands.evaluate import evaluate
+from actionpool.commands.report import report as write_report
 from actionpool.config.options import Compute
 from actionpool.data.synthetic import motion_frames
 from actionpool.errors import CheckpointError, DataError
 from actionpool.results.run import RunFolder
-from actionpool.show.report import write_report
-from actionpool.show.report_data import read_scored, read_scores, weights_by_class
+from actionpool.show.report import _read_scored, _read_scores, _weights_by_class
 from actionpool.video.writer import VideoWriter
 from support.predictions import make_run
 
@@ -138,9 +138,9 @@ def test_groups_hold_the_right_videos_in_order(clip, tmp_path):
 
 def test_weights_are_averaged_by_class_in_multiples_of_an_even_share(clip, tmp_path):
     run = RunFolder(make_run(tmp_path / "run", [clip], num_videos=10))
-    saved = read_scores(run)["test-4x1"]
-    scored = read_scored(run, saved)
-    found = weights_by_class(saved, scored, num_bins=8)
+    saved = _read_scores(run)["test-4x1"]
+    scored = _read_scored(run, saved)
+    found = _weights_by_class(saved, scored, num_bins=8)
     assert sorted(found) == ["fall", "rise"]
     for label, values in found.items():
         mine = [scored[one.video][1].weights.numpy() * 4 for one in saved.videos if one.labels == (label,)]
@@ -177,7 +177,7 @@ def test_many_classes_make_a_picture_of_the_confusion(clip, tmp_path):
 
 def test_a_real_run_is_reported(tiny_run, motion_clips, tmp_path):
     evaluation = evaluate(tiny_run, motion_clips, compute=Compute(num_workers=0))
-    scored = read_scored(RunFolder(tiny_run), read_scores(RunFolder(tiny_run))["test-3x1"])
+    scored = _read_scored(RunFolder(tiny_run), _read_scores(RunFolder(tiny_run))["test-3x1"])
     for video, _, log_probs in evaluation.scored:
         _, curves = scored[video]
         # The mean aggregation: a video's probabilities are the weighted mean of its segments'.

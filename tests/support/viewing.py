@@ -30,8 +30,7 @@ from actionpool.results.run import find_predictions
 from actionpool.values import Curves
 from actionpool.video.writer import VideoWriter
 from actionpool.viewer.app import create_app
-from actionpool.viewer.library import Library
-from actionpool.viewer.playable import PlayableCopies
+from actionpool.viewer.library import Library, PlayableCopies
 
 CLASSES = ("rise", "fall", "sway", "pulse")
 TOKEN = "a-token-for-tests"

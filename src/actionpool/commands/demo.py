@@ -8,13 +8,13 @@ from typing import Any
 
 from actionpool.commands.evaluate import evaluate
 from actionpool.commands.predict import predict
+from actionpool.commands.report import report as write_report
 from actionpool.commands.train import train
 from actionpool.config.options import PredictOptions
 from actionpool.data.synthetic import MOTIONS, write_motion_clips
 from actionpool.errors import ActionPoolError
 from actionpool.reporting import SILENT, Report
 from actionpool.results.run import RunFolder
-from actionpool.show.report import write_report
 
 _CLIPS_PER_CLASS = 48
 _EPOCHS = 10

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actionpool.show.report import write_report
+from actionpool.files import write_text
+from actionpool.results.run import RunFolder
+from actionpool.show.report import render_report
 
 
 def report(run: str | Path, output: str | Path | None = None, *, data: str | Path | None = None) -> Path:
@@ -25,4 +27,7 @@ def report(run: str | Path, output: str | Path | None = None, *, data: str | Pat
         >>> report("runs/first")  # doctest: +SKIP
         PosixPath('runs/first/report.html')
     """
-    return write_report(Path(run), None if output is None else Path(output), data=None if data is None else Path(data))
+    folder = RunFolder(Path(run))
+    target = folder.path / "report.html" if output is None else Path(output)
+    write_text(target, render_report(folder, None if data is None else Path(data)))
+    return target

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
+import signal
+import socket
+import threading
+import webbrowser
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from actionpool.config.options import Compute, ViewerOptions
 from actionpool.errors import DataError, UsageError
-from actionpool.viewer.serve import serve
-from actionpool.viewer.uploads import UploadLimits
-
-if TYPE_CHECKING:
-    from actionpool.viewer.uploads import Recognise
+from actionpool.results.run import find_predictions
+from actionpool.viewer.library import Library, PlayableCopies
+from actionpool.viewer.uploads import Recognise, UploadLimits, UploadQueue
 
 
 def view(
@@ -24,13 +27,14 @@ def view(
     """Serve predictions to a browser on this machine until interrupted.
 
     Args:
-        folder: a folder that ``predict`` wrote, or a run that ``evaluate`` scored.
+        folder: what ``predict`` wrote, a run (its ``predictions`` and what ``evaluate`` scored), or a prediction file.
         options: where the videos are, how to serve, and whether uploads are recognised.
         on_ready: receives the address, with its secret token, and the number of predictions; prints the address if
             not given.
 
     Raises:
-        UsageError: no predictions in the folder, or options that exclude each other.
+        UsageError: no predictions in the folder, options that exclude each other, a port that is taken, or FastAPI is
+            not installed.
         CheckpointError: the run for uploads cannot be loaded.
 
     Example:
@@ -40,15 +44,81 @@ def view(
         raise UsageError("--allow-upload needs a run that recognises the videos: --run RUN")
     if options.run is not None and not options.allow_upload:
         raise UsageError("--run is used for uploads only: add --allow-upload, or leave it out")
-    serve(
-        folder,
-        videos=options.videos,
-        port=options.port,
-        recognise=None if options.run is None else _recogniser(options.run, options),
-        limits=UploadLimits(max_bytes=options.max_upload_mb * 2**20, max_seconds=options.max_upload_seconds),
-        open_browser=options.open_browser,
-        on_ready=on_ready,
-    )
+    _serve(Path(folder), None if options.run is None else _recogniser(options.run, options), options, on_ready)
+
+
+def _serve(
+    folder: Path, recognise: Recognise | None, options: ViewerOptions, on_ready: Callable[[str, int], None]
+) -> None:
+    """Serve until interrupted; uploads are allowed if there is something to recognise them."""
+    try:
+        import uvicorn
+
+        from actionpool.viewer.app import create_app
+    except ImportError as error:
+        raise UsageError(f"the viewer needs {error.name}: pip install 'actionpool[viewer]'") from None
+    library = _open_library(folder, options.videos, may_be_empty=recognise is not None)
+    token = secrets.token_urlsafe(24)
+    with _listen(options.port) as listener, ExitStack() as ending:
+        port = listener.getsockname()[1]
+        copies = PlayableCopies()
+        ending.callback(copies.close)
+        uploads = None
+        if recognise is not None:
+            limits = UploadLimits(max_bytes=options.max_upload_mb * 2**20, max_seconds=options.max_upload_seconds)
+            uploads = UploadQueue(library, recognise, limits)
+            ending.callback(uploads.close)
+        ending.callback(library.stop)
+        app = create_app(library, token=token, port=port, copies=copies, uploads=uploads)
+        # h11 alone: the standard parser of HTTP/1.1, in Python, refuses what is not quite HTTP.
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, http="h11", ws="none", lifespan="off",
+            timeout_graceful_shutdown=2,
+        )  # fmt: skip
+        address = f"http://127.0.0.1:{port}/?token={token}"
+        _end_in_order()
+        # uvicorn passes on the signal that stopped it, which is how the viewer ends.
+        with suppress(KeyboardInterrupt):
+            library.start()
+            on_ready(address, len(library))
+            if options.open_browser:
+                webbrowser.open(address)
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+def _open_library(folder: Path, videos: Path | None, *, may_be_empty: bool) -> Library:
+    if videos is not None and not videos.is_dir():
+        raise UsageError(f"--videos {videos} is no folder")
+    try:
+        paths = find_predictions(folder)
+    except UsageError:
+        if not may_be_empty or not folder.is_dir():
+            raise
+        paths = []
+    return Library(folder, paths, videos=videos)
+
+
+def _end_in_order() -> None:
+    """Make a closed terminal or a plain kill end the viewer as Ctrl-C does, so that temporary files are deleted."""
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.default_int_handler)
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"port {port} cannot be used: {error.strerror}; omit --port to use any free one") from None
+    except OverflowError:
+        listener.close()
+        raise UsageError(f"--port {port}: expected 0 to 65535") from None
+    return listener
 
 
 def _recogniser(run: Path, options: ViewerOptions) -> Recognise:

@@ -5,6 +5,8 @@ Text from files (names, reasons, labels) is escaped by the template engine, and 
 
 from __future__ import annotations
 
+import csv
+import math
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,23 +19,21 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from actionpool.errors import DataError, VideoError
-from actionpool.files import write_text
-from actionpool.results.evaluation import SavedBreakdown, SavedDetectionReport, SavedEvaluation, ScoredVideo
-from actionpool.results.prediction import VideoPrediction
+from actionpool.results.evaluation import (
+    SavedBreakdown,
+    SavedDetectionReport,
+    SavedEvaluation,
+    ScoredVideo,
+    list_evaluations,
+    read_evaluation,
+)
+from actionpool.results.prediction import VideoPrediction, read_curves, read_prediction
 from actionpool.results.run import RunFolder
 from actionpool.show.moments import thumbnails
 from actionpool.show.report_charts import bars, confusion_picture, data_uri, line_chart, video_timeline, weight_curve
-from actionpool.show.report_data import (
-    SPLITS,
-    class_counts,
-    history,
-    read_rows,
-    read_scored,
-    read_scores,
-    weights_by_class,
-)
 from actionpool.show.sheet import DETECTION, RELEVANCE, SCORE
 from actionpool.values import Curves
 
@@ -41,6 +41,7 @@ _MOST_ROWS = 1000  # in the table of videos that were left out
 _MOST_CELLS = 30  # classes in a confusion table; more are drawn as a picture
 _VIDEOS_SHOWN = 8  # in each group
 _FRAMES = 3
+_SPLITS = ("train", "val", "test", "unused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,43 +54,32 @@ class _Card:
     note: str
 
 
-def write_report(run: str | Path, output: str | Path | None = None, *, data: str | Path | None = None) -> Path:
-    """Write the report of a run.
+def render_report(run: RunFolder, data: Path | None) -> str:
+    """The page about a run.
 
     Args:
-        run: a run folder.
-        output: the file; None = ``RUN/report.html``.
+        run: the run.
         data: folder of the videos; None = the paths at which they were scored.
-
-    Returns:
-        The file that was written.
 
     Raises:
         CheckpointError: there is no run.
         DataError: a file of the run is damaged.
     """
-    folder = RunFolder(Path(run))
-    target = folder.path / "report.html" if output is None else Path(output)
-    write_text(target, _render(folder, None if data is None else Path(data)))
-    return target
-
-
-def _render(run: RunFolder, data: Path | None) -> str:
     facts = run.read_data()
-    scores = read_scores(run)
+    scores = _read_scores(run)
     environment = run.read_environment()
-    left_out = read_rows(run.quarantine)[1:]
+    left_out = _read_rows(run.quarantine)[1:]
     first = next(iter(scores.values()), None)
-    scored = {} if first is None else read_scored(run, first)
+    scored = {} if first is None else _read_scored(run, first)
     timed = [saved.when for saved in scores.values() if saved.when is not None]
     return _template().render(
         name=run.path.resolve().name,
         facts=facts,
-        splits=SPLITS,
-        counts=class_counts(read_rows(run.splits)),
+        splits=_SPLITS,
+        counts=_class_counts(_read_rows(run.splits)),
         left_out=[row for row in left_out if len(row) == 2][:_MOST_ROWS],
         num_left_out=len(left_out),
-        training=_training_charts(history(read_rows(run.metrics))),
+        training=_training_charts(_history(_read_rows(run.metrics))),
         scores=[_score_section(name, saved) for name, saved in scores.items()],
         groups=[] if first is None else _video_groups(first, scored, data),
         weights=[] if first is None else _weight_charts(first, scored),
@@ -226,7 +216,7 @@ def _weight_charts(
     saved: SavedEvaluation, scored: Mapping[str, tuple[VideoPrediction, Curves]]
 ) -> list[tuple[str, Markup]]:
     """One curve per class, if the weights differ at all."""
-    curves = weights_by_class(saved, scored)
+    curves = _weights_by_class(saved, scored)
     spread = max((float(np.abs(values - 1).max()) for values in curves.values()), default=0.0)
     if spread < 1e-3:
         return []
@@ -252,3 +242,90 @@ def _error_section(breakdown: SavedBreakdown) -> dict[str, Any]:
         "chart": bars(points, highest=max([*points.values(), 1e-9]), unit=" points"),
         "kinds": [(name, one.count, one.gain, one.share) for name, one in breakdown.kinds.items()],
     }
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    """A CSV table with its header; empty if there is no such file."""
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            return list(csv.reader(file))
+    except FileNotFoundError:
+        return []
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table ({error}); is it part of a run?") from None
+
+
+def _class_counts(splits: Sequence[Sequence[str]]) -> list[tuple[str, list[int]]]:
+    """Class to its number of examples in each of ``_SPLITS``, from the rows of ``splits.csv``."""
+    if not splits or not {"label", "split"} <= set(splits[0]):
+        return []
+    label, split = splits[0].index("label"), splits[0].index("split")
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in splits[1:]:
+        if len(row) > max(label, split):
+            counts.update((name, row[split]) for name in row[label].split(";"))
+    return [(name, [counts[name, part] for part in _SPLITS]) for name in sorted({name for name, _ in counts})]
+
+
+def _history(metrics: Sequence[Sequence[str]]) -> dict[str, list[float]]:
+    """Column to its values, not a number where a cell is empty, from the rows of ``metrics.csv``."""
+    if not metrics:
+        return {}
+    return {
+        name: [_number(row[i]) if i < len(row) else math.nan for row in metrics[1:]]
+        for i, name in enumerate(metrics[0])
+    }
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+def _read_scores(run: RunFolder) -> dict[str, SavedEvaluation]:
+    """The evaluations of a run by name: those of the test split first, and before others those with predictions."""
+    found = {path.stem: read_evaluation(path) for path in list_evaluations(run.path)}
+    has_predictions = {name: any(one.prediction for one in saved.videos) for name, saved in found.items()}
+    order = sorted(found, key=lambda name: (not name.startswith("test"), not has_predictions[name], name))
+    return {name: found[name] for name in order}
+
+
+def _read_scored(run: RunFolder, saved: SavedEvaluation) -> dict[str, tuple[VideoPrediction, Curves]]:
+    """The predictions of the videos of an evaluation with their curves, where they were kept."""
+    found = {}
+    for one in saved.videos:
+        path = run.evaluations / (one.prediction or "")
+        if path.is_file():
+            prediction = read_prediction(path)
+            curves = read_curves(path, prediction)
+            if curves is not None and prediction.segments:
+                found[one.video] = (prediction, curves)
+    return found
+
+
+def _weights_by_class(
+    saved: SavedEvaluation, scored: Mapping[str, tuple[VideoPrediction, Curves]], num_bins: int = 24
+) -> dict[str, NDArray[np.float64]]:
+    """How much each of ``num_bins`` equal parts of a video weighs, averaged over the videos of each class.
+
+    Returns:
+        Class to ``(num_bins,)`` in multiples of an even share, for classes with at least one curve.
+    """
+    sums: dict[str, NDArray[np.float64]] = {}
+    counts: Counter[str] = Counter()
+    for one in saved.videos:
+        if one.video not in scored:
+            continue
+        curves = scored[one.video][1]
+        middles = curves.segments_seconds.double().mean(dim=1).numpy()
+        weights = curves.weights.double().numpy() * len(middles)
+        order = np.argsort(middles, kind="stable")
+        first, last = float(curves.segments_seconds.min()), float(curves.segments_seconds.max())
+        times = first + (np.arange(num_bins) + 0.5) / num_bins * (last - first)
+        binned = np.interp(times, middles[order], weights[order])
+        for label in one.labels:
+            sums[label] = sums.get(label, np.zeros(num_bins)) + binned
+            counts[label] += 1
+    return {label: sums[label] / counts[label] for label in sorted(sums)}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from actionpool.errors import DataError, UsageError
@@ -99,9 +100,8 @@ class HeatPainter:
         )
         steps = np.arange(256, dtype=np.float32) / 255
         # Weak heat is transparent, so that it fades into the picture without an edge.
-        opacity = np.rint(steps**_GAMMA * _STRENGTH * 255).astype(np.uint8)
-        self._colours = np.ascontiguousarray(heat_table()[:, None, :])
-        self._opacity = opacity
+        self._opacity = np.rint(steps**_GAMMA * _STRENGTH * 255).astype(np.uint8)
+        self._colours = heat_table()[None]  # (1, 256, 3)
 
     def paint(self, pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> None:
         """Paint heat ``(h, w)`` in [0, 1] over a frame ``(H, W, 3)``, in place."""
@@ -112,12 +112,11 @@ class HeatPainter:
         small = cv2.resize(heat, _small(self._size), interpolation=cv2.INTER_CUBIC)
         level = np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
         opacity = cv2.LUT(level, self._opacity)
-        colours = cv2.LUT(cv2.merge([level] * 3), self._colours.reshape(1, 256, 3))
-        size = self._size
+        colours = cv2.LUT(cv2.merge([level] * 3), self._colours)
         weight = cv2.merge([255 - opacity] * 3)
         glow = cv2.multiply(colours, cv2.merge([opacity] * 3), scale=1 / 255)
-        weight = cv2.resize(weight, size, interpolation=cv2.INTER_LINEAR)[self._inside]
-        glow = cv2.resize(glow, size, interpolation=cv2.INTER_LINEAR)[self._inside]
+        weight = cv2.resize(weight, self._size, interpolation=cv2.INTER_LINEAR)[self._inside]
+        glow = cv2.resize(glow, self._size, interpolation=cv2.INTER_LINEAR)[self._inside]
         target[:] = cv2.add(cv2.multiply(target, weight, scale=1 / 255), glow)
 
 
@@ -173,7 +172,7 @@ def _draw(prediction: VideoPrediction, curves: Curves, *, video: Path, max_frame
         row, column = divmod(number, columns)
         place = (0.15 + column * (cell[0] + 0.1), 0.65 + row * (cell[1] + 0.3))
         seconds = float(when.centres[index])
-        _cell(sheet, place, cell, picture, track, seconds)
+        _cell(sheet.axes(*place, *cell), picture, track, seconds)
         score = f"{seconds:.1f} s   {when.scores[index, best]:.0%}"
         sheet.text(score, place[0] + cell[0] / 2, place[1] + cell[1] + 0.11, size=7.5, align="center", room=cell[0])
     _scale(sheet, track)
@@ -191,18 +190,10 @@ def _grid(prediction: VideoPrediction, count: int) -> tuple[Sheet, int, tuple[fl
     return sheet, columns, (width, width / aspect)
 
 
-def _cell(
-    sheet: Sheet,
-    place: tuple[float, float],
-    size: tuple[float, float],
-    picture: NDArray[np.uint8],
-    track: SaliencyTrack,
-    seconds: float,
-) -> None:
+def _cell(axes: Axes, picture: NDArray[np.uint8], track: SaliencyTrack, seconds: float) -> None:
     pixels = picture.copy()
     height, width = pixels.shape[:2]
     HeatPainter(track.view, height, width).paint(pixels, track.heat_at(seconds))
-    axes = sheet.axes(*place, *size)
     axes.imshow(pixels, aspect="auto", interpolation="antialiased")
     view = track.view
     across: Sequence[float] = np.clip([view.left, view.right, view.right, view.left, view.left], 0, 1) * width - 0.5

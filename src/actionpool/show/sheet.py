@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 import warnings
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -102,33 +103,23 @@ class Sheet:
         room: float | None = None,
         color: str = "black",
         weight: str = "normal",
-    ) -> float:
-        """Write one line centred on ``y``; its middle is cut out until it is at most ``room`` wide.
-
-        Returns:
-            Its width in inches.
-        """
-        line, width = self.fit(text, size=size, room=room, weight=weight)
+    ) -> None:
+        """Write one line centred on ``y``; its middle is cut out until it is at most ``room`` wide."""
+        line, _ = self.fit(text, size=size, room=room, weight=weight)
         self.figure.text(
             x / self.width, 1 - y / self.height, line,
             fontsize=size, ha=align, va="center", color=color, weight=weight, family=font_families(), parse_math=False,
         )  # fmt: skip
-        return width
 
     def fit(self, text: str, *, size: float, room: float | None, weight: str = "normal") -> tuple[str, float]:
         """The text, shortened to at most ``room`` inches, and its width."""
         line = plain_text(text, 160)
         width = self._measure(line, size, weight)
-        low, high = 1, len(line)
         if room is None or width <= room:
             return line, width
-        while low < high:  # the longest cut that fits
-            middle = (low + high + 1) // 2
-            if self._measure(plain_text(line, middle), size, weight) <= room:
-                low = middle
-            else:
-                high = middle - 1
-        line = plain_text(line, low)
+        lengths = range(2, len(line))
+        num_fitting = bisect_right(lengths, room, key=lambda n: self._measure(plain_text(line, n), size, weight))
+        line = plain_text(line, 1 + num_fitting)
         return line, self._measure(line, size, weight)
 
     def _measure(self, line: str, size: float, weight: str) -> float:
@@ -152,11 +143,7 @@ class Sheet:
 
 
 def check_suffix(path: Path) -> str:
-    """The suffix in lower case.
-
-    Raises:
-        UsageError: figures have no such format.
-    """
+    """The suffix in lower case, if figures have such a format."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(f"cannot draw {path}: the suffix must be one of {', '.join(SUFFIXES)}")

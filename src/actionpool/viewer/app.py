@@ -16,8 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from actionpool.errors import ActionPoolError, VideoError
 from actionpool.files import printable
 from actionpool.viewer.guard import Guard
-from actionpool.viewer.library import Entry, Library
-from actionpool.viewer.playable import PlayableCopies
+from actionpool.viewer.library import Entry, Library, PlayableCopies
 
 if TYPE_CHECKING:
     from actionpool.viewer.reading import Reading

@@ -1,8 +1,9 @@
-"""The predictions that the viewer shows, found once when it starts; the browser knows them by random ids only."""
+"""The predictions and videos that the viewer shows; the browser knows them by random ids only."""
 
 from __future__ import annotations
 
 import secrets
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actionpool.data.sources.base import VIDEO_SUFFIXES
+from actionpool.errors import VideoError
 from actionpool.files import printable
 from actionpool.results.run import RunFolder
 
 if TYPE_CHECKING:
     from actionpool.results.prediction import VideoPrediction
+
+_MAX_PIXELS = 6_000_000_000  # of a video to convert, in all frames together: about half a minute of work
+_MAX_COPIES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +152,54 @@ def _name(root: Path, path: Path) -> tuple[str, str]:
         elif parts[0] == "predictions" and len(parts) > 1:
             parts = parts[1:]
     return "/".join(parts).removesuffix(".json"), group
+
+
+class PlayableCopies:
+    """H.264 copies of videos that browsers cannot play (AVI, MPEG-4 part 2, GIF, ...), without sound.
+
+    They are made on demand, one at a time; the oldest are deleted for new ones, all of them at the end.
+    """
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="actionpool-view-", ignore_cleanup_errors=True)
+        self._lock = threading.Lock()
+        self._copies: dict[str, Path] = {}
+
+    def get(self, id: str, video: Path) -> Path:
+        """The copy of a video.
+
+        Raises:
+            VideoError: the video cannot be read, or is too long to convert while the user waits.
+        """
+        with self._lock:
+            copy = self._copies.get(id)
+            if copy is None:
+                while len(self._copies) >= _MAX_COPIES:
+                    oldest = next(iter(self._copies))
+                    self._copies.pop(oldest).unlink(missing_ok=True)
+                copy = Path(self._folder.name) / f"{id}.mp4"
+                _convert(video, copy)
+                self._copies[id] = copy
+            return copy
+
+    def close(self) -> None:
+        self._folder.cleanup()
+
+
+def _convert(video: Path, copy: Path) -> None:
+    from actionpool.video.reader import VideoReader
+    from actionpool.video.writer import VideoWriter
+
+    with VideoReader(video) as reader:
+        info = reader.info
+        if info.width * info.height * info.num_frames > _MAX_PIXELS:
+            raise VideoError(
+                f"This browser does not play {video.name} ({info.codec}), and it is too long to be converted now. "
+                f"Convert it once: ffmpeg -i {video.name} -c:v libx264 -pix_fmt yuv420p copy.mp4"
+            )
+        fps = info.fps if info.fps > 0 else 25.0
+        with VideoWriter(copy, fps=fps, size=(info.height, info.width), crf=20) as writer:
+            start = None
+            for frame in reader.iter_frames():
+                start = frame.seconds if start is None else start
+                writer.write(frame.pixels, seconds=frame.seconds - start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,10 +94,7 @@ def read(path: Path) -> Reading:
     Raises:
         DataError: the file is no prediction.
     """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    status = _stat(path)
     return _read(path, status.st_size, status.st_mtime_ns)
 
 
@@ -121,13 +119,17 @@ def _read(path: Path, size: int, modified: int) -> Reading:
 
 def _prediction(path: Path) -> VideoPrediction:
     """``read_prediction`` with a bound on the size of the file."""
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    size = _stat(path).st_size
     if size > _MAX_JSON_BYTES:
         raise DataError(f"{path} has {size} bytes, more than any prediction; predict again")
     return read_prediction(path)
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _searchable(prediction: VideoPrediction, curves: Curves) -> tuple[Moments, str]:
@@ -212,12 +214,7 @@ def _covered(intervals: list[tuple[float, float]]) -> float:
 def exported(
     name: str, intervals: Sequence[Mapping[str, Any]], format: Literal["activitynet", "csv", "srt", "vtt"]
 ) -> bytes:
-    """Intervals of one video as a file, as ``predict --format`` would write them.
-
-    Args:
-        name: of the video.
-        intervals: in the order to write; with the fields of ``ScoredInterval``.
-        format: of the file.
+    """The intervals of a video as a file, as ``predict --format`` would write them, in the given order.
 
     Raises:
         DataError: an interval is not valid.
