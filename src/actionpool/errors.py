@@ -49,15 +49,7 @@ class TrainingError(ActionPoolError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A sentence that suggests the nearest known name and lists all of them.
-
-    Args:
-        word: the name that was given.
-        known: the names that would have been accepted.
-
-    Returns:
-        ``"Did you mean 'x'? Known: a, b, x."``, without the question if no name is near.
-    """
+    """``"Did you mean 'x'? Known: a, b, x."`` for a name that is not known; without the question if none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     question = f"Did you mean '{near[0]}'? " if near else ""
@@ -65,12 +57,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def first_problem(error: ValidationError, whole: str = "the file") -> str:
-    """The first problem of a failed validation, as ``"dotted.field: message"``.
-
-    Args:
-        error: the exception of a pydantic model.
-        whole: name to use if the problem concerns no single field.
-    """
+    """The first problem of a failed validation, as ``"dotted.field: message"``; ``whole`` if it is no field's."""
     first = error.errors()[0]
     return f"{'.'.join(str(part) for part in first['loc']) or whole}: {first['msg']}"
 

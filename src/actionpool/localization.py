@@ -70,9 +70,11 @@ def localize(
         ('jump', Interval(start_seconds=0.75, end_seconds=3.25))
     """
     settings = settings or LocalizeSettings()
-    scores, relevances, probabilities, segments = _checked(
-        class_scores, relevance, video_probabilities, segments_seconds, classes
-    )
+    segments = np.asarray(segments_seconds, np.float64).reshape(-1, 2)
+    scores = _shares("class_scores", class_scores, (len(segments), len(classes)))
+    relevances = _shares("relevance", relevance, (len(segments),))
+    probabilities = _shares("video_probabilities", video_probabilities, (len(classes),))
+    _check_order(segments)
     if not len(segments):
         return []
     detections: list[tuple[float, int, float, float]] = []
@@ -129,31 +131,18 @@ def make_grid(curve: Floats, segments: Floats, cells_per_segment: int) -> Grid:
     return Grid(edges, values, sums)
 
 
-def _checked(
-    class_scores: ArrayLike,
-    relevance: ArrayLike,
-    video_probabilities: ArrayLike,
-    segments_seconds: ArrayLike,
-    classes: Sequence[str],
-) -> tuple[Floats, Floats, Floats, Floats]:
-    segments = np.asarray(segments_seconds, np.float64).reshape(-1, 2)
-    shapes = {
-        "class_scores": (class_scores, (len(segments), len(classes))),
-        "relevance": (relevance, (len(segments),)),
-        "video_probabilities": (video_probabilities, (len(classes),)),
-    }
-    arrays = []
-    for name, (values, shape) in shapes.items():
-        array = np.asarray(values, np.float64)
-        if array.shape != shape:
-            raise DataError(
-                f"{name} has shape {array.shape}, expected {shape} for {len(segments)} segments and {len(classes)} "
-                "classes"
-            )
-        wrong = array[~((array >= 0) & (array <= 1 + 1e-6))]
-        if len(wrong):
-            raise DataError(f"{name} holds {wrong[0]}, expected numbers in [0, 1]; give probabilities, not logits")
-        arrays.append(array)
+def _shares(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Floats:
+    """An argument as an array of numbers in [0, 1]."""
+    array = np.asarray(values, np.float64)
+    if array.shape != shape:
+        raise DataError(f"{name} has shape {array.shape}, expected {shape} by the numbers of segments and classes")
+    wrong = array[~((array >= 0) & (array <= 1 + 1e-6))]
+    if len(wrong):
+        raise DataError(f"{name} holds {wrong[0]}, expected numbers in [0, 1]; give probabilities, not logits")
+    return array
+
+
+def _check_order(segments: Floats) -> None:
     if not np.isfinite(segments).all() or (segments < 0).any():
         raise DataError("segments_seconds holds a number that is negative or not finite; give seconds from the start")
     index = _first_out_of_order(segments)
@@ -162,7 +151,6 @@ def _checked(
             f"segment {index} spans [{segments[index, 0]:g}, {segments[index, 1]:g}) s, which does not follow the one "
             "before it; give only valid segments, of positive length and in order of time"
         )
-    return arrays[0], arrays[1], arrays[2], segments
 
 
 def _first_out_of_order(segments: Floats) -> int | None:
@@ -198,12 +186,11 @@ def _candidates(grid: Grid, settings: LocalizeSettings) -> Floats:
         return np.zeros((0, 2))
     candidates: dict[tuple[float, float], None] = {}
     for threshold in settings.thresholds:
+        cut = threshold
         if settings.threshold_scale == "range":
             cut = least + threshold * (greatest - least)
         elif settings.threshold_scale == "maximum":
             cut = threshold * greatest
-        else:
-            cut = threshold
         for start, end in _joined(_runs(grid, cut), settings.merge_gap_seconds):
             length = end - start
             longest = settings.max_length_seconds

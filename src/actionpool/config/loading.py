@@ -48,11 +48,7 @@ def parse_config(values: Mapping[str, Any]) -> Config:
 
 
 def parse_localize(values: Mapping[str, Any]) -> LocalizeSettings:
-    """Check the settings of ``localize``; those that are not given keep their defaults.
-
-    Raises:
-        ConfigError: as for ``parse_config``.
-    """
+    """Check the settings of ``localize`` as ``parse_config`` does; those that are not given keep their defaults."""
     return _checked(LocalizeSettings, values, "localize")
 
 
@@ -85,11 +81,7 @@ def override(config: Config, overrides: Overrides) -> Config:
 
 
 def parse_overrides(overrides: Overrides) -> dict[str, object]:
-    """Overrides as a mapping from dotted keys to values; the last one of a key wins.
-
-    Raises:
-        ConfigError: a string is not of the form ``key=value``.
-    """
+    """Overrides as a mapping from dotted keys to values; the last one of a key wins. Errors as for ``override``."""
     if isinstance(overrides, Mapping):
         return dict(overrides)
     found: dict[str, object] = {}
@@ -107,11 +99,7 @@ def parse_overrides(overrides: Overrides) -> dict[str, object]:
 
 
 def read_overrides(file: Path | None, settings: Iterable[str] | None) -> dict[str, object]:
-    """The overrides of a command line: a YAML file, and over it ``dotted.key=value`` strings.
-
-    Raises:
-        ConfigError: the file is not YAML, or a string is not of the form ``key=value``.
-    """
+    """The overrides of a command line: a YAML file (ConfigError if it is none), and over it those of ``settings``."""
     return {**({} if file is None else _read_yaml(file)), **parse_overrides(settings or ())}
 
 
@@ -119,12 +107,11 @@ def _assign(values: dict[str, Any], key: str, value: object) -> None:
     path, node = key.split("."), values
     setting = f"{key}={value}"
     for position, part in enumerate(path[:-1]):
-        if not isinstance(node, dict) or part not in node:
-            known = node if isinstance(node, dict) else {}
-            raise ConfigError(
-                f"--set {setting}: '{'.'.join(path[: position + 1])}' is no key. {did_you_mean(part, known)}"
-            )
-        node = node[part]
+        known = node if isinstance(node, dict) else {}
+        if part not in known:
+            place = ".".join(path[: position + 1])
+            raise ConfigError(f"--set {setting}: '{place}' is no key. {did_you_mean(part, known)}")
+        node = known[part]
     if not isinstance(node, dict):
         raise ConfigError(f"--set {setting}: '{'.'.join(path[:-1])}' is a value, not a section")
     last = path[-1]
@@ -135,11 +122,7 @@ def _assign(values: dict[str, Any], key: str, value: object) -> None:
 
 
 def check_losses(config: Config) -> None:
-    """Check that each term of the loss can have an effect.
-
-    Raises:
-        ConfigError: ``loss.sparsity`` is set, but the aggregation fixes the sum of the relevance.
-    """
+    """Raise ConfigError if ``loss.sparsity`` is set and the aggregation fixes the sum of the relevance."""
     part = config.model.aggregation
     free = isinstance(part, BaSNetConfig) or getattr(part, "normaliser", "") == "sigmoid"
     if config.loss.sparsity and not free:
@@ -151,11 +134,7 @@ def check_losses(config: Config) -> None:
 
 
 def load_config(path: Path) -> Config:
-    """Read ``config.yaml``.
-
-    Raises:
-        ConfigError: the file is not YAML or does not fit.
-    """
+    """Read ``config.yaml``; ConfigError if it is not YAML or does not fit."""
     return parse_config(_read_yaml(path))
 
 

@@ -96,6 +96,15 @@ _DFP_VSAM = {
     },
 }
 
+_SIMPLE_POOLING = {
+    "name": "grid-mlp",
+    "grid": (3, 6, 6),
+    "kernel": (3, 6, 6),
+    "stride": (2, 6, 6),
+    "widths": (2048, 1024),
+    "norm": False,
+}
+
 # How to train, whatever the model. Networks and their input sizes are not part of a recipe.
 RECIPES: Mapping[str, Preset] = {
     "gated-c3d": Preset("Adam from scratch on clips of 16 frames, as published for Gated C3D.", _GATED_C3D),
@@ -111,74 +120,41 @@ FLOW_RECIPES: Mapping[str, str] = {"datp": "tsn-flow"}
 # the widths of the embeddings are ours.
 _WEAK = merged(_DFP_VSAM, {"model": {"backbone": "i3d", "pooling": "average"}, "train": {"sampler": "class-balanced"}})
 
-# Whole systems, each with the recipe of its publication.
-PRESETS: Mapping[str, Preset] = {
-    "gated-c3d": Preset(
-        "3D convolutions gated by attention, trained from scratch on short clips.", {"model": {"preset": "gated-c3d"}}
-    ),
-    "gated-c3d-simple": Preset(
+# Whole systems, each with the recipe of its publication: a description, and layers of settings.
+_SYSTEMS: Mapping[str, tuple[Any, ...]] = {
+    "gated-c3d": ("3D convolutions gated by attention, trained from scratch on short clips.",),
+    "gated-c3d-simple": (
         "One gated 3D convolution and fully connected layers: the smallest network.",
-        {
-            "model": {
-                "preset": "gated-c3d-simple",
-                "backbone": "gated-c3d-simple",
-                "pooling": {
-                    "name": "grid-mlp",
-                    "grid": (3, 6, 6),
-                    "kernel": (3, 6, 6),
-                    "stride": (2, 6, 6),
-                    "widths": (2048, 1024),
-                    "norm": False,
-                },
-            }
-        },
+        {"model": {"backbone": "gated-c3d-simple", "pooling": _SIMPLE_POOLING}},
     ),
-    "dfp-vsam": Preset(
+    "dfp-vsam": (
         "I3D with attention over space, time and channels, and learned relevance of segments.",
-        merged(
-            _DFP_VSAM, {"model": {"preset": "dfp-vsam", "backbone": "i3d", "pooling": "dfp", "aggregation": "vsam"}}
-        ),
+        _DFP_VSAM,
+        {"model": {"backbone": "i3d", "pooling": "dfp", "aggregation": "vsam"}},
     ),
-    "datp": Preset(
+    "datp": (
         "ResNet-50 on frames or optical flow, with regressed temporal weights.",
-        merged(
-            _TSN,
-            {
-                "model": {
-                    "preset": "datp",
-                    "backbone": {"name": "tsn", "network": "resnet50"},
-                    "pooling": "average",
-                    "aggregation": "datp",
-                },
-                "sampling": {"frames_per_clip": 1, "frame_stride": 1},
-            },
-        ),
+        _TSN,
+        {"model": {"backbone": {"name": "tsn", "network": "resnet50"}, "pooling": "average", "aggregation": "datp"}},
+        {"sampling": {"frames_per_clip": 1, "frame_stride": 1}},
     ),
-    "w-talc": Preset(
+    "w-talc": (
         "I3D with top-k pooling and co-activity loss; a weakly supervised baseline.",
-        merged(
-            _WEAK,
-            {
-                "model": {"preset": "w-talc", "embedding": {"channels": 512, "kernel": 1}, "aggregation": "topk"},
-                "loss": {"co_activity": 1.0},
-            },
-        ),
+        _WEAK,
+        {"model": {"embedding": {"channels": 512, "kernel": 1}, "aggregation": "topk"}, "loss": {"co_activity": 1.0}},
     ),
-    "bas-net": Preset(
+    "bas-net": (
         "I3D with a background class and its suppression; a weakly supervised baseline.",
-        merged(
-            _WEAK,
-            {"model": {"preset": "bas-net", "embedding": {"channels": 512, "kernel": 3}, "aggregation": "bas-net"}},
-        ),
+        _WEAK,
+        {"model": {"embedding": {"channels": 512, "kernel": 3}, "aggregation": "bas-net"}},
     ),
-    "sparse-attention": Preset(
+    "sparse-attention": (
         "I3D with sparse attention over segments; a weakly supervised baseline.",
-        merged(
-            _WEAK,
-            {
-                "model": {"preset": "sparse-attention", "aggregation": {"name": "attention", "normaliser": "sigmoid"}},
-                "loss": {"sparsity": 0.1},
-            },
-        ),
+        _WEAK,
+        {"model": {"aggregation": {"name": "attention", "normaliser": "sigmoid"}}, "loss": {"sparsity": 0.1}},
     ),
+}
+PRESETS: Mapping[str, Preset] = {
+    name: Preset(description, merged(*layers, {"model": {"preset": name}}))
+    for name, (description, *layers) in _SYSTEMS.items()
 }

@@ -319,23 +319,12 @@ def write_flow(
             return file.tell()
 
 
-@dataclass(frozen=True, slots=True)
 class FlowFolder:
     """A folder of flow: its paths and its recipe."""
 
-    path: Path
-
-    @property
-    def recipe_file(self) -> Path:
-        return self.path / "recipe.json"
-
-    @property
-    def fields(self) -> Path:
-        return self.path / "fields"
-
-    @property
-    def quarantine(self) -> Path:
-        return self.path / "quarantine.csv"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe_file, self.fields, self.quarantine = path / "recipe.json", path / "fields", path / "quarantine.csv"
 
     def file_of(self, video: str) -> Path:
         """The flow file of a video, by its name in the source. Names that would lead out of the folder are hashed."""

@@ -136,10 +136,19 @@ class _Child:
         self._stopped = False
 
     def probe(self, path: str) -> ProbeResult:
-        answer, timed_out, code = self._ask(path)
-        if answer is not None:
-            info = VideoInfo(**answer.pop("info")) if answer["info"] else answer.pop("info")
-            return ProbeResult(path=path, info=info, **answer)
+        process = self._running()
+        line, timed_out = _exchange(process, json.dumps(str(Path(path).absolute())) + "\n", self._timeout_seconds)
+        if line and not timed_out:
+            answer: dict[str, Any] = json.loads(line)
+            is_last, info = answer.pop("is_last"), answer.pop("info")
+            if is_last:
+                with self._lock:
+                    self._kill()
+            return ProbeResult(path=path, info=VideoInfo(**info) if info else None, **answer)
+        # Standard output closes before the process ends, and its exit code is known only after that.
+        code = _exit_code(process)
+        with self._lock:
+            self._kill()
         if timed_out:
             reason = f"took longer than {self._timeout_seconds:g} seconds to probe; it may be damaged or very long"
         else:
@@ -151,22 +160,6 @@ class _Child:
         with self._lock:
             self._stopped = True
             self._kill()
-
-    def _ask(self, path: str) -> tuple[dict[str, Any] | None, bool, int]:
-        """(answer or None, whether it timed out, exit code)."""
-        process = self._running()
-        answer, timed_out = _exchange(process, json.dumps(str(Path(path).absolute())) + "\n", self._timeout_seconds)
-        if answer and not timed_out:
-            values: dict[str, Any] = json.loads(answer)
-            if values.pop("is_last"):
-                with self._lock:
-                    self._kill()
-            return values, False, 0
-        # Standard output closes before the process ends, and its exit code is known only after that.
-        code = _exit_code(process)
-        with self._lock:
-            self._kill()
-        return None, timed_out, code
 
     def _running(self) -> subprocess.Popen[str]:
         with self._lock:

@@ -262,7 +262,7 @@ def test_a_folder_of_another_recipe_is_refused(flow, tmp_path):
     options = {"sampling": SamplingConfig(), "transform": TransformConfig(crop=48, **HALF), "training": False}
     with pytest.raises(UsageError, match=r"another recipe than the configured one \(short_side: None, not 128\)"):
         FlowDataset([], ["a"], flow=config, **options)
-    with pytest.raises(DataError, match="holds no optical flow; make it with"):
+    with pytest.raises(DataError, match="holds no optical flow; run 'actionpool flow"):
         FlowDataset([], ["a"], flow=FlowConfig(path=str(tmp_path)), **options)
 
 

@@ -162,10 +162,7 @@ def _boxes(data: bytes, name: bytes) -> Iterator[bytes]:
 
 def _scale_and_duration(box: bytes) -> tuple[int, int]:
     """Ticks per second, and the duration in ticks, from an ``mdhd`` or ``mvhd`` box."""
-    if box[:1] == b"\1":
-        scale, duration = struct.unpack_from(">IQ", box, 20)
-    else:
-        scale, duration = struct.unpack_from(">II", box, 12)
+    scale, duration = struct.unpack_from(">IQ", box, 20) if box[:1] == b"\1" else struct.unpack_from(">II", box, 12)
     return scale, duration
 
 
