@@ -71,9 +71,10 @@ def localize(
     """
     settings = settings or LocalizeSettings()
     segments = np.asarray(segments_seconds, np.float64).reshape(-1, 2)
-    scores = _shares("class_scores", class_scores, (len(segments), len(classes)))
-    relevances = _shares("relevance", relevance, (len(segments),))
-    probabilities = _shares("video_probabilities", video_probabilities, (len(classes),))
+    sizes = f"{len(segments)} segments and {len(classes)} classes"
+    scores = _shares("class_scores", class_scores, (len(segments), len(classes)), sizes)
+    relevances = _shares("relevance", relevance, (len(segments),), sizes)
+    probabilities = _shares("video_probabilities", video_probabilities, (len(classes),), sizes)
     _check_order(segments)
     if not len(segments):
         return []
@@ -131,11 +132,11 @@ def make_grid(curve: Floats, segments: Floats, cells_per_segment: int) -> Grid:
     return Grid(edges, values, sums)
 
 
-def _shares(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Floats:
+def _shares(name: str, values: ArrayLike, shape: tuple[int, ...], sizes: str) -> Floats:
     """An argument as an array of numbers in [0, 1]."""
     array = np.asarray(values, np.float64)
     if array.shape != shape:
-        raise DataError(f"{name} has shape {array.shape}, expected {shape} by the numbers of segments and classes")
+        raise DataError(f"{name} has shape {array.shape}, expected {shape} for {sizes}")
     wrong = array[~((array >= 0) & (array <= 1 + 1e-6))]
     if len(wrong):
         raise DataError(f"{name} holds {wrong[0]}, expected numbers in [0, 1]; give probabilities, not logits")

@@ -91,10 +91,8 @@ class FeaturesBackbone(Strict):
 
 
 BackboneConfig = Annotated[
-    Annotated[
-        GatedC3DBackbone | GatedC3DSimpleBackbone | I3DBackbone | TSNBackbone | VideoBackboneConfig | FeaturesBackbone,
-        Field(discriminator="name"),
-    ],
+    GatedC3DBackbone | GatedC3DSimpleBackbone | I3DBackbone | TSNBackbone | VideoBackboneConfig | FeaturesBackbone,
+    Field(discriminator="name"),
     BeforeValidator(_named),
 ]
 
@@ -134,7 +132,7 @@ class DFPConfig(Strict):
 
 
 PoolingConfig = Annotated[
-    Annotated[AveragePoolingConfig | DFPConfig | GridMLPConfig, Field(discriminator="name")], BeforeValidator(_named)
+    AveragePoolingConfig | DFPConfig | GridMLPConfig, Field(discriminator="name"), BeforeValidator(_named)
 ]
 
 
@@ -203,10 +201,8 @@ class BaSNetConfig(Strict):
 
 
 AggregationConfig = Annotated[
-    Annotated[
-        MeanConfig | MaxConfig | TopKConfig | AttentionConfig | BaSNetConfig | VSAMConfig | DATPConfig,
-        Field(discriminator="name"),
-    ],
+    MeanConfig | MaxConfig | TopKConfig | AttentionConfig | BaSNetConfig | VSAMConfig | DATPConfig,
+    Field(discriminator="name"),
     BeforeValidator(_named),
 ]
 

@@ -20,7 +20,7 @@ import numpy as np
 from actionpool.errors import VideoError
 from actionpool.files import file_hash
 from actionpool.values import DecodeLimits
-from actionpool.video.decoder import Shrinker
+from actionpool.video.decoder import grey_picture
 from actionpool.video.fingerprint import GRID, fingerprint, picture_indices
 from actionpool.video.reader import VideoReader
 
@@ -86,11 +86,10 @@ def _probe(path: Path, limits: DecodeLimits, mode: str, num_threads: int) -> dic
             num_frames = video.info.num_frames
             sampled = picture_indices(num_frames)
             pictures: dict[int, Any] = {}
-            shrink = Shrinker(path, GRID)
             for frame_index, frame in video.decoded(range(num_frames) if mode == "full" else sorted(set(sampled))):
                 answer["num_decoded"] += 1
                 if frame_index in sampled:
-                    pictures[frame_index] = shrink.grey(frame)
+                    pictures[frame_index] = grey_picture(path, frame, GRID)
             answer["frame_hash"] = fingerprint(np.stack([pictures[i] for i in sampled]))
     except VideoError as error:
         answer["reason"] = str(error).removeprefix(f"{path}: ")

@@ -77,17 +77,11 @@ class Scaler:
         out[:] = self._turn.apply(rows.reshape(self._height, self._width, 3))
 
 
-class Shrinker:
-    """Converts decoded frames to tiny square grey pictures; VideoError if that fails."""
-
-    def __init__(self, path: Path, side: int) -> None:
-        self._path, self._side, self._resize = path, side, VideoReformatter()
-
-    def grey(self, frame: Any) -> UInt8Array:
-        """``(side, side)`` uint8: each value is the average of its part of the picture."""
-        small = _convert(self._path, self._resize, frame, self._side, self._side, "gray")
-        rows: UInt8Array = np.frombuffer(small.planes[0], np.uint8).reshape(-1, small.planes[0].line_size)
-        return rows[: self._side, : self._side].copy()
+def grey_picture(path: Path, frame: Any, side: int) -> UInt8Array:
+    """``(side, side)`` uint8: each value is the average of its part of the frame; VideoError if that fails."""
+    plane = _convert(path, VideoReformatter(), frame, side, side, "gray").planes[0]
+    rows: UInt8Array = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    return rows[:side, :side].copy()
 
 
 def _convert(path: Path, scaler: VideoReformatter, frame: Any, height: int, width: int, pixel_format: str) -> Any:

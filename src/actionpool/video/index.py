@@ -78,10 +78,6 @@ class Run:
     stop: int
     wanted: dict[int, int]
 
-    def again(self, start: int, pending: Iterable[int], index: FrameIndex) -> Run:
-        """The same run from another start, for the frames that are still missing."""
-        return Run(start, self.stop, {int(index.packet_of_frame[i]): i for i in pending})
-
 
 def can_order_by_pts(table: PacketTable, *, reorders: bool) -> bool:
     """True if the packets' timestamps settle the presentation order.

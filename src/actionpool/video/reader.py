@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from actionpool.errors import UsageError, VideoError
 from actionpool.values import DecodeLimits, scaled_size
 from actionpool.video.decoder import Decoder, Scaler, UInt8Array, cannot_be_read, ffmpeg_versions, num_decoder_threads
-from actionpool.video.index import FrameIndex, plan_runs
+from actionpool.video.index import FrameIndex, Run, plan_runs
 from actionpool.video.opening import Known, KnownFiles, file_key, look_through
 
 __all__ = ["Frame", "VideoReader", "ffmpeg_versions"]
@@ -242,7 +242,8 @@ class VideoReader:
             for run in plan_runs(index, wanted, only_from_start=index.anchor is None or not decoder.can_seek):
                 pending = deque(sorted(run.wanted.values()))
                 for start in _starts(index, run.start):
-                    for frame_index, frame in decoder.run(run.again(start, pending, index), index, may_skip=may_skip):
+                    rest = Run(start, run.stop, {int(index.packet_of_frame[i]): i for i in pending})
+                    for frame_index, frame in decoder.run(rest, index, may_skip=may_skip):
                         if frame_index != pending[0]:
                             break  # frames come in order, so the pending one was lost
                         pending.popleft()

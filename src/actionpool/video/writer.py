@@ -125,9 +125,8 @@ class VideoWriter:
         if self.encoder in ("libx264", "libvpx-vp9", "libvpx"):
             options["crf"] = str(self._crf)
         stream: Any = self._container.add_stream(self.encoder, rate=self._rate, options=options)
-        height, width = self._size
-        odd = self._recipe.pixel_format == "yuv420p"
-        stream.height, stream.width = (height + height % 2, width + width % 2) if odd else (height, width)
+        multiple = 2 if self._recipe.pixel_format == "yuv420p" else 1
+        stream.height, stream.width = (side + side % multiple for side in self._size)
         stream.pix_fmt = self._recipe.pixel_format
         stream.codec_context.time_base = self._time_base
         if self.encoder == "mpeg4":
