@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actionpool.data.sources.table import read_csv
+from actionpool.data.sources import table
 from actionpool.errors import DataError, UsageError
 from actionpool.evaluation.files import read_predictions, write_detections
 from actionpool.evaluation.ground_truth import read_ground_truth
@@ -42,7 +42,7 @@ def test_activitynet_layout(tmp_path):
 
 def test_csv_is_our_own_table_too(tmp_path):
     write_detections(tmp_path / "p.csv", ONE, format="csv")
-    source = read_csv(tmp_path / "p.csv")
+    source = table.read("table-csv", tmp_path / "p.csv")
     assert source.examples[0].labels == ("Cliff Diving; high, \\ & <deep>",)
     assert source.examples[0].interval == Interval(7.8, 9.0)
 

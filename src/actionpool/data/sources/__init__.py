@@ -69,8 +69,16 @@ def _readers() -> dict[str, Reader]:
             listfile.detect,
             listfile.read,
         ),
-        Reader("CSV with the header video,label[,start,end][,split][,group]", table.detect_csv, table.read_csv),
-        Reader('JSON Lines {"video": ..., "label": ...}', table.detect_jsonl, table.read_jsonl),
+        Reader(
+            "CSV with the header video,label[,start,end][,split][,group]",
+            partial(table.detect, "table-csv"),
+            partial(table.read, "table-csv"),
+        ),
+        Reader(
+            'JSON Lines {"video": ..., "label": ...}',
+            partial(table.detect, "table-jsonl"),
+            partial(table.read, "table-jsonl"),
+        ),
         Reader("root/{train,val,test}/<class>/*", folder.detect_with_splits, _alone(folder.read_with_splits)),
         Reader("root/<class>/*", folder.detect_plain, _alone(folder.read_plain)),
         Reader("<DS>-I3D-JOINTFeatures.npy and <DS>-Annotations", wtalc.detect, _alone(wtalc.read)),
@@ -187,11 +195,7 @@ def _detect(data: Path) -> tuple[str, str]:
         ("features",),
         ("pack-wtalc", "pack-basnet", "pack-json"),
         ("ucf101", "hmdb51", "kinetics-csv", "thumos14", "hollywood2", "activitynet-json"),
-        tuple(
-            name
-            for name in ("list", *table.SUFFIXES)
-            if data.is_file() or name == "list" or table.names_splits(data, name)
-        ),
+        ("list", *(form for form in table.SUFFIXES if data.is_file() or table.split_tables(data, form))),
         ("folder-with-splits", "folder") if many else ("folder-with-splits",),
         tuple(table.SUFFIXES),
         ("folder",),

@@ -108,6 +108,22 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
+def first_line(path: Path, *, errors: str = "strict") -> str:
+    """The first line of a file (64 KiB at most); "" where there is no regular file, or none that can be read as text.
+
+    Args:
+        path: the file.
+        errors: what to do about bytes that are not UTF-8, as for `open`.
+    """
+    if not path.is_file():
+        return ""
+    try:
+        with path.open(encoding="utf-8-sig", errors=errors) as file:
+            return file.readline(1 << 16)
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def read_text(path: Path, *, strict: bool = True, error: type[DataError] = AnnotationError) -> str:
     """The text of a label file, UTF-8 with or without a byte order mark.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from actionpool.data.example import Example, Source
 from actionpool.data.sources.activitynet import find_video
-from actionpool.data.sources.base import VideoIndex, find_lists, nonblank_lines, read_text
+from actionpool.data.sources.base import VideoIndex, find_lists, first_line, nonblank_lines, read_text
 from actionpool.errors import AnnotationError
 
 _LIST = re.compile(r"(.+)_(train|test)\.txt")
@@ -38,11 +38,7 @@ def _is_list(path: Path) -> bool:
     # "autotrain" lists hold labels that were read out of scripts, wrong ones among them.
     if match is None or match[1].endswith("_auto") or path.name.endswith("_autotrain.txt"):
         return False
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return bool(_LINE.fullmatch(file.readline(1000).strip()))
-    except OSError:
-        return False
+    return _LINE.fullmatch(first_line(path, errors="replace").strip()) is not None
 
 
 def _mat_file(data: Path) -> Path | None:

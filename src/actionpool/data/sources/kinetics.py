@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from actionpool.data.example import Example, Source, SplitName
-from actionpool.data.sources.base import VideoIndex, find_lists, read_text, split_word
+from actionpool.data.sources.base import VideoIndex, find_lists, first_line, read_text, split_word
 from actionpool.errors import AnnotationError
 
 NEEDED = ("youtube_id", "time_start", "time_end")
@@ -62,14 +62,9 @@ def _files(data: Path) -> list[Path]:
 
 
 def _has_columns(path: Path) -> bool:
-    if path.suffix.lower() != ".csv" or not path.is_file():
+    if path.suffix.lower() != ".csv":
         return False
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            names = [name.strip() for name in file.readline(1 << 16).split(",")]
-    except (OSError, UnicodeDecodeError):
-        return False
-    return all(name in names for name in NEEDED)
+    return {name.strip() for name in first_line(path).split(",")}.issuperset(NEEDED)
 
 
 def _rows(path: Path, index: VideoIndex) -> list[tuple[str, Example]]:

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from actionpool.data.example import Example, Source
-from actionpool.data.sources.base import SPLIT_WORDS, is_hidden, read_text, resolve_inside, split_labels, split_word
+from actionpool.data.sources.base import (
+    SPLIT_WORDS,
+    first_line,
+    is_hidden,
+    read_text,
+    resolve_inside,
+    split_labels,
+    split_word,
+)
 from actionpool.errors import AnnotationError, first_few
 from actionpool.values import Interval
 
@@ -35,113 +43,38 @@ class _Row:
     columns: dict[str, str] = field(default_factory=dict)
 
 
-def detect_csv(data: Path) -> str | None:
-    """Why ``data`` is a CSV table (or a folder whose labels are in one), or None."""
-    return _detect(data, SUFFIXES["table-csv"])
+def detect(form: str, data: Path) -> str | None:
+    """Why ``data`` is a table of a format (or a folder whose labels are in one), or None."""
+    suffixes = SUFFIXES[form]
+    if data.is_dir():
+        found = list(split_tables(data, form)) or _tables(data, suffixes)
+        return f"the labels are in {', '.join(path.name for path in found)}" if found else None
+    names = header(data) if data.suffix.lower() in suffixes else ()
+    return f"a table with the columns {', '.join(names)}" if names else None
 
 
-def detect_jsonl(data: Path) -> str | None:
-    """Why ``data`` is a JSON Lines table (or a folder whose labels are in one), or None."""
-    return _detect(data, SUFFIXES["table-jsonl"])
+def read(form: str, data: Path, videos: Path | None = None) -> Source:
+    """Reads a table, or the tables ``train.csv``, ``val.csv``, ``test.csv`` of a folder.
 
-
-def read_csv(data: Path, videos: Path | None = None) -> Source:
-    """Reads a CSV table, or the tables ``train.csv``, ``val.csv``, ``test.csv`` of a folder.
+    JSON Lines hold one object per line; "label" is a string or a list of strings.
 
     Args:
+        form: a key of ``SUFFIXES``.
         data: the table, or a folder with exactly one table (or one for each split).
         videos: the folder that names are relative to; None = the table's own.
 
     Raises:
         AnnotationError: anything in the table that cannot be understood, with file and line.
     """
-    return _read(data, videos, "table-csv")
-
-
-def read_jsonl(data: Path, videos: Path | None = None) -> Source:
-    """As `read_csv`, for JSON Lines: one object a line; "label" is a string or a list of strings."""
-    return _read(data, videos, "table-jsonl")
-
-
-def header(path: Path) -> tuple[str, ...]:
-    """The column names of a table, or () where the file is no table of ours (never raises)."""
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES["table-csv"] + SUFFIXES["table-jsonl"] or not path.is_file():
-        return ()
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            line = file.readline(1 << 16)
-    except (OSError, UnicodeDecodeError):
-        return ()
-    try:
-        if suffix == ".csv":
-            names = next(csv.reader([line], strict=True), [])
-        else:
-            names = list(_json_object(line, str(path)))
-    except (csv.Error, AnnotationError):
-        return ()
-    found = tuple(_column_name(name) for name in names)
-    return found if "video" in found else ()
-
-
-def extra_columns(path: Path) -> tuple[str, ...]:
-    """The columns of a table beyond video and label; () where ``path`` is no table with both."""
-    names = header(path)
-    return tuple(name for name in names if name not in ("video", "label")) if "label" in names else ()
-
-
-def num_named(path: Path, videos: set[Path]) -> int:
-    """How many of some videos a table names; 0 where it cannot be read."""
-    try:
-        source = (read_csv if path.suffix.lower() in SUFFIXES["table-csv"] else read_jsonl)(path)
-    except AnnotationError:
-        return 0
-    return len(videos & {example.path for example in source.examples})
-
-
-def split_tables(folder: Path, suffixes: tuple[str, ...]) -> Mapping[Path, str]:
-    """Tables of a folder that are named like splits, e.g. ``train.csv``; {} without one for training."""
-    found: dict[Path, str] = {
-        path: SPLIT_WORDS[path.stem.lower()]
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in suffixes and path.stem.lower() in SPLIT_WORDS and header(path)
-    }
-    return found if "train" in found.values() else {}
-
-
-def names_splits(data: Path, form: str) -> bool:
-    """Whether a folder's tables of a format are named like splits."""
-    return data.is_dir() and bool(split_tables(data, SUFFIXES[form]))
-
-
-def tables(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """All tables directly in a folder."""
-    return [p for p in sorted(folder.iterdir()) if not is_hidden(p.name) and p.suffix.lower() in suffixes and header(p)]
-
-
-def _detect(data: Path, suffixes: tuple[str, ...]) -> str | None:
-    if data.is_dir():
-        found = list(split_tables(data, suffixes)) or tables(data, suffixes)
-        return f"the labels are in {', '.join(path.name for path in found)}" if found else None
-    names = header(data) if data.suffix.lower() in suffixes else ()
-    return f"a table with the columns {', '.join(names)}" if names else None
-
-
-def _read(data: Path, videos: Path | None, form: str) -> Source:
-    suffixes = SUFFIXES[form]
-    parts: Mapping[Path, str]
-    if data.is_dir():
-        parts = split_tables(data, suffixes)
-        if not parts:
-            found = tables(data, suffixes)
-            if len(found) != 1:
-                names = first_few([path.name for path in found]) if found else "none"
-                raise AnnotationError(
-                    f"expected one table with a column 'video' in {data}, found {names}; pass the table itself"
-                )
-            parts = {found[0]: ""}
-    else:
-        parts = {data: ""}
+    parts: Mapping[Path, str] = split_tables(data, form) if data.is_dir() else {data: ""}
+    if not parts:
+        found = _tables(data, SUFFIXES[form])
+        if len(found) != 1:
+            names = first_few([path.name for path in found]) if found else "none"
+            raise AnnotationError(
+                f"expected one table with a column 'video' in {data}, found {names}; pass the table itself"
+            )
+        parts = {found[0]: ""}
     root = videos if videos is not None else next(iter(parts)).parent
     rows: list[_Row] = []
     for path, split in parts.items():
@@ -161,6 +94,51 @@ def _read(data: Path, videos: Path | None, form: str) -> Source:
     elif all(label.isdigit() for label in classes):
         notes.append(f"all labels are numbers ({first_few(classes)}); they are taken as names")
     return Source(form, root, tuple(examples), classes, tuple(notes))
+
+
+def header(path: Path) -> tuple[str, ...]:
+    """The column names of a table, or () where the file is no table of ours (never raises)."""
+    form = _form_of(path)
+    line = first_line(path) if form else ""
+    try:
+        names = next(csv.reader([line], strict=True), []) if form == "table-csv" else list(_json_object(line, ""))
+    except (csv.Error, AnnotationError):
+        return ()
+    found = tuple(_column_name(name) for name in names)
+    return found if "video" in found else ()
+
+
+def extra_columns(path: Path) -> tuple[str, ...]:
+    """The columns of a table beyond video and label; () where ``path`` is no table with both."""
+    names = header(path)
+    return tuple(name for name in names if name not in ("video", "label")) if "label" in names else ()
+
+
+def num_named(path: Path, videos: set[Path]) -> int:
+    """How many of some videos a table names; 0 where it cannot be read."""
+    form = _form_of(path)
+    try:
+        return len(videos & {example.path for example in read(form, path).examples}) if form else 0
+    except AnnotationError:
+        return 0
+
+
+def _form_of(path: Path) -> str | None:
+    return next((form for form, suffixes in SUFFIXES.items() if path.suffix.lower() in suffixes), None)
+
+
+def split_tables(folder: Path, form: str) -> Mapping[Path, str]:
+    """Tables of a folder that are named like splits, e.g. ``train.csv``; {} without one for training."""
+    found = {
+        path: SPLIT_WORDS[path.stem.lower()]
+        for path in _tables(folder, SUFFIXES[form])
+        if path.stem.lower() in SPLIT_WORDS
+    }
+    return found if "train" in found.values() else {}
+
+
+def _tables(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return [p for p in sorted(folder.iterdir()) if not is_hidden(p.name) and p.suffix.lower() in suffixes and header(p)]
 
 
 def _column_name(text: str) -> str:

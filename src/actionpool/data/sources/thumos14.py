@@ -14,7 +14,7 @@ from pathlib import Path
 
 from actionpool.data.example import Example, Source
 from actionpool.data.sources.activitynet import find_video
-from actionpool.data.sources.base import VideoIndex, find_lists, natural_key, nonblank_lines, read_text
+from actionpool.data.sources.base import VideoIndex, find_lists, first_line, natural_key, nonblank_lines, read_text
 from actionpool.errors import AnnotationError, did_you_mean
 from actionpool.values import Instance, Interval
 
@@ -34,14 +34,8 @@ def detect(data: Path) -> str | None:
 
 
 def _is_list(path: Path) -> bool:
-    if not _LIST.fullmatch(path.name):
-        return False
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            words = file.readline(1000).split()
-            return bool(words) and _VIDEO.fullmatch(words[0]) is not None
-    except OSError:
-        return False
+    words = first_line(path, errors="replace").split() if _LIST.fullmatch(path.name) else []
+    return bool(words) and _VIDEO.fullmatch(words[0]) is not None
 
 
 def read(data: Path, videos: Path | None = None, *, search: bool = True) -> Source:
