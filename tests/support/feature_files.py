@@ -6,7 +6,7 @@ import numpy as np
 
 from actionpool.config.sections import FeatureRecipe
 from actionpool.data.features.file import FeatureHeader, FeatureWriter
-from actionpool.data.features.store import FeatureSet, HeldFeatures
+from actionpool.data.features.store import FeatureSet, held
 from actionpool.values import VideoInfo
 
 RECIPE = FeatureRecipe(
@@ -62,8 +62,8 @@ def stored(features, video):
 def in_memory(videos):
     """Arrays ``(N, D)`` or ``(N, D, t, h, w)`` as the features of videos of one second a segment."""
     info = VideoInfo(0, 0, 0.0, 1, 0.0, 0.0, 0, "features", "memory")
-    held = {}
+    features = {}
     for name, rows in videos.items():
         starts = np.arange(len(rows), dtype=np.float64)
-        held[name] = HeldFeatures((), np.stack([starts, starts + 1], axis=1), info, "", rows)
-    return FeatureSet(held)
+        features[name] = held(rows, np.stack([starts, starts + 1], axis=1), info)
+    return FeatureSet(features)

@@ -57,17 +57,8 @@ class FeatureHeader(Strict):
     @property
     def info(self) -> VideoInfo:
         """The video as ``Item.info`` has it."""
-        return VideoInfo(
-            width=self.width,
-            height=self.height,
-            fps=self.fps,
-            num_frames=self.num_frames,
-            duration_seconds=self.duration_seconds,
-            start_seconds=0.0,
-            rotation=0,
-            codec="features",
-            container="safetensors",
-        )
+        size, length = (self.width, self.height), (self.fps, self.num_frames, self.duration_seconds)
+        return VideoInfo(*size, *length, 0.0, 0, "features", "safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +76,6 @@ class FeatureFile:
     header: FeatureHeader
     shape: tuple[int, ...]
     segments_seconds: NDArray[np.float64]
-
-    def rows(self, start: int = 0, stop: int | None = None) -> NDArray[np.floating]:
-        """Rows ``start`` to ``stop``, in the stored type; only these are read.
-
-        Raises:
-            DataError: the file was damaged or removed since it was opened.
-        """
-        try:
-            with safe_open(self.path, framework="numpy") as file:
-                part: NDArray[np.floating] = file.get_slice("features")[start : self.shape[0] if stop is None else stop]
-                return part
-        except (SafetensorError, OSError) as error:
-            raise DataError(f"{self.path} cannot be read ({error}); extract it again") from None
 
 
 def open_features(path: Path) -> FeatureFile:

@@ -225,24 +225,10 @@ def require_h5py(path: Path) -> Any:
     return h5py
 
 
-@dataclass(frozen=True, slots=True)
-class HeldFeatures(VideoFeatures):
-    """The features of one video, in memory.
-
-    Attributes:
-        held: ``(N, D)`` or ``(N, D, t, h, w)``.
-    """
-
-    held: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # a default, because the base ends with one
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """``(D,)`` or ``(D, t, h, w)``."""
-        return tuple(self.held.shape[1:])
-
-    def rows(self, start: int = 0, stop: int | None = None) -> Floats:
-        """Rows ``start`` to ``stop``."""
-        return self.held[start:stop]
+def held(rows: Floats, segments_seconds: NDArray[np.float64], info: VideoInfo, content_hash: str = "") -> VideoFeatures:
+    """The features of one video, ``(N, D)`` or ``(N, D, t, h, w)``, in memory."""
+    array = StoredArray(Path("memory"), "memory", rows.shape, rows.dtype.str, data=rows.tobytes())
+    return VideoFeatures((array,), segments_seconds, info, content_hash)
 
 
 def hold(features: FeatureSet, *, pooled: bool, limit_bytes: int = 2 << 30) -> FeatureSet:
@@ -269,5 +255,5 @@ def hold(features: FeatureSet, *, pooled: bool, limit_bytes: int = 2 << 30) -> F
             continue
         if pooled and rows.ndim == 5:
             rows = rows.astype(np.float32).mean(axis=(2, 3, 4))
-        videos[name] = HeldFeatures((), video.segments_seconds, video.info, video.content_hash, rows)
+        videos[name] = held(rows, video.segments_seconds, video.info, video.content_hash)
     return replace(features, videos=videos)

@@ -25,12 +25,8 @@ def detect_basnet(data: Path) -> str | None:
     """Why ``data`` is a pack of the BaS-Net family, or None."""
     if not data.is_dir() or not (data / "gt.json").is_file():
         return None
-    lists = [part for part in PARTS if (data / f"split_{part}.txt").is_file()]
-    return (
-        f"gt.json, split_{lists[0]}.txt and features/{lists[0]}"
-        if lists and (data / "features" / lists[0]).is_dir()
-        else None
-    )
+    part = next((part for part in PARTS if (data / f"split_{part}.txt").is_file()), None)
+    return f"gt.json, split_{part}.txt and features/{part}" if part and (data / "features" / part).is_dir() else None
 
 
 def detect(data: Path) -> str | None:
@@ -45,10 +41,7 @@ def detect(data: Path) -> str | None:
 def _annotation_file(data: Path) -> Path | None:
     if not data.is_dir():
         return None
-    found = [
-        *activitynet.files(data),
-        *(activitynet.files(data / "annotations") if (data / "annotations").is_dir() else []),
-    ]
+    found = [path for folder in (data, data / "annotations") if folder.is_dir() for path in activitynet.files(folder)]
     return found[0] if len(found) == 1 else None
 
 
@@ -72,9 +65,7 @@ def read_basnet(data: Path) -> Source:
             folder = data / "features" / part
             files = [folder / m / f"{video}.npy" for m in present] if present else [folder / f"{video}.npy"]
             _add(video, files, data, videos, problems)
-            entry = entries[video]
-            labels = tuple(dict.fromkeys(instance.label for instance in entry.instances))
-            examples.append(Example(video, files[0], labels, None, {**entry.columns, "split": part}, entry.instances))
+            examples.append(entries[video].example(files[0], part))
     if len({example.video for example in examples}) < len(examples):
         raise AnnotationError(f"{data}: a video is in split_train.txt and in split_test.txt, or twice in one of them")
     notes = [f"features of {' and '.join(present)}, joined in this order"] if present else []
@@ -128,15 +119,13 @@ def read(data: Path) -> Source:
             problems[entry.video] = f"several files could be its features: {listed}; pass a folder of one kind"
         else:
             problems[entry.video] = "no file of features is named like it"
-        labels = tuple(dict.fromkeys(instance.label for instance in entry.instances))
-        columns = {"split": database.splits[entry.subset], **entry.columns}
-        examples.append(Example(entry.video, where, labels, None, columns, entry.instances))
+        examples.append(entry.example(where, database.splits[entry.subset]))
     rest = [file for files in by_stem.values() for file in files if file not in used]
-    notes = (
-        [f"{len(rest)} feature files belong to no video of {path.name}: {first_few([f.name for f in rest])}"]
-        if rest
-        else []
-    )
+    notes = []
+    if rest:
+        notes.append(
+            f"{len(rest)} feature files belong to no video of {path.name}: {first_few([f.name for f in rest])}"
+        )
     return _source("pack-json", data, examples, database, notes, FeatureSet(rows_second(videos), problems))
 
 
@@ -160,12 +149,5 @@ def _source(
     features: FeatureSet,
 ) -> Source:
     durations = {entry.video: entry.duration_seconds or 0.0 for entry in database.entries}
-    return Source(
-        name,
-        data,
-        tuple(examples),
-        database.classes,
-        (*database.notes, *notes),
-        "untrimmed",
-        timed(features, durations),
-    )
+    all_notes, timed_features = (*database.notes, *notes), timed(features, durations)
+    return Source(name, data, tuple(examples), database.classes, all_notes, "untrimmed", timed_features)

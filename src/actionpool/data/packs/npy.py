@@ -19,7 +19,7 @@ import pickletools
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, cast
 
@@ -36,7 +36,9 @@ MAX_INSTRUCTIONS = 5_000_000
 """Annotations and packs of the field need below a million; the bound ends hostile programs in seconds."""
 _LONGEST_LINE = 1024
 _MAX_DIMENSIONS = 32
-_MAX_VALUES = 1 << 48
+_MAX_ARRAY_VALUES = 1 << 48
+_MAX_LABEL_VALUES = 50_000_000  # arrays of more values are no labels or times
+_DEEPEST_LISTS = 8
 
 _Kind = Literal["reconstruct", "ndarray", "dtype", "scalar", "encode"]
 _ALLOWED: Mapping[tuple[str, str], _Kind] = {
@@ -327,11 +329,11 @@ class PickleReader:
     def _fill(self, array: PickledArray, shape: tuple[Any, ...], dtype: str, is_fortran: bool, data: object) -> None:
         count = 1
         for length in shape:
-            if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= _MAX_VALUES:
+            if isinstance(length, bool) or not isinstance(length, int) or not 0 <= length <= _MAX_ARRAY_VALUES:
                 what = length if isinstance(length, int) and length.bit_length() < 64 else type(length).__name__
                 self._refuse(f"an array of the shape ({what},)")
-            count = min(count * length, _MAX_VALUES + 1) if length else 0
-        if len(shape) > _MAX_DIMENSIONS or count > _MAX_VALUES:
+            count = min(count * length, _MAX_ARRAY_VALUES + 1) if length else 0
+        if len(shape) > _MAX_DIMENSIONS or count > _MAX_ARRAY_VALUES:
             self._refuse(f"an array of shape {shape[:_MAX_DIMENSIONS]} and type {dtype}")
         if isinstance(data, str):  # Python 2 strings that were read as text
             data = data.encode("latin-1")
@@ -346,11 +348,6 @@ def _with_order(name: str, order: str) -> str:
     """``("f4", "<")`` to ``"<f4"``; ``"|"`` and ``"="`` change nothing."""
     kind = np.dtype(name)
     return kind.newbyteorder("<" if order == "<" else ">").str if order in ("<", ">") else kind.str
-
-
-MAX_VALUES = 50_000_000
-"""Labels and times of more values than this are no annotations."""
-_DEEPEST = 8  # lists in lists
 
 
 def header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -382,8 +379,13 @@ def load(path: Path) -> list[Any]:
         with path.open("rb") as file:
             shape, _, dtype = header(file, path)
             if dtype.hasobject:
-                return _objects(PickleReader(file, path).load(), path)
-        if math.prod(shape) > MAX_VALUES:
+                found = PickleReader(file, path).load()
+                values = _Plain(path)(found) if isinstance(found, PickledArray) else None
+                if not isinstance(values, list):
+                    what = "a single value" if isinstance(found, PickledArray) else type(found).__name__
+                    raise DataError(f"{path} holds {what}; expected an array")
+                return values
+        if math.prod(shape) > _MAX_LABEL_VALUES:
             raise DataError(f"{path} has the shape {shape}: too large for labels or times")
         values = np.load(path, allow_pickle=False).tolist()
         values = _Plain(path)(values) if dtype.kind == "S" else values
@@ -421,23 +423,14 @@ def _place(value: object, position: int, path: Path) -> StoredArray:
         raise DataError(f"{path}: element {position} is {what}; expected features of shape (N, D)")
     if np.dtype(value.dtype).kind != "f":
         raise DataError(f"{path}: element {position} is of type {value.dtype}; expected floating point features")
-    num_bytes = _num_bytes(value.shape, value.dtype)
-    if isinstance(value.data, bytes):
-        # Small enough to have been read; it lies in memory, and features of so few bytes cost nothing.
-        if len(value.data) != num_bytes:
-            raise DataError(f"{path} is damaged: element {position} has {len(value.data)} bytes for {value.shape}")
-        return StoredArray(path, "memory", value.shape, value.dtype, is_fortran=value.is_fortran, data=value.data)
-    if not value.data.is_text and value.data.num_bytes != num_bytes:
-        raise DataError(f"{path} is damaged: element {position} has {value.data.num_bytes} bytes for {value.shape}")
-    return StoredArray(
-        path,
-        "text" if value.data.is_text else "raw",
-        value.shape,
-        value.dtype,
-        offset=value.data.offset,
-        num_bytes=value.data.num_bytes,
-        is_fortran=value.is_fortran,
-    )
+    data, is_text = value.data, isinstance(value.data, Span) and value.data.is_text
+    num_bytes = len(data) if isinstance(data, bytes) else data.num_bytes
+    if not is_text and num_bytes != _num_bytes(value.shape, value.dtype):
+        raise DataError(f"{path} is damaged: element {position} has {num_bytes} bytes for {value.shape}")
+    array = StoredArray(path, "text" if is_text else "raw", value.shape, value.dtype, is_fortran=value.is_fortran)
+    if isinstance(data, bytes):  # small enough to have been read; features of so few bytes cost nothing in memory
+        return replace(array, container="memory", data=data)
+    return replace(array, offset=data.offset, num_bytes=num_bytes)
 
 
 def _divided(
@@ -454,16 +447,6 @@ def _divided(
     return [StoredArray(path, "raw", shape[1:], dtype.str, offset=offset + n * size) for n in range(shape[0])]
 
 
-def _objects(value: object, path: Path) -> list[Any]:
-    """A pickled array as nested lists of strings and numbers."""
-    if not isinstance(value, PickledArray):
-        raise DataError(f"{path} holds {type(value).__name__}; expected an array")
-    found = _Plain(path)(value)
-    if not isinstance(found, list):
-        raise DataError(f"{path} holds a single value; expected an array")
-    return found
-
-
 class _Plain:
     """Turns what a pickle describes into lists, strings and numbers, of bounded size.
 
@@ -472,10 +455,10 @@ class _Plain:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._left = path, MAX_VALUES
+        self._path, self._left = path, _MAX_LABEL_VALUES
 
     def __call__(self, value: object, depth: int = 0) -> Any:
-        self._count(1 if depth <= _DEEPEST else MAX_VALUES + 1)
+        self._count(1 if depth <= _DEEPEST_LISTS else _MAX_LABEL_VALUES + 1)
         match value:
             case PickledArray(data=list() as values) | (list() | tuple() as values):
                 return [self(element, depth + 1) for element in values]

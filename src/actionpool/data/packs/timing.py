@@ -79,22 +79,15 @@ def parse_timing(text: str) -> Timing:
 
 
 def infer_timing(num_rows: Mapping[str, int], durations_seconds: Mapping[str, float]) -> tuple[Timing, str]:
-    """The timing of a pack, and why.
+    """The timing of a pack from the rows of each video and the durations of those that have one, and why.
 
-    Args:
-        num_rows: number of rows of each video.
-        durations_seconds: durations, of the videos that have one.
-
-    Returns:
-        The customary timing whose rows cover the videos best, where that is within a tenth; else what the durations
-        say; the I3D custom without durations.
+    The customary timing whose rows cover the videos best, where that is within a tenth; else what the durations say;
+    the I3D custom without durations.
     """
     seconds = [durations_seconds[name] / rows for name, rows in num_rows.items() if durations_seconds.get(name, 0) > 0]
     if not seconds:
-        return (
-            I3D,
-            f"rows at {I3D} (frames per second / stride), the custom of I3D packs: no durations are known to check it",
-        )
+        why = "the custom of I3D packs: no durations are known to check it"
+        return I3D, f"rows at {I3D} (frames per second / stride), {why}"
     middle = statistics.median(seconds)
     best = min(CUSTOMARY, key=lambda timing: abs(np.log(timing.row_seconds / middle)))
     if abs(best.row_seconds / middle - 1) < 0.1:
@@ -104,12 +97,9 @@ def infer_timing(num_rows: Mapping[str, int], durations_seconds: Mapping[str, fl
 
 
 def timed(features: FeatureSet, durations_seconds: Mapping[str, float], given: Timing | None = None) -> FeatureSet:
-    """The features with their times, and notes that say how they were found and what they cover.
+    """The features of a pack with their times, and notes that say how they were found and what they cover.
 
-    Args:
-        features: the features of a pack.
-        durations_seconds: durations, of the videos that have one.
-        given: the timing; None = infer it.
+    The timing is inferred from the durations of the videos that have one where it is not given.
     """
     num_rows = {name: len(video.segments_seconds) for name, video in features.videos.items()}
     if given is None:
@@ -118,7 +108,7 @@ def timed(features: FeatureSet, durations_seconds: Mapping[str, float], given: T
     else:
         timing, why = given, f"rows at {given} (frames per second / stride), as requested"
     videos = {name: _timed(video, timing, durations_seconds.get(name, 0.0)) for name, video in features.videos.items()}
-    return FeatureSet(videos, features.problems, None, (why, *coverage_notes(videos, durations_seconds)))
+    return FeatureSet(videos, features.problems, None, (why, *_coverage_notes(videos, durations_seconds)))
 
 
 def duration_of(columns: Mapping[str, str]) -> float:
@@ -133,21 +123,12 @@ def duration_of(columns: Mapping[str, str]) -> float:
 def _timed(video: VideoFeatures, timing: Timing, duration_seconds: float) -> VideoFeatures:
     segments = timing.segments(len(video.segments_seconds))
     duration = duration_seconds or float(segments[-1, 1])
-    info = VideoInfo(
-        width=0,
-        height=0,
-        fps=timing.fps,
-        num_frames=max(1, round(duration * timing.fps)),
-        duration_seconds=duration,
-        start_seconds=0.0,
-        rotation=0,
-        codec="features",
-        container=video.arrays[0].container,
-    )
+    num_frames, container = max(1, round(duration * timing.fps)), video.arrays[0].container
+    info = VideoInfo(0, 0, timing.fps, num_frames, duration, 0.0, 0, "features", container)
     return VideoFeatures(video.arrays, segments, info, video.content_hash)
 
 
-def coverage_notes(videos: Mapping[str, VideoFeatures], durations_seconds: Mapping[str, float]) -> list[str]:
+def _coverage_notes(videos: Mapping[str, VideoFeatures], durations_seconds: Mapping[str, float]) -> list[str]:
     """What part of each video its rows cover, in sentences; none without durations."""
     covered = {
         name: float(video.segments_seconds[-1, 1]) / durations_seconds[name]

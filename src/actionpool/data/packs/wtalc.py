@@ -93,10 +93,7 @@ def read_annotations(folder: Path) -> Annotations:
 
 
 def read(data: Path) -> Source:
-    """Read a pack.
-
-    Args:
-        data: the ``JOINTFeatures`` file, or the folder of one pack.
+    """Read a pack: the ``JOINTFeatures`` file, or the folder of one.
 
     Raises:
         AnnotationError, DataError: as ``read_annotations``; or the features do not fit the annotations.
@@ -123,31 +120,21 @@ def read(data: Path) -> Source:
             problems[video] = str(error)
     has_training = any(SPLIT_WORDS.get(subset) == "train" for subset in notes.subsets)
     examples = []
-    for index, video in enumerate(notes.videos):
-        split = SPLIT_WORDS.get(notes.subsets[index], "unused")
-        columns = {"split": "train" if split == "val" and not has_training else split, "subset": notes.subsets[index]}
-        if notes.durations_seconds[index] > 0:
-            columns["duration"] = f"{notes.durations_seconds[index]:g}"
+    for video, subset, labels, instances, seconds in zip(
+        notes.videos, notes.subsets, notes.labels, notes.instances, notes.durations_seconds, strict=True
+    ):
+        split = SPLIT_WORDS.get(subset, "unused")
+        columns = {"split": "train" if split == "val" and not has_training else split, "subset": subset}
+        if seconds > 0:
+            columns["duration"] = f"{seconds:g}"
         # No such file: the name of a place inside the pack, so that each video has its own.
-        examples.append(Example(video, path / video, notes.labels[index], None, columns, notes.instances[index]))
-    durations = dict(zip(notes.videos, notes.durations_seconds, strict=True))
+        examples.append(Example(video, path / video, labels, None, columns, instances))
     remarks = [] if has_training else ["no subset is called training, so the validation subset trains, as on THUMOS14"]
-    odd = [
-        v
-        for v, names, inside in zip(notes.videos, notes.labels, notes.instances, strict=True)
-        if {i.label for i in inside} - set(names)
-    ]
+    odd = [example.video for example in examples if {i.label for i in example.instances} - set(example.labels)]
     if odd:
         remarks.append(f"{len(odd)} videos have timed labels that their labels_all lacks: {first_few(odd)}")
-    return Source(
-        "pack-wtalc",
-        path.parent,
-        tuple(examples),
-        notes.classes,
-        tuple(remarks),
-        "untrimmed",
-        timed(FeatureSet(videos, problems), durations),
-    )
+    features = timed(FeatureSet(videos, problems), dict(zip(notes.videos, notes.durations_seconds, strict=True)))
+    return Source("pack-wtalc", path.parent, tuple(examples), notes.classes, tuple(remarks), "untrimmed", features)
 
 
 def _names(folder: Path, name: str) -> list[str]:

@@ -45,12 +45,9 @@ def _has_database(path: Path) -> bool:
 
 
 def read(data: Path, videos: Path | None = None, *, search: bool = True) -> Source:
-    """Reads an annotation file.
+    """Reads an annotation file, or that of a folder.
 
-    Args:
-        data: the file, or a folder with one.
-        videos: where the videos are, at any depth; None = the folder of the file.
-        search: False does not look for the videos.
+    Videos lie at any depth below ``videos`` or the file's folder; without ``search`` nothing looks for them.
 
     Raises:
         AnnotationError: no or several files, or one that contradicts itself; with the video's id.
@@ -61,26 +58,19 @@ def read(data: Path, videos: Path | None = None, *, search: bool = True) -> Sour
         raise AnnotationError(f"expected one JSON with 'database' in {data}, found {names}; pass the file itself")
     path = found[0]
     database = Database.parse(path)
-    root = videos if videos is not None else path.parent
+    root = videos or path.parent
     index = VideoIndex(root, search=search)
-    examples = []
-    for entry in database.entries:
-        columns = {"split": database.splits[entry.subset], **entry.columns}
-        labels = tuple(dict.fromkeys(instance.label for instance in entry.instances))
-        where = find_video(entry.video, root, index, path.name)
-        examples.append(Example(entry.video, where, labels, None, columns, entry.instances))
-    notes = [*database.notes, *index.unlisted_note()]
-    return Source("activitynet-json", root, tuple(examples), database.classes, tuple(notes))
+    examples = tuple(
+        entry.example(find_video(entry.video, root, index, path.name), database.splits[entry.subset])
+        for entry in database.entries
+    )
+    return Source("activitynet-json", root, examples, database.classes, (*database.notes, *index.unlisted_note()))
 
 
 def find_video(name: str, root: Path, index: VideoIndex, where: str) -> Path:
-    """The file of an id: that very name, or with any suffix, at any depth, with or without ``v_``.
+    """The file of an id in the indexed ``root``: that very name, or with any suffix, at any depth, perhaps with ``v_``.
 
-    Args:
-        name: the id, perhaps with folders and suffix.
-        root: where to look; a file that is not there is expected directly in it.
-        index: of ``root``.
-        where: for messages.
+    The id may have folders and a suffix. A file that is not there is expected directly in ``root``.
 
     Raises:
         AnnotationError: the id leads out of ``root``.
@@ -109,6 +99,11 @@ class Entry:
     duration_seconds: float | None
     columns: Mapping[str, str]
 
+    def example(self, path: Path, split: str) -> Example:
+        """The example of the video, in a file and a split."""
+        labels = tuple(dict.fromkeys(instance.label for instance in self.instances))
+        return Example(self.video, path, labels, None, {"split": split, **self.columns}, self.instances)
+
 
 @dataclass(frozen=True, slots=True)
 class Database:
@@ -128,11 +123,7 @@ class Database:
 
     @classmethod
     def parse(cls, path: Path) -> Database:
-        """Read a file.
-
-        Raises:
-            AnnotationError: it is no JSON of this form, or contradicts itself.
-        """
+        """The annotations of a file; an AnnotationError if it is no JSON of this form or contradicts itself."""
         document = read_json(path, "an object with 'database'")
         database = document.get("database")
         if not isinstance(database, dict) or not database:

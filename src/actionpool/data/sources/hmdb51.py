@@ -30,11 +30,7 @@ def _is_list(path: Path) -> bool:
 
 
 def read(data: Path, videos: Path | None = None) -> Source:
-    """Reads HMDB51.
-
-    Args:
-        data: the folder of the lists, or the one above.
-        videos: where the clips are, at any depth; None = ``data``.
+    """Reads HMDB51 from the folder of the lists or the one above; clips lie at any depth below ``videos`` or ``data``.
 
     Raises:
         AnnotationError: a line that is not ``name {0,1,2}``, or a clip on two sides; with file and line.
@@ -43,7 +39,7 @@ def read(data: Path, videos: Path | None = None) -> Source:
     if not found:
         raise AnnotationError(f"no <class>_test_split<N>.txt in {data} or one level below")
     lists = found[0].parent
-    folder = videos if videos is not None else data
+    folder = videos or data
     index = VideoIndex(folder)
     sides: dict[tuple[str, str], dict[str, str]] = {}
     numbers: set[str] = set()
@@ -65,18 +61,14 @@ def read(data: Path, videos: Path | None = None) -> Source:
 
 
 def source_of(base: str, class_name: str) -> str:
-    """The film or web video of a clip: ``AMADEUS_chew_h_nm_np1_fr_goo_7.avi`` is from ``AMADEUS``.
+    """The film or web video of a clip: ``AMADEUS_chew_h_nm_np1_fr_goo_7.avi`` of class "chew" is from ``AMADEUS``.
 
-    Args:
-        base: the file name.
-        class_name: e.g. "chew"; where the name does not follow the convention it is its own source.
+    A file whose name does not follow the convention is its own source.
     """
     stem = base.rsplit(".", 1)[0]
     match = _TAIL.search(stem)
-    tail = f"_{class_name}"
-    if match and stem[: match.start()].endswith(tail):
-        return stem[: match.start() - len(tail)] or stem
-    return stem
+    source = stem[: match.start()] if match else ""
+    return source.removesuffix(f"_{class_name}") or stem if source.endswith(f"_{class_name}") else stem
 
 
 def _read_list(path: Path, class_name: str, column: str, sides: dict[tuple[str, str], dict[str, str]]) -> None:

@@ -47,11 +47,9 @@ def _mat_file(data: Path) -> Path | None:
 
 
 def read(data: Path, videos: Path | None = None) -> Source:
-    """Reads Hollywood2.
+    """Reads Hollywood2 from the folder of the lists or of the MATLAB file, or one above the lists.
 
-    Args:
-        data: the folder of the lists or of the MATLAB file, or one above the lists.
-        videos: where the clips are, at any depth; None = the same folder.
+    Clips lie at any depth below ``videos`` or the same folder.
 
     Raises:
         AnnotationError: a line that is not ``name ±1``, a clip in both parts, or a MATLAB file without SciPy.
@@ -62,15 +60,15 @@ def read(data: Path, videos: Path | None = None) -> Source:
     if lists:
         for path in lists:
             _read_list(path, labels, parts)
-        notes = [f"official lists of {len({path.name.rsplit('_', 1)[0] for path in lists})} classes"]
         classes = tuple(sorted({path.name.rsplit("_", 1)[0] for path in lists}))
+        notes = [f"official lists of {len(classes)} classes"]
     elif matlab is not None:
         for name, part, found in _read_mat(matlab):
             parts[name], labels[name] = part, found
         notes, classes = [f"{MAT_FILE} names no classes; they are taken to be in alphabetical order"], CLASSES
     else:
         raise AnnotationError(f"no <class>_train.txt or <class>_test.txt of Hollywood2, and no {MAT_FILE}, in {data}")
-    root = videos if videos is not None else (data if data.is_dir() else data.parent)
+    root = videos or (data if data.is_dir() else data.parent)
     index = VideoIndex(root)
     examples = tuple(
         Example(name, find_video(name, root, index, "Hollywood2"), tuple(labels[name]), None, {"split": parts[name]})

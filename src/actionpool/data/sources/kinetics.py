@@ -24,11 +24,7 @@ def detect(data: Path) -> str | None:
 
 
 def read(data: Path, videos: Path | None = None) -> Source:
-    """Reads Kinetics CSV files.
-
-    Args:
-        data: one CSV, or a folder with one for each split (in it or one level below).
-        videos: where the clips are; None = the folder of ``data``.
+    """Reads one CSV, or a folder with one per split (in it or one level below); clips lie in ``videos`` or beside it.
 
     Raises:
         AnnotationError: a row that cannot be understood, or a clip in two splits; with file and line.
@@ -36,7 +32,7 @@ def read(data: Path, videos: Path | None = None) -> Source:
     files = _files(data)
     if not files:
         raise AnnotationError(f"no CSV with the columns {', '.join(NEEDED)} in {data}; pass the CSV or its folder")
-    folder = videos if videos is not None else (data if data.is_dir() else data.parent)
+    folder = videos or (data if data.is_dir() else data.parent)
     index = VideoIndex(folder)
     merged: dict[str, tuple[Example, str]] = {}
     for path in files:
@@ -50,8 +46,7 @@ def read(data: Path, videos: Path | None = None) -> Source:
             merged[example.video] = Example(first.video, first.path, labels, None, first.columns), first_where
     examples = tuple(example for example, _ in merged.values())
     classes = tuple(sorted({label for example in examples for label in example.labels}))
-    notes = index.unlisted_note()
-    return Source("kinetics-csv", folder, examples, classes, tuple(notes))
+    return Source("kinetics-csv", folder, examples, classes, tuple(index.unlisted_note()))
 
 
 def _files(data: Path) -> list[Path]:

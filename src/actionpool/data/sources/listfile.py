@@ -39,11 +39,7 @@ def detect(data: Path) -> str | None:
 
 
 def read(data: Path, videos: Path | None = None) -> Source:
-    """Reads one list, or the split lists of a folder.
-
-    Args:
-        data: the list or the folder.
-        videos: the folder that paths are relative to; None = that of the list.
+    """Reads one list, or the split lists of a folder; paths are relative to ``videos`` or the list's own folder.
 
     Raises:
         AnnotationError: a line without label, a label without class, a video in two splits; with file and line.
@@ -54,7 +50,7 @@ def read(data: Path, videos: Path | None = None) -> Source:
             f"no list train.csv, val.csv or test.csv (lines 'path label') in {data}; pass the list itself"
         )
     folder = data if data.is_dir() else data.parent
-    root = videos if videos is not None else folder
+    root = videos or folder
     entries: dict[str, _Entry] = {}
     for path, split in lists.items():
         _read_list(path, split, root, entries)
@@ -65,18 +61,12 @@ def read(data: Path, videos: Path | None = None) -> Source:
     numbers = sorted({number for entry in entries.values() for number in entry.labels})
     classes, notes = _class_names(folder, numbers)
     _check_numbers(entries, classes)
-    examples = tuple(
-        Example(
-            video,
-            root / video,
-            tuple(classes[n] for n in entry.labels),
-            None,
-            {"split": entry.split} if entry.split else {},
-        )
-        for video, entry in entries.items()
-    )
+    examples = []
+    for video, entry in entries.items():
+        columns = {"split": entry.split} if entry.split else {}
+        examples.append(Example(video, root / video, tuple(classes[n] for n in entry.labels), None, columns))
     named = tuple(classes[number] for number in sorted(classes))
-    return Source("list", root, examples, named, tuple(notes))
+    return Source("list", root, tuple(examples), named, tuple(notes))
 
 
 def is_official_list(path: Path) -> bool:
@@ -174,13 +164,8 @@ def read_class_file(path: Path) -> tuple[str, ...]:
     """
     lines = [line.strip() for _, line in nonblank_lines(read_text(path))]
     parts = [re.match(r"([0-9]{1,9})[\s,]+(\S.*)$", line) for line in lines]
-    numbers = [int(part.group(1)) for part in parts if part]
-    if (
-        lines
-        and len(numbers) == len(lines)
-        and sorted(numbers) in (list(range(len(lines))), list(range(1, len(lines) + 1)))
-    ):
-        named = {int(part.group(1)): part.group(2) for part in parts if part}
+    named = {int(part[1]): part[2] for part in parts if part}
+    if sorted(named) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
         lines = [named[number] for number in sorted(named)]
     twice = sorted(line for line, count in Counter(lines).items() if count > 1)
     if not lines or twice:

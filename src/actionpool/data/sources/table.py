@@ -75,7 +75,7 @@ def read(form: str, data: Path, videos: Path | None = None) -> Source:
                 f"expected one table with a column 'video' in {data}, found {names}; pass the table itself"
             )
         parts = {found[0]: ""}
-    root = videos if videos is not None else next(iter(parts)).parent
+    root = videos or next(iter(parts)).parent
     rows: list[_Row] = []
     for path, split in parts.items():
         for row in _csv_rows(path, root) if form == "table-csv" else _json_rows(path, root):

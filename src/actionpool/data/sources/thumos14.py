@@ -39,12 +39,9 @@ def _is_list(path: Path) -> bool:
 
 
 def read(data: Path, videos: Path | None = None, *, search: bool = True) -> Source:
-    """Reads THUMOS14.
+    """Reads THUMOS14 from the folder of the lists or one or two above.
 
-    Args:
-        data: the folder of the lists, or one or two above.
-        videos: where the videos are, at any depth; None = ``data``.
-        search: False does not look for the videos.
+    Videos lie at any depth below ``videos`` or ``data``; without ``search`` nothing looks for them.
 
     Raises:
         AnnotationError: a line that cannot be understood, or a class that is not in the set's class list.
@@ -69,7 +66,7 @@ def read(data: Path, videos: Path | None = None, *, search: bool = True) -> Sour
                 ambiguous[video].append(interval)
             else:
                 instances[video].append(Instance(interval, class_name))
-    root = videos if videos is not None else data
+    root = videos or data
     index = VideoIndex(root, search=search)
     examples = []
     for video in sorted(splits, key=natural_key):
@@ -102,11 +99,7 @@ def read_spans(text: str) -> tuple[Interval, ...]:
 
 
 def read_intervals(path: Path, name: re.Pattern[str] | None = None) -> Iterator[tuple[str, Interval]]:
-    """The lines of one list, ``video start end`` in seconds.
-
-    Args:
-        path: a list such as ``Diving_test.txt`` or ``Ambiguous_test.txt``.
-        name: the form of the videos' names; None = any.
+    """The lines of a list such as ``Ambiguous_test.txt``, ``video start end`` in seconds; ``name`` is a form of names.
 
     Raises:
         AnnotationError: the file cannot be read, or a line is of another form; with file and line.

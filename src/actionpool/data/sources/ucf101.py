@@ -30,11 +30,7 @@ def _is_list(path: Path) -> bool:
 
 
 def read(data: Path, videos: Path | None = None) -> Source:
-    """Reads UCF101.
-
-    Args:
-        data: the folder of the lists, or the one above.
-        videos: where the clips are, at any depth; None = ``data``.
+    """Reads UCF101 from the folder of the lists or the one above; clips lie at any depth below ``videos`` or ``data``.
 
     Raises:
         AnnotationError: a class that ``classInd.txt`` does not know, a label that contradicts it, a clip on both
@@ -45,7 +41,7 @@ def read(data: Path, videos: Path | None = None) -> Source:
         raise AnnotationError(f"no classInd.txt with trainlist01.txt in {data} or one level below")
     lists = found[0].parent
     classes = read_class_file(lists / "classInd.txt")
-    folder = videos if videos is not None else data
+    folder = videos or data
     index = VideoIndex(folder)
     sides: dict[str, dict[str, str]] = {}
     numbers: set[str] = set()
