@@ -135,12 +135,7 @@ class Catalog:
         }
 
     def quarantine(self, path: Path, reason: str) -> None:
-        """Puts a file aside for a reason that no probe saw; holds until the file changes.
-
-        Args:
-            path: the file; it is neither moved nor deleted.
-            reason: one sentence for the user.
-        """
+        """Puts a file aside (it stays in its place) for a reason that no probe saw; holds until the file changes."""
         with self._errors():
             self._connection.execute(
                 "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)",

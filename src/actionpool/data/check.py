@@ -163,17 +163,14 @@ def survey(config: DataConfig, *, splits_file: Path | None = None, report: Repor
         plan = read_splits(splits_file, source)
     else:
         request = SplitRequest.of(config)
+        broken = [path for path, probe in probes.items() if probe.reason is not None]
         try:
-            plan = plan_splits(source, request, copies=copies, unusable=_broken(probes))
+            plan = plan_splits(source, request, copies=copies, unusable=broken)
         except DataError as error:
             if request != SplitRequest():
                 raise  # a split that was asked for
             problem = str(error)
     return Survey(source, probes, plan, check_source(source, probes, copies, plan, problem))
-
-
-def _broken(probes: Probes) -> list[Path]:
-    return [path for path, probe in probes.items() if probe.reason is not None]
 
 
 def _probe_features(source: Source, features: FeatureSet) -> dict[Path, ProbeResult]:
@@ -195,17 +192,11 @@ def _probe_features(source: Source, features: FeatureSet) -> dict[Path, ProbeRes
 def check_source(
     source: Source, probes: Probes, copies: Sequence[Sequence[str]], plan: SplitPlan | None, problem: str = ""
 ) -> CheckReport:
-    """Put together what is usable, what is broken, and what is odd.
+    """Put together what is usable, what is broken, and what is odd; a source with nothing usable is not refused.
 
     Args:
-        source: from `read_source`.
-        probes: what is known of each path.
-        copies: from `find_copies`.
-        plan: the split; None where there is none.
-        problem: why there is none.
-
-    Returns:
-        The report. A source with nothing usable is reported, not refused.
+        source, probes, copies: from `read_source`, from the catalogue, and from `find_copies`.
+        plan: the split; None where there is none, for the reason ``problem``.
     """
     paths = list(dict.fromkeys(example.path for example in source.examples))
     names = {example.path: example.video for example in reversed(source.examples)}

@@ -44,14 +44,9 @@ def frame_range(timestamps_seconds: NDArray[np.float64], interval: Interval | No
 
 
 def nearest_frames(shown_seconds: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The frames whose times are nearest to some instants; of two equally near ones the earlier.
+    """The frames ``(S,)`` whose times are nearest to some instants ``(S,)``; of two equally near ones the earlier.
 
-    Args:
-        shown_seconds: ``(F,)`` when each frame appears, ascending.
-        seconds: ``(S,)``.
-
-    Returns:
-        ``(S,)`` frame indices.
+    ``shown_seconds`` is when each of F frames appears, ``(F,)``, ascending.
 
     Example:
         >>> nearest_frames(np.array([0.0, 0.04, 0.08]), np.array([0.0, 0.019, 0.05, 9.0])).tolist()
@@ -62,14 +57,9 @@ def nearest_frames(shown_seconds: NDArray[np.float64], seconds: NDArray[np.float
 
 
 def segment_seconds(edges_seconds: NDArray[np.float64], num_segments: int) -> NDArray[np.float64]:
-    """The stretch of time that each of N equal parts (in frames) covers.
+    """The stretch of time that each of N equal parts (in frames) covers: ``(N, 2)`` start and end, without gaps.
 
-    Args:
-        edges_seconds: ``(F + 1,)``: when each of F frames appears, and when the last one ends.
-        num_segments: N.
-
-    Returns:
-        ``(N, 2)`` start and end, without gaps.
+    ``edges_seconds`` is when each of F frames appears, and when the last one ends, ``(F + 1,)``.
 
     Example:
         >>> segment_seconds(np.array([0.0, 0.5, 1.0, 1.5, 2.0]), 2).tolist()
@@ -81,14 +71,9 @@ def segment_seconds(edges_seconds: NDArray[np.float64], num_segments: int) -> ND
 
 
 def clip_seconds(edges_seconds: NDArray[np.float64], frame_indices: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The stretch of time from the first to the last frame that each segment saw.
+    """The stretch ``(N, 2)`` from the first to the last of the frames ``(N, M, T)`` that each segment saw.
 
-    Args:
-        edges_seconds: ``(F + 1,)`` as in ``segment_seconds``.
-        frame_indices: ``(N, M, T)``.
-
-    Returns:
-        ``(N, 2)``; segments may overlap.
+    Segments may overlap; ``edges_seconds`` as in ``segment_seconds``.
     """
     seen = frame_indices.reshape(len(frame_indices), -1)
     return np.stack([edges_seconds[seen.min(axis=1)], edges_seconds[seen.max(axis=1) + 1]], axis=1)
@@ -185,15 +170,9 @@ class Clips:
 
 
 def one_of_each_part(num_rows: int, num_parts: int, *, rng: np.random.Generator | None = None) -> Indices:
-    """One row of each of N equal parts of a sequence; rows repeat where there are fewer than parts.
+    """One row of each of N equal parts of a sequence of at least one row: ``(N,)``, ascending.
 
-    Args:
-        num_rows: length of the sequence, at least 1.
-        num_parts: N.
-        rng: takes a random row of each part; None takes the one in its middle.
-
-    Returns:
-        ``(N,)``, ascending.
+    Rows repeat where there are fewer than parts. ``rng`` takes a random row of each part; None the one in its middle.
     """
     bounds = np.arange(num_parts + 1) * num_rows / num_parts
     low = np.floor(bounds[:-1]).astype(np.int64)
@@ -229,9 +208,7 @@ class Windows(NamedTuple):
 def parts_of_video(edges_seconds: NDArray[np.float64], clips: Clips) -> Windows:
     """N equal parts (in frames), each with clips in the middle of its M equal parts: TSN's test sampler.
 
-    Args:
-        edges_seconds: ``(F + 1,)``: when each of F frames appears, from 0 on, and when the last one ends.
-        clips: N, M, T and the stride.
+    ``edges_seconds`` is when each of F frames appears, from 0 on, and when the last one ends, ``(F + 1,)``.
     """
     frames = clips.uniform(len(edges_seconds) - 1)
     return Windows(frames, segment_seconds(edges_seconds, clips.num_segments))

@@ -159,7 +159,7 @@ class _Deck:
         """Some distinct clips; fewer where there are not so many."""
         hand: list[Clip] = []
         while len(hand) < min(count, len(self._clips)):
-            if not any(clip not in hand for clip in self._left):
+            if all(clip in hand for clip in self._left):
                 self._left += [self._clips[i] for i in self._rng.permutation(len(self._clips))]
             card = next(clip for clip in self._left if clip not in hand)
             self._left.remove(card)
@@ -227,12 +227,8 @@ def _played(deck: _Deck, num_frames: int, fps: Fraction, rng: np.random.Generato
 def write_spliced(video: SplicedVideo, path: Path, *, size: tuple[int, int], fps: Fraction, crf: int = 18) -> None:
     """Write a planned video.
 
-    Args:
-        video: one video of the plan.
-        path: the video file.
-        size: (height, width) that every clip is resized to.
-        fps: constant rate; clips of another rate show the frames that are nearest in time.
-        crf: quality of H.264.
+    Clips are resized to ``size``, (height, width); those of another rate than ``fps`` show the frames that are nearest
+    in time. ``crf`` is the quality of H.264.
 
     Raises:
         VideoError: a clip cannot be read, or the file not be written.
@@ -259,12 +255,7 @@ def _write_piece(writer: VideoWriter, piece: Piece, size: tuple[int, int], fps: 
 
 
 def clip_of(example: Example, duration_seconds: float) -> Clip:
-    """The clip that an example is.
-
-    Args:
-        example: with one label at most.
-        duration_seconds: duration of its file.
-    """
+    """The clip that an example with one label at most is, given the duration of its file."""
     seconds, interval = duration_seconds, example.interval
     if interval is not None:
         seconds = max(0.0, min(interval.end_seconds, duration_seconds) - interval.start_seconds)
@@ -273,9 +264,8 @@ def clip_of(example: Example, duration_seconds: float) -> Clip:
 
 def truth(plan: Sequence[SplicedVideo], fps: Fraction) -> dict[str, object]:
     """The ``database`` of ActivityNet JSON; segments begin and end at frames."""
-    database: dict[str, object] = {}
-    for video in plan:
-        database[video.name] = {
+    return {
+        video.name: {
             "duration": float(video.num_frames / fps),
             "subset": SUBSETS[video.split],
             "fps": float(fps),
@@ -285,4 +275,5 @@ def truth(plan: Sequence[SplicedVideo], fps: Fraction) -> dict[str, object]:
             ],
             "background": list(dict.fromkeys(piece.clip.video for piece in video.pieces if not piece.is_action)),
         }
-    return database
+        for video in plan
+    }

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from actionpool.config.sections import DataConfig
 from actionpool.data.example import Example, Source, SplitName
@@ -96,15 +96,8 @@ class SplitRequest:
     @classmethod
     def of(cls, config: DataConfig) -> SplitRequest:
         """What the ``data`` section of a configuration asks for."""
-        return cls(
-            split_column=config.split_column,
-            folds=config.folds,
-            fold=config.fold,
-            group=config.group,
-            val_fraction=config.val_fraction,
-            test_fraction=config.test_fraction,
-            seed=config.split_seed,
-        )
+        c = config
+        return cls(c.split_column, c.folds, c.fold, c.group, c.val_fraction, c.test_fraction, c.split_seed)
 
 
 def plan_splits(
@@ -201,7 +194,6 @@ def _draw(pool: _Pool, val_fraction: float, test_fraction: float) -> tuple[dict[
             f"val_fraction={val_fraction} and test_fraction={test_fraction} leave nothing to train on; "
             "expected a sum below 1"
         )
-    assignment: dict[int, SplitName] = dict.fromkeys(range(len(pool.examples)), "unused")
     names = pool.names()
     if not names:
         raise AnnotationError("no usable example has a label; nothing can be learned from them")
@@ -211,6 +203,7 @@ def _draw(pool: _Pool, val_fraction: float, test_fraction: float) -> tuple[dict[
             "test; give a column with the split (--split-column), or another one to group by (--group)"
         )
     shares = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
+    assignment: dict[int, SplitName] = dict.fromkeys(range(len(pool.examples)), "unused")
     _update(assignment, pool.allocate(pool.drawable, shares))
     shown = ", ".join(f"{name} {share:.3g}" for name, share in shares.items() if share)
     return assignment, f"drawn ({shown}), {pool.manner()} ({len(names)} groups)"
@@ -250,10 +243,11 @@ def split_warnings(source: Source, assignment: Mapping[int, SplitName], groups: 
     for position, name in assignment.items():
         seen[name].update(source.examples[position].labels)
     warnings = []
-    for name, classes in (("test", seen["test"] - seen["train"]), ("val", seen["val"] - seen["train"])):
+    for name in ("test", "val"):
+        classes = sorted(seen[name] - seen["train"])
         if classes and seen["train"]:
-            unknown = first_few(sorted(classes))
-            warnings.append(f"{len(classes)} classes are in {name} but not in train and cannot be learned: {unknown}")
+            names = first_few(classes)
+            warnings.append(f"{len(classes)} classes are in {name} but not in train and cannot be learned: {names}")
     never = seen["train"] - seen["test"]
     if never and seen["test"]:
         warnings.append(
@@ -276,8 +270,7 @@ def split_warnings(source: Source, assignment: Mapping[int, SplitName], groups: 
     return warnings
 
 
-@dataclass(frozen=True, slots=True)
-class SplitRow:
+class SplitRow(NamedTuple):
     """One line of a split file."""
 
     video: str
@@ -362,13 +355,7 @@ def group_examples(
 ) -> list[str]:
     """The group of each example: whatever shares a video, a group column, a UCF101 source or near copies, joined.
 
-    Args:
-        examples: the examples.
-        group: a column; None = "group" where there is one.
-        copies: sets of videos that show the same, from `find_copies`.
-
-    Returns:
-        One name per example. A group is named by its column, else by the first of its videos.
+    A group is named by its column (``group``, else "group" where there is one), or by the first of its videos.
 
     Raises:
         UsageError: no example has the column.
@@ -394,15 +381,7 @@ def group_examples(
 
 
 def find_copies(source: Source, probes: Mapping[Path, ProbeResult]) -> list[list[str]]:
-    """Sets of usable videos that are equal files, or show the same (re-encoded, rescaled), in natural order.
-
-    Args:
-        source: names the videos.
-        probes: a result for each path.
-
-    Returns:
-        Lists of at least two video names.
-    """
+    """Sets of usable videos, at least two each, that are equal files or show the same, in natural order."""
     from actionpool.video.probe import near_duplicate_pairs
 
     videos = {example.video: probes[example.path] for example in source.examples}
@@ -464,9 +443,8 @@ def allocate(
     class counts from their targets falls most (ties: where most examples are missing, then the first part).
 
     Args:
-        positions: which examples to divide.
-        examples: all examples.
-        groups: the group of each example.
+        positions: which of the examples to divide.
+        examples, groups: all examples, and the group of each.
         shares: part -> share, summing to 1; a share of 0 gets nothing. "test" and "val" are given at least one group of
             each class that has enough of them, so that every class is scored where that is possible.
         seed: orders groups that are equal otherwise.

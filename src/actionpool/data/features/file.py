@@ -57,8 +57,8 @@ class FeatureHeader(Strict):
     @property
     def info(self) -> VideoInfo:
         """The video as ``Item.info`` has it."""
-        size, length = (self.width, self.height), (self.fps, self.num_frames, self.duration_seconds)
-        return VideoInfo(*size, *length, 0.0, 0, "features", "safetensors")
+        seconds = self.duration_seconds
+        return VideoInfo(self.width, self.height, self.fps, self.num_frames, seconds, 0.0, 0, "features", "safetensors")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from actionpool.data.example import Example, Kind, Source
 from actionpool.data.sources import activitynet, folder, hmdb51, hollywood2, kinetics, listfile, table, thumos14, ucf101
-from actionpool.data.sources.base import SPLIT_WORDS, absolute, exists, is_hidden, is_link, is_video_name, of_kind
+from actionpool.data.sources.base import SPLIT_WORDS, absolute, exists, is_hidden, is_video_name, of_kind
 from actionpool.errors import AnnotationError, UsageError, did_you_mean, first_few
 
 __all__ = ["FORMATS", "Example", "Source", "read_source"]
@@ -190,7 +190,7 @@ def _detect(data: Path) -> tuple[str, str]:
     class folders over a table beside them; a table over a single folder (``labels.csv`` beside ``videos/``).
     """
     reasons = {name: reason for name, reader in _readers().items() if (reason := reader.detect(data))}
-    many = "folder" in reasons and folder.num_class_folders(data) > 1
+    many = "folder" in reasons and len(folder.folders_with_videos(data)) > 1
     tiers: tuple[tuple[str, ...], ...] = (
         ("features",),
         ("pack-wtalc", "pack-basnet", "pack-json"),
@@ -250,12 +250,11 @@ def _missing_note(source: Source) -> tuple[str, ...]:
 def _outside_note(source: Source) -> tuple[str, ...]:
     """A note on files outside the folder: links may lead anywhere, and their targets are used."""
     root = Path(os.path.realpath(source.root))
-    folders = {
-        folder: Path(os.path.realpath(folder)) for folder in {example.path.parent for example in source.examples}
-    }
+    real_folder = cache(os.path.realpath)
     outside = []
     for example in source.examples:
-        real = Path(os.path.realpath(example.path)) if is_link(example.path) else folders[example.path.parent]
-        if not real.is_relative_to(root):
+        is_link = exists(example.path, link=True)
+        real = os.path.realpath(example.path) if is_link else real_folder(example.path.parent)
+        if not Path(real).is_relative_to(root):
             outside.append(example.video)
     return (f"{len(outside)} videos lie outside {source.root}, through links: {first_few(outside)}",) if outside else ()

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from actionpool.data.example import Example, Kind, Source, SplitName
 from actionpool.errors import AnnotationError, DataError, first_few
-from actionpool.values import Instance
+from actionpool.values import Instance, Interval
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif"),
@@ -26,14 +26,9 @@ VIDEO_SUFFIXES = (
 """Suffixes that make a file count as a video, in lower case; other files are left out and named in a note."""
 
 SPLIT_WORDS: Mapping[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validate": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 """How people write a split in a folder name, a file name or a column."""
 
@@ -86,21 +81,13 @@ def absolute(path: str | Path) -> Path:
     return Path(os.path.normpath(Path(path).absolute()))
 
 
-def exists(path: Path, *, folder: bool = False) -> bool:
-    """Whether something (a folder) is there; a name that the file system refuses is not."""
+def exists(path: Path, *, folder: bool = False, link: bool = False) -> bool:
+    """Whether something (a folder, a symbolic link) is there; a name that the file system refuses is not."""
     try:
-        mode = path.stat().st_mode
+        mode = path.lstat().st_mode if link else path.stat().st_mode
     except (OSError, ValueError):
         return False
-    return stat.S_ISDIR(mode) if folder else True
-
-
-def is_link(path: Path) -> bool:
-    """Whether the name itself is a symbolic link; a name that the file system refuses is not."""
-    try:
-        return path.is_symlink()
-    except (OSError, ValueError):
-        return False
+    return stat.S_ISDIR(mode) if folder else stat.S_ISLNK(mode) if link else True
 
 
 def is_hidden(name: str) -> bool:
@@ -109,12 +96,7 @@ def is_hidden(name: str) -> bool:
 
 
 def first_line(path: Path, *, errors: str = "strict") -> str:
-    """The first line of a file (64 KiB at most); "" where there is no regular file, or none that can be read as text.
-
-    Args:
-        path: the file.
-        errors: what to do about bytes that are not UTF-8, as for `open`.
-    """
+    """The first line of a file (64 KiB at most); "" where there is no regular file or none that is text."""
     if not path.is_file():
         return ""
     try:
@@ -130,10 +112,7 @@ def read_text(path: Path, *, strict: bool = True, error: type[DataError] = Annot
     Args:
         path: the file.
         strict: False keeps bytes that are not UTF-8 as they are (they may be part of a file name).
-        error: the class of errors to raise.
-
-    Raises:
-        DataError: of the given class: the file cannot be read or is not UTF-8.
+        error: what is raised where the file cannot be read or is not UTF-8.
     """
     try:
         status = path.stat()
@@ -157,19 +136,14 @@ def read_json(path: Path, expected: str, *, finite: bool = True, error: type[Dat
         path: the file.
         expected: what it should hold, for messages.
         finite: refuse NaN and infinity, which are no JSON.
-        error: the class of errors to raise.
-
-    Raises:
-        DataError: of the given class: the file cannot be read, is not JSON, has a key twice, or holds no object.
+        error: what is raised where the file cannot be read, is not JSON, has a key twice, or holds no object.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) < len(pairs):
             twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-            raise error(
-                f"{path}: the key {twice!r} is there twice in one object; join the two, since one would be lost"
-            )
+            raise error(f"{path}: the key {twice!r} is there twice in one object; join them, since one would be lost")
         return value
 
     text = read_text(path, error=error)
@@ -251,16 +225,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def find_lists(data: Path, is_list: Callable[[Path], bool], *, levels: int = 1) -> list[Path]:
-    """The label files of an official set.
-
-    Args:
-        data: a folder; anything else holds none.
-        is_list: tells whether a file is one.
-        levels: how many levels below ``data`` are searched.
-
-    Returns:
-        Folder by folder, sorted by name in each.
-    """
+    """The label files of an official set in a folder and so many levels below: folder by folder, sorted in each."""
     if not data.is_dir():
         return []
     folders = [data]
@@ -272,9 +237,7 @@ def find_lists(data: Path, is_list: Callable[[Path], bool], *, levels: int = 1) 
 def list_videos(folder: Path, root: Path) -> Listing:
     """Everything below ``folder``, hidden names apart; links are followed, loops are not.
 
-    Args:
-        folder: where to look, inside ``root``.
-        root: absolute; names are relative to it.
+    The folder lies in ``root``, which is absolute and to which names are relative.
     """
     listing = Listing()
     for current, entries in _walk(folder, root):
@@ -348,20 +311,15 @@ class VideoIndex:
         self.listing = list_videos(folder, folder) if search else Listing()
         self.paths = frozenset(self.listing.videos)
         self.used: set[str] = set()
-        self._by_name: dict[str, list[str]] = {}
-        self._by_stem: dict[str, list[str]] = {}
+        self._by_name: dict[str, list[str]] = defaultdict(list)
+        self._by_stem: dict[str, list[str]] = defaultdict(list)
         for video in self.listing.videos:
             base = video.rsplit("/", 1)[-1]
-            self._by_name.setdefault(base, []).append(video)
-            self._by_stem.setdefault(stem_of(base), []).append(video)
+            self._by_name[base].append(video)
+            self._by_stem[stem_of(base)].append(video)
 
     def find(self, base: str, class_name: str = "") -> Path | None:
-        """The file of that name, or None.
-
-        Args:
-            base: a file name without folders.
-            class_name: prefers files in a folder of this name.
-        """
+        """The file of that name (without folders), or None; one in a folder named like the class is preferred."""
         hits = self._by_name.get(base) or self._by_stem.get(stem_of(base)) or []
         if not hits:
             return None
@@ -419,9 +377,9 @@ def of_kind(source: Source, given: Kind | None) -> Source:
 
 
 def _whole_videos(examples: Sequence[Example]) -> tuple[Example, ...]:
-    by_video: dict[str, list[Example]] = {}
+    by_video: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
-        by_video.setdefault(example.video, []).append(example)
+        by_video[example.video].append(example)
     return tuple(_joined(parts) for parts in by_video.values())
 
 
@@ -455,17 +413,10 @@ def _single_instances(examples: Sequence[Example]) -> tuple[Example, ...]:
         if not example.instances:
             singles.append(example)
             continue
-        labels: dict[tuple[float, float], list[Instance]] = {}
+        labels: dict[Interval, dict[str, None]] = defaultdict(dict)  # a dict is a set in order
         for instance in example.instances:
-            bounds = (instance.interval.start_seconds, instance.interval.end_seconds)
-            labels.setdefault(bounds, []).append(instance)
+            labels[instance.interval][instance.label] = None
         singles += [
-            replace(
-                example,
-                labels=tuple(dict.fromkeys(instance.label for instance in together)),
-                interval=together[0].interval,
-                instances=(),
-            )
-            for together in labels.values()
+            replace(example, labels=tuple(names), interval=interval, instances=()) for interval, names in labels.items()
         ]
     return tuple(singles)

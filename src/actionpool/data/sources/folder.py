@@ -27,7 +27,7 @@ def detect_plain(data: Path) -> str | None:
     """Why ``data`` is a folder of class folders, or None."""
     if not data.is_dir() or _split_folders(data):
         return None
-    names = _folders_with_videos(data)
+    names = folders_with_videos(data)
     if all(name.lower() in SPLIT_WORDS for name in names):
         return None  # train/*.mp4 without class folders: nobody means the classes "train" and "test"
     return f"{len(names)} class folders with videos ({first_few(names)})"
@@ -39,17 +39,8 @@ def detect_with_splits(data: Path) -> str | None:
     return f"class folders below {first_few(names)}" if names else None
 
 
-def num_class_folders(data: Path) -> int:
-    """How many folders directly in ``data`` hold a video at some depth."""
-    return len(_folders_with_videos(data))
-
-
 def read_plain(data: Path) -> Source:
-    """Reads ``root/<class>/*``.
-
-    Raises:
-        AnnotationError: no class folder holds a video.
-    """
+    """Reads ``root/<class>/*``; an AnnotationError if no class folder holds a video."""
     examples, notes = _read_classes(data, data, {})
     if not examples:
         raise AnnotationError(
@@ -59,11 +50,7 @@ def read_plain(data: Path) -> Source:
 
 
 def read_with_splits(data: Path) -> Source:
-    """Reads ``root/{train,val,test}/<class>/*``; each example gets a column "split".
-
-    Raises:
-        AnnotationError: no such folder, or none with a video.
-    """
+    """Reads ``root/{train,val,test}/<class>/*`` with a column "split"; an AnnotationError if there is no video."""
     folders = _split_folders(data)
     examples: list[Example] = []
     notes: list[str] = []
@@ -73,7 +60,7 @@ def read_with_splits(data: Path) -> Source:
         notes += remarks
     if not examples:
         raise AnnotationError(f"{data} has no video in train/<class>/, val/<class>/ or test/<class>/")
-    rest = [name for name in _folders_with_videos(data) if name not in folders]
+    rest = [name for name in folders_with_videos(data) if name not in folders]
     if rest:
         notes.append(f"{len(rest)} folders with videos beside {first_few(folders)} were left out: {first_few(rest)}")
     return _source("folder-with-splits", data, examples, notes + _root_notes(data, set(folders), examples))
@@ -94,7 +81,8 @@ def _subfolders(folder: Path) -> list[str]:
         raise AnnotationError(f"cannot list {folder}: {error.strerror or error}") from error
 
 
-def _folders_with_videos(data: Path) -> list[str]:
+def folders_with_videos(data: Path) -> list[str]:
+    """The names of the folders directly in ``data`` that hold a video at some depth."""
     return [name for name in _subfolders(data) if has_video(data / name, data)]
 
 
@@ -109,13 +97,12 @@ def _split_folders(data: Path) -> list[str]:
         if name.lower() in SPLIT_WORDS
         and any(has_video(data / name / inner, data) for inner in _subfolders(data / name))
     ]
-    alone = len(names) == 1 and any(name.lower() not in SPLIT_WORDS for name in _folders_with_videos(data))
+    alone = len(names) == 1 and any(name.lower() not in SPLIT_WORDS for name in folders_with_videos(data))
     return [] if alone else names
 
 
 def _read_classes(folder: Path, root: Path, columns: dict[str, str]) -> tuple[list[Example], list[str]]:
     examples: list[Example] = []
-    notes: list[str] = []
     empty: list[str] = []
     other = Listing()
     for name in _subfolders(folder):
@@ -125,7 +112,7 @@ def _read_classes(folder: Path, root: Path, columns: dict[str, str]) -> tuple[li
             empty.append((folder / name).relative_to(root).as_posix())
         other.others += listing.others
         other.unreadable += listing.unreadable
-    notes += other.notes()
+    notes = other.notes()
     if empty:
         notes.append(f"{len(empty)} class folders hold no video and were left out: {first_few(empty)}")
     return examples, notes
