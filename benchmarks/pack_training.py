@@ -121,7 +121,7 @@ def ours(folder: Path, epochs: int, channels: int) -> list[float]:
     import torch
 
     from actionpool.config.sections import FeatureRowsConfig
-    from actionpool.data.datasets.batches import EpochSampler, make_loader
+    from actionpool.data.datasets.batches import EpochSampler, RestartingLoader
     from actionpool.data.datasets.features import FeatureDataset
     from actionpool.data.sources import read_source
 
@@ -130,7 +130,7 @@ def ours(folder: Path, epochs: int, channels: int) -> list[float]:
     rows = FeatureRowsConfig(train_segments=ROWS)
     dataset = FeatureDataset(train, source.classes, features=source.features, rows=rows, training=True)
     sampler = EpochSampler(len(dataset), seed=SEED)
-    loader = make_loader(dataset, batch_size=BATCH, num_workers=1, sampler=sampler)
+    loader = RestartingLoader(dataset, batch_size=BATCH, num_workers=1, sampler=sampler)
     network = recogniser(channels, len(source.classes))
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
     times = []

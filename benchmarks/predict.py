@@ -25,7 +25,7 @@ import torch
 
 from actionpool.commands.predict import predict
 from actionpool.config.loading import preset
-from actionpool.data.datasets.batches import default_num_workers, make_loader
+from actionpool.data.datasets.batches import RestartingLoader, default_num_workers
 from actionpool.data.datasets.video import VideoDataset
 from actionpool.data.sources import Example
 from actionpool.data.synthetic import MOTIONS, write_motion_clips
@@ -64,7 +64,7 @@ def compare(run: Path, videos: list[Path], repeats: int) -> None:
     )
 
     def loader():
-        return make_loader(dataset, batch_size=4, num_workers=default_num_workers())
+        return RestartingLoader(dataset, batch_size=4, num_workers=default_num_workers())
 
     batches = list(loader())
     times: dict[str, list[float]] = {"decode": [], "network": [], "together": []}

@@ -12,7 +12,7 @@ from torch import Tensor
 from actionpool.config.model import DFPConfig
 from actionpool.config.options import Compute, PredictOptions
 from actionpool.config.sections import Config, SamplingConfig, TransformConfig
-from actionpool.data.datasets.batches import LabelledDataset, default_num_workers, make_loader
+from actionpool.data.datasets.batches import LabelledDataset, RestartingLoader, default_num_workers
 from actionpool.data.datasets.flow import reading_flow_from
 from actionpool.data.datasets.opening import open_dataset
 from actionpool.data.features.folder import recipe_in_words
@@ -163,7 +163,7 @@ def score_videos(
     precision = resolve_precision(compute.precision, device)
     network = prepare_for_inference(model.recognizer, device, precision, compiled=compute.compiled)
     num_workers = default_num_workers() if compute.num_workers is None else compute.num_workers
-    loader = make_loader(dataset, batch_size=compute.batch_size, num_workers=min(num_workers, len(dataset)))
+    loader = RestartingLoader(dataset, batch_size=compute.batch_size, num_workers=min(num_workers, len(dataset)))
     networks = (model.recognizer.backbone, model.recognizer.pooling, model.recognizer.aggregation)
     dtype = next(parameter.dtype for part in networks for parameter in part.parameters())
     for batch in loader:

@@ -20,7 +20,7 @@ from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePre
 
 from actionpool.config.loading import check_losses
 from actionpool.config.sections import Config, TrainConfig
-from actionpool.data.datasets.batches import ClassBalancedSampler, EpochSampler, Item, LabelledDataset, make_loader
+from actionpool.data.datasets.batches import ClassBalancedSampler, EpochSampler, Item, LabelledDataset, RestartingLoader
 from actionpool.data.datasets.opening import open_dataset
 from actionpool.data.sources import Example
 from actionpool.data.transforms import normalised
@@ -53,7 +53,7 @@ class TrainingModule(L.LightningModule):
         sampler = self._sampler(len(dataset))
         # Lightning begins to load the first epoch before it tells the sampler which one it is.
         sampler.set_epoch(self.current_epoch)
-        return make_loader(
+        return RestartingLoader(
             dataset, batch_size=int(settings.batch_size), num_workers=int(settings.num_workers), sampler=sampler
         )
 
@@ -71,7 +71,7 @@ class TrainingModule(L.LightningModule):
         dataset = self._dataset(self.data.val, training=False)
         sampler = EpochSampler(len(dataset), shuffle=False, rank=self.global_rank, world_size=self.trainer.world_size)
         batch_size, num_workers = int(self.config.train.batch_size), int(self.config.train.num_workers)
-        return make_loader(dataset, batch_size=batch_size, num_workers=min(1, num_workers), sampler=sampler)
+        return RestartingLoader(dataset, batch_size=batch_size, num_workers=min(1, num_workers), sampler=sampler)
 
     def _dataset(self, examples: list[Example], *, training: bool) -> LabelledDataset:
         settings = self.config

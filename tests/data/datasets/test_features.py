@@ -11,7 +11,7 @@ import torch
 from actionpool.config.loading import parse_config
 from actionpool.config.model import FeaturesBackbone, GatedC3DBackbone, ModelConfig
 from actionpool.config.sections import Config, FeatureRowsConfig
-from actionpool.data.datasets.batches import ClipKey, collate, make_loader
+from actionpool.data.datasets.batches import ClipKey, RestartingLoader, collate
 from actionpool.data.datasets.features import FeatureDataset
 from actionpool.data.datasets.opening import adapt_to_features, check_recipe, open_dataset
 from actionpool.data.features.file import open_features
@@ -150,7 +150,7 @@ def test_padding_changes_nothing(feature_set):
     model = ModelConfig(backbone=FeaturesBackbone(channels=2), pooling={"name": "average"})
     recognizer = build_recognizer(model, 2).eval()
     data = dataset(feature_set, "v0", "v1", "v2")
-    together = next(iter(make_loader(data, batch_size=3, num_workers=0)))
+    together = next(iter(RestartingLoader(data, batch_size=3, num_workers=0)))
     assert together.clips.shape == (3, 40, 1, 2, 1, 1, 1)
     assert together.valid.sum(dim=1).tolist() == [3, 10, 40]
     joint = recognizer(together.clips, together.valid).log_probs
@@ -161,7 +161,7 @@ def test_padding_changes_nothing(feature_set):
 
 def test_workers_read_the_same(feature_set):
     data = dataset(feature_set, "v0", "v1", "v2")
-    here, there = (list(make_loader(data, batch_size=2, num_workers=workers)) for workers in (0, 1))
+    here, there = (list(RestartingLoader(data, batch_size=2, num_workers=workers)) for workers in (0, 1))
     for first, second in zip(here, there, strict=True):
         assert torch.equal(first.clips, second.clips)
 

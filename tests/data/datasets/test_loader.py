@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from actionpool.data.datasets.batches import Item, RestartingLoader, make_loader
+from actionpool.data.datasets.batches import Item, RestartingLoader
 from actionpool.errors import DataError
 from actionpool.values import Failure
 
@@ -42,9 +42,7 @@ def gather(items):
 
 
 def loader(dataset, num_workers, *, batch_size=5):
-    return RestartingLoader(
-        dataset, batch_size=batch_size, sampler=None, num_workers=num_workers, collate=gather, pin_memory=False
-    )
+    return RestartingLoader(dataset, batch_size=batch_size, num_workers=num_workers, collate=gather)
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +116,7 @@ class Videos(Dataset):
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_batches_of_other_processes_are_the_same(num_workers):
-    here, there = (list(make_loader(Videos(), batch_size=4, num_workers=number)) for number in (0, num_workers))
+    here, there = (list(RestartingLoader(Videos(), batch_size=4, num_workers=number)) for number in (0, num_workers))
     assert len(here) == len(there) == 3
     for own, handed in zip(here, there, strict=True):
         assert torch.equal(own.clips, handed.clips)

@@ -23,6 +23,9 @@ from actionpool.errors import DataError, UsageError
 from actionpool.system import death_in_words, keep_freed_memory, num_cores
 from actionpool.values import Batch, Failure, VideoInfo
 
+_MAX_IDLE_DEATHS = 3
+_GIVE_WAY = 10  # measured: with 5 the network still waits, and 19 leaves decoders nothing beside other programs
+
 
 class ClipKey(NamedTuple):
     """What a sampler asks a dataset for; all chance in an item follows from it and the seed, in any worker."""
@@ -224,20 +227,6 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 
 
-def make_loader(
-    dataset: Dataset[Item | Failure], *, batch_size: int, num_workers: int, sampler: Sampler[ClipKey] | None = None
-) -> RestartingLoader:
-    """A loader over a dataset: ``sampler`` in training, the order of the dataset without."""
-    return RestartingLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        num_workers=num_workers,
-        collate=collate,
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
 def default_num_workers() -> int:
     """Loader processes for this machine; more than eight seldom help.
 
@@ -245,10 +234,6 @@ def default_num_workers() -> int:
     each core.
     """
     return max(1, min(8, num_cores() - torch.cuda.is_available()))
-
-
-_MAX_IDLE_DEATHS = 3
-_GIVE_WAY = 10  # measured: with 5 the network still waits, and 19 leaves decoders nothing beside other programs
 
 
 class RestartingLoader(DataLoader[Any]):
@@ -262,10 +247,9 @@ class RestartingLoader(DataLoader[Any]):
     Args:
         dataset: its items are asked for by index, or by a tuple whose field ``item`` is the index.
         batch_size: items a batch.
-        sampler: gives the keys; None = the order of the dataset.
         num_workers: 0 reads in this process, where nothing can be caught.
+        sampler: gives the keys; None = the order of the dataset.
         collate: makes a batch of items and failures.
-        pin_memory: as for torch's loader.
 
     Raises:
         DataError: workers die without having begun to read anything, so that no video can be at fault.
@@ -276,10 +260,9 @@ class RestartingLoader(DataLoader[Any]):
         dataset: Dataset[Any],
         *,
         batch_size: int,
-        sampler: Sampler[Any] | None,
         num_workers: int,
-        collate: Callable[[Sequence[Any]], Batch],
-        pin_memory: bool,
+        sampler: Sampler[Any] | None = None,
+        collate: Callable[[Sequence[Any]], Batch] = collate,
     ) -> None:
         self.notes = multiprocessing.get_context("forkserver").RawArray("q", max(1, num_workers))
         self.reading = _Noting(dataset, self.notes)
@@ -297,7 +280,7 @@ class RestartingLoader(DataLoader[Any]):
             persistent_workers=num_workers > 0,
             prefetch_factor=2 if num_workers else None,
             worker_init_fn=_begin if num_workers else None,
-            pin_memory=pin_memory,
+            pin_memory=torch.cuda.is_available(),
         )
 
     def __iter__(self) -> Any:
