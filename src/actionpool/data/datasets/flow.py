@@ -128,14 +128,9 @@ def without_flow(flow: FlowConfig, examples: Iterable[Example]) -> dict[str, str
 
 
 def adapt_to_flow(config: Config, flow: FlowConfig) -> tuple[Config, str]:
-    """A configuration that reads flow: its recipe and stack filled in, and a network of as many channels.
+    """A configuration that reads its ``data.flow``, and a sentence on what it reads.
 
-    Args:
-        config: the configuration to adapt.
-        flow: its ``data.flow``.
-
-    Returns:
-        The configuration, and a sentence on what it reads.
+    The flow's recipe and stack are filled in, and the network has as many channels.
 
     Raises:
         ConfigError: the backbone reads RGB only, or another number of channels was asked for.

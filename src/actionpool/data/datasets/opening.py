@@ -88,14 +88,14 @@ def _check_input(backbone: BackboneConfig, features: FeatureSet | None) -> None:
 
 
 def check_recipe(trained_on: object, features: FeatureSet | None) -> None:
-    """Check that features were computed by the recipe that a run was trained on.
+    """Check that the features to score were computed by the recipe that a run was trained on.
 
     Args:
         trained_on: the recipe as ``data.json`` has it; None where the run does not know it (packs of others).
-        features: the features to score.
+        features: None = videos are scored.
 
     Raises:
-        UsageError: they are not; the message names what differs.
+        UsageError: they were not; the message names what differs.
     """
     if features is None or features.recipe is None or not isinstance(trained_on, dict):
         return
@@ -111,14 +111,9 @@ def check_recipe(trained_on: object, features: FeatureSet | None) -> None:
 
 
 def adapt_to_features(model: ModelConfig, row_shape: tuple[int, ...]) -> tuple[ModelConfig, str]:
-    """A model for features in the place of videos: no backbone, and no head that wants a grid of cells.
+    """A model for features ``(D,)`` or ``(D, t, h, w)`` in the place of videos, and a sentence on what was changed.
 
-    Args:
-        model: the configured model.
-        row_shape: ``(D,)`` or ``(D, t, h, w)``.
-
-    Returns:
-        The model, and a sentence on what was changed.
+    It has no backbone, and no head that wants a grid of cells.
 
     Raises:
         ConfigError: the configuration names another width than the data has.

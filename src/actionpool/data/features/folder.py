@@ -98,17 +98,12 @@ def write_index(
         IndexedExample(
             video=printable(example.video),
             file=files[example.path],
-            labels=tuple(printable(label) for label in example.labels),
-            interval_seconds=None
-            if example.interval is None
-            else (example.interval.start_seconds, example.interval.end_seconds),
+            labels=tuple(map(printable, example.labels)),
+            interval_seconds=None if example.interval is None else _bounds(example.interval),
             instances=tuple(
-                IndexedInstance(
-                    start_seconds=instance.interval.start_seconds,
-                    end_seconds=instance.interval.end_seconds,
-                    label=printable(instance.label),
-                )
+                IndexedInstance(start_seconds=start, end_seconds=end, label=printable(instance.label))
                 for instance in example.instances
+                for start, end in [_bounds(instance.interval)]
             ),
             columns={printable(key): printable(value) for key, value in example.columns.items()},
         )
@@ -118,7 +113,7 @@ def write_index(
     index = FeatureIndex(
         source_format=source.format,
         kind=source.kind,
-        classes=tuple(printable(name) for name in source.classes),
+        classes=tuple(map(printable, source.classes)),
         recipe=recipe,
         examples=examples,
         quarantined={names[path]: printable(reason) for path, reason in quarantined.items()},
@@ -127,12 +122,12 @@ def write_index(
     write_json(folder / INDEX, index.model_dump(mode="json"))
 
 
-def read_index(path: Path) -> FeatureIndex:
-    """Read ``features.json``.
+def _bounds(interval: Interval) -> tuple[float, float]:
+    return interval.start_seconds, interval.end_seconds
 
-    Raises:
-        AnnotationError: it is missing, damaged or of another version.
-    """
+
+def read_index(path: Path) -> FeatureIndex:
+    """Read ``features.json``; an AnnotationError if it is missing, damaged or of another version."""
     text = read_text(path)
     try:
         return FeatureIndex.model_validate_json(text)
@@ -184,25 +179,23 @@ def _open_all(examples: Iterable[Example], index: FeatureIndex) -> FeatureSet:
     for example in examples:
         if example.video in videos or example.video in problems:
             continue
-        if example.video in index.quarantined:
-            problems[example.video] = index.quarantined[example.video]
-        elif not example.path.is_file():
-            problems[example.video] = "its features were not extracted yet; run the same 'actionpool extract' again"
-        else:
-            try:
-                file = open_features(example.path)
-            except DataError as error:
-                problems[example.video] = str(error)
-                continue
+        try:
+            if example.video in index.quarantined:
+                raise DataError(index.quarantined[example.video])
+            if not example.path.is_file():
+                raise DataError("its features were not extracted yet; run the same 'actionpool extract' again")
+            file = open_features(example.path)
             files.append(file)
-            videos[example.video] = from_file(file)
-            short = missing_seconds(videos[example.video])
+            features = from_file(file)
+            short = missing_seconds(features)
             if short > 0:
-                del videos[example.video]
-                problems[example.video] = (
-                    f"its features end {short:.1f} s before the video of {file.header.duration_seconds:.1f} s does; "
+                raise DataError(
+                    f"its features end {short:.1f} s before the video of {features.info.duration_seconds:.1f} s does; "
                     "extract it again"
                 )
+            videos[example.video] = features
+        except DataError as error:
+            problems[example.video] = str(error)
     recipe = common_recipe(files) if files else index.recipe
     return FeatureSet(videos, problems, recipe, network=index.network)
 

@@ -213,11 +213,7 @@ def rows_inside(segments_seconds: NDArray[np.float64], start_seconds: float, end
 
 
 def require_h5py(path: Path) -> Any:
-    """The module that reads HDF5.
-
-    Raises:
-        DataError: it is not installed.
-    """
+    """The module that reads HDF5; a DataError if it is not installed."""
     try:
         import h5py
     except ImportError:
@@ -232,15 +228,10 @@ def held(rows: Floats, segments_seconds: NDArray[np.float64], info: VideoInfo, c
 
 
 def hold(features: FeatureSet, *, pooled: bool, limit_bytes: int = 2 << 30) -> FeatureSet:
-    """Read features into memory.
+    """The same features in memory, unless they need more than ``limit_bytes``.
 
-    Args:
-        features: the features of a data set.
-        pooled: average maps over time and space, as average pooling would.
-        limit_bytes: features that need more memory than this stay on the disk.
-
-    Returns:
-        The same set, in memory. A video that cannot be read stays on the disk, and fails there with its reason.
+    A video that cannot be read stays on the disk, and fails there with its reason. ``pooled`` averages maps over time
+    and space, as average pooling would.
     """
     num_rows = sum(len(video.segments_seconds) for video in features.videos.values())
     row = features.row_shape

@@ -6,6 +6,7 @@ flow. Others: an ActivityNet JSON (in the folder, or in ``annotations/``) and fi
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -134,9 +135,9 @@ def _index(data: Path) -> tuple[Mapping[str, StoredArray], Mapping[str, list[Pat
     files = feature_files(data)
     if len(files) == 1 and files[0].suffix.lower() in (".h5", ".hdf5"):
         return by_video_in_h5(files[0]), {}
-    by_stem: dict[str, list[Path]] = {}
+    by_stem: dict[str, list[Path]] = defaultdict(list)
     for file in files:
-        by_stem.setdefault(stem_of(file.name), []).append(file)
+        by_stem[stem_of(file.name)].append(file)
     return {}, by_stem
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -54,15 +55,11 @@ def place_of(path: Path) -> StoredArray:
                 found = [StoredArray(path, "npy", shape, dtype.str)]
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    return checked(one_of(found, path))
+    return checked(_one_of(found, path))
 
 
-def one_of(found: Iterable[StoredArray], path: Path) -> StoredArray:
-    """The one array of a file, or the one that is named like features.
-
-    Raises:
-        DataError: there is none, or several that could be meant.
-    """
+def _one_of(found: Iterable[StoredArray], path: Path) -> StoredArray:
+    """The one array of a file, or the one that is named like features; a DataError if there is no single one."""
     arrays = list(found)
     named = [array for array in arrays if array.key.rsplit("/", 1)[-1].startswith(("feat", "c3d", "arr_0"))]
     chosen = arrays if len(arrays) == 1 else named
@@ -73,11 +70,7 @@ def one_of(found: Iterable[StoredArray], path: Path) -> StoredArray:
 
 
 def checked(array: StoredArray) -> StoredArray:
-    """The array, if it is rows of features.
-
-    Raises:
-        DataError: another shape or type.
-    """
+    """The array, if it is rows of features; a DataError if its shape or type is another."""
     where = f"{array.path}" + (f", '{array.key}'" if array.key else "")
     if np.dtype(array.dtype).kind != "f" or len(array.shape) not in (2, 5) or min(array.shape) < 1:
         raise DataError(
@@ -122,14 +115,13 @@ def by_video_in_h5(path: Path) -> dict[str, StoredArray]:
     Raises:
         DataError: h5py is not installed, or the file cannot be read.
     """
+    grouped: dict[str, list[StoredArray]] = defaultdict(list)
     try:
-        arrays = _in_h5(path)
+        for array in _in_h5(path):
+            grouped[array.key.split("/", 1)[0]].append(array)
     except OSError as error:
         raise DataError(f"{path} cannot be read as HDF5 ({error}); get it again") from None
-    grouped: dict[str, list[StoredArray]] = {}
-    for array in arrays:
-        grouped.setdefault(array.key.split("/", 1)[0], []).append(array)
-    return {video: checked(one_of(found, path)) for video, found in grouped.items()}
+    return {video: checked(_one_of(found, path)) for video, found in grouped.items()}
 
 
 def untimed(arrays: tuple[StoredArray, ...]) -> VideoFeatures:
@@ -188,11 +180,7 @@ def _listed(data: Path) -> list[tuple[Path, str, str]]:
 
 
 def read_folder(data: Path) -> Source:
-    """Read class folders of feature files.
-
-    Raises:
-        AnnotationError: there are none.
-    """
+    """Read class folders of feature files; an AnnotationError if there are none."""
     listed = _listed(data)
     if not listed:
         raise AnnotationError(f"no class folder with .npy, .npz or HDF5 files in {data}")
@@ -205,11 +193,7 @@ def read_folder(data: Path) -> Source:
 
 
 def with_features(source: Source, name: str) -> Source:
-    """A source whose paths are feature files as the named format, with what they hold; "duration" may be a column.
-
-    Raises:
-        DataError: an HDF5 file without h5py.
-    """
+    """A source whose paths are feature files as the named format, with what they hold; "duration" may be a column."""
     videos: dict[str, VideoFeatures] = {}
     problems: dict[str, str] = {}
     durations: dict[str, float] = {}

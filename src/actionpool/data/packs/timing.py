@@ -66,15 +66,11 @@ def parse_timing(text: str) -> Timing:
     Raises:
         UsageError: the text is of another form, or a number is not positive.
     """
-    match = re.fullmatch(r"([0-9.]+)/([0-9.]+)(?:/([0-9.]+))?", text.strip())
-    try:
-        if match:
-            fps, stride = float(match[1]), float(match[2])
-            window = float(match[3]) if match[3] else stride
-            if min(fps, stride) > 0 and window >= stride:
-                return Timing(fps, stride, window)
-    except ValueError:
-        pass
+    match = re.fullmatch("{0}/{0}(?:/{0})?".format(r"([0-9]+\.?[0-9]*|\.[0-9]+)"), text.strip())
+    if match:
+        fps, stride, window = (float(number) for number in (match[1], match[2], match[3] or match[2]))
+        if min(fps, stride) > 0 and window >= stride:
+            return Timing(fps, stride, window)
     raise UsageError(f"--feature-timing got '{text}'; write FPS/STRIDE or FPS/STRIDE/WINDOW in frames, as in 25/16")
 
 
