@@ -35,19 +35,12 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Videos that are copies of one another.
+    """Videos that are copies of one another."""
 
-    Attributes:
-        videos: at least two names.
-        identical: all files are equal byte by byte; False = some were re-encoded or rescaled.
-        splits: the parts they are in; with more than one, videos of the test part were trained on.
-        labels: all labels that any of them has.
-    """
-
-    videos: tuple[str, ...]
-    identical: bool
-    splits: tuple[str, ...]
-    labels: tuple[str, ...]
+    videos: tuple[str, ...]  # at least two names
+    identical: bool  # all files are equal byte by byte; False = some were re-encoded or rescaled
+    splits: tuple[str, ...]  # the parts they are in; with more than one, videos of the test part were trained on
+    labels: tuple[str, ...]  # all labels that any of them has
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +108,12 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A source with everything that is known about it.
+    """A source with everything that is known about it."""
 
-    Attributes:
-        source: labels and paths.
-        probes: what is known of each path.
-        plan: the split; None where the examples cannot be divided (``report.warnings`` says why).
-        report: for the user.
-    """
-
-    source: Source
-    probes: Probes
-    plan: SplitPlan | None
-    report: CheckReport
+    source: Source  # labels and paths
+    probes: Probes  # what is known of each path
+    plan: SplitPlan | None  # the split; None where the examples cannot be divided (``report.warnings`` says why)
+    report: CheckReport  # for the user
 
 
 def survey(config: DataConfig, *, splits_file: Path | None = None, report: Report = SILENT) -> Survey:

@@ -194,14 +194,10 @@ def _start_ranges(num_frames: int, num_parts: int, length: int) -> tuple[Indices
 
 
 class Windows(NamedTuple):
-    """The segments of a video and the clips that stand for them.
+    """The segments of a video and the clips that stand for them."""
 
-    Attributes:
-        frames: ``(N, M, T)`` frame indices, M clips per segment; clips begin in ascending order.
-        segments_seconds: float64 ``(N, 2)`` from the first frame on, without gaps, to the end of the video.
-    """
-
-    frames: Indices
+    frames: Indices  # ``(N, M, T)`` frame indices, M clips per segment; clips begin in ascending order
+    # float64 ``(N, 2)`` from the first frame on, without gaps, to the end of the video
     segments_seconds: NDArray[np.float64]
 
 

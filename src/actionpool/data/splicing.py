@@ -26,40 +26,24 @@ SUBSETS: Mapping[SplitName, str] = {"train": "training", "val": "validation", "t
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A clip that can be spliced.
+    """A clip that can be spliced."""
 
-    Attributes:
-        video: its name in the source.
-        path: the video file.
-        label: its class; "" for background.
-        duration_seconds: its duration.
-        interval: the part of the file that is used; None = all of it.
-    """
-
-    video: str
-    path: Path
-    label: str
-    duration_seconds: float
-    interval: Interval | None = None
+    video: str  # its name in the source
+    path: Path  # the video file
+    label: str  # its class; "" for background
+    duration_seconds: float  # its duration
+    interval: Interval | None = None  # the part of the file that is used; None = all of it
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a spliced video.
-
-    Attributes:
-        clip: the clip that is shown.
-        num_frames: number of frames in the output.
-        skip_seconds: time in the clip before the first frame that is shown.
-        held: "first" or "last" shows that frame of the clip all along; "" plays it.
-        is_action: the clip's label holds here.
-    """
+    """A stretch of a spliced video."""
 
     clip: Clip
-    num_frames: int
-    skip_seconds: float = 0.0
-    held: Literal["", "first", "last"] = ""
-    is_action: bool = False
+    num_frames: int  # number of frames in the output
+    skip_seconds: float = 0.0  # time in the clip before the first frame that is shown
+    held: Literal["", "first", "last"] = ""  # "first" or "last" shows that frame of the clip all along; "" plays it
+    is_action: bool = False  # the clip's label holds here
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +70,12 @@ class SplicedVideo:
 
 @dataclass(frozen=True, slots=True)
 class SpliceSettings:
-    """How spliced videos look.
+    """How spliced videos look."""
 
-    Attributes:
-        num_videos: number of videos in all splits together.
-        actions_per_video: smallest and largest number.
-        background_seconds: shortest and longest stretch before, between and after the actions.
-        fps: frame rate of the videos.
-        seed: random seed.
-    """
-
-    num_videos: int
-    actions_per_video: tuple[int, int]
-    background_seconds: tuple[float, float]
-    fps: Fraction
+    num_videos: int  # number of videos in all splits together
+    actions_per_video: tuple[int, int]  # smallest and largest number
+    background_seconds: tuple[float, float]  # shortest and longest stretch before, between and after the actions
+    fps: Fraction  # frame rate of the videos
     seed: int = 0
 
     def __post_init__(self) -> None:

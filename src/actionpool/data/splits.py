@@ -34,20 +34,15 @@ _SPLITS: Mapping[str, SplitName] = {name: name for name in get_args(SplitName)}
 
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
-    """The split of each example.
+    """The split of each example."""
 
-    Attributes:
-        assignment: position of the example in ``Source.examples`` -> "train", "val", "test" or "unused"; every
-            position is there.
-        how: one sentence for the user.
-        groups: position -> name of its group; examples of one group stay together in a drawn split.
-        warnings: sentences about what may go wrong: a class that cannot be learned or is never scored, a group on
-            both sides of a given split, ...
-    """
-
+    # position of the example in ``Source.examples`` -> "train", "val", "test" or "unused"; every position is there
     assignment: Mapping[int, SplitName]
-    how: str
+    how: str  # one sentence for the user
+    # position -> name of its group; examples of one group stay together in a drawn split
     groups: Mapping[int, str] = field(default_factory=dict)
+    # sentences about what may go wrong: a class that cannot be learned or is never scored, a group on both sides of a
+    # given split
     warnings: tuple[str, ...] = ()
 
 

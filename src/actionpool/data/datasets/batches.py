@@ -50,21 +50,13 @@ def chance_of(seed: int, key: ClipKey | int, *stream: int) -> np.random.SeedSequ
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One video, sampled and transformed.
+    """One video, sampled and transformed."""
 
-    Attributes:
-        index: position in the dataset.
-        clips: ``(R, N, M, C, T, H, W)`` of R crops; uint8 pictures, see ``transforms.normalised``.
-        labels: ``(K,)``.
-        segments_seconds: float64 ``(N, 2)``.
-        info: properties of the file.
-    """
-
-    index: int
-    clips: Tensor
-    labels: Tensor
-    segments_seconds: Tensor
-    info: VideoInfo
+    index: int  # position in the dataset
+    clips: Tensor  # ``(R, N, M, C, T, H, W)`` of R crops; uint8 pictures, see ``transforms.normalised``
+    labels: Tensor  # ``(K,)``
+    segments_seconds: Tensor  # float64 ``(N, 2)``
+    info: VideoInfo  # properties of the file
 
 
 class LabelledDataset(Dataset[Item | Failure]):

@@ -63,19 +63,12 @@ class FeatureHeader(Strict):
 
 @dataclass(frozen=True, slots=True)
 class FeatureFile:
-    """A feature file whose header has been read and checked; the features stay on the disk.
-
-    Attributes:
-        path: the file.
-        header: its header.
-        shape: ``(N, D)`` or ``(N, D, t, h, w)``.
-        segments_seconds: float64 ``(N, 2)``.
-    """
+    """A feature file whose header has been read and checked; the features stay on the disk."""
 
     path: Path
     header: FeatureHeader
-    shape: tuple[int, ...]
-    segments_seconds: NDArray[np.float64]
+    shape: tuple[int, ...]  # ``(N, D)`` or ``(N, D, t, h, w)``
+    segments_seconds: NDArray[np.float64]  # float64 ``(N, 2)``
 
 
 def open_features(path: Path) -> FeatureFile:

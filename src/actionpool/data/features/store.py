@@ -28,32 +28,20 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class StoredArray:
-    """Where an array lies on the disk.
-
-    Attributes:
-        path: the file.
-        container: how to read it; "raw" is numbers at an offset, as inside a pickled object array, "text" the same
-            written as UTF-8 of Latin-1 text (as some pickles do), "memory" a small one that was read already.
-        shape: as stored: ``(N, D)``, ``(N, D, t, h, w)``, or ``(D, N)`` where ``is_transposed``.
-        dtype: NumPy's name, with the byte order.
-        key: name of the array in a file of several.
-        offset: in bytes, for "raw" and "text".
-        num_bytes: that are stored, for "text".
-        is_fortran: column-major, for "raw", "text" and "memory".
-        data: for "memory".
-        is_transposed: rows are the second axis.
-    """
+    """Where an array lies on the disk."""
 
     path: Path
+    # how to read it; "raw" is numbers at an offset, as inside a pickled object array, "text" the same written as UTF-8
+    # of Latin-1 text (as some pickles do), "memory" a small one that was read already
     container: Container
-    shape: tuple[int, ...]
-    dtype: str
-    key: str = ""
-    offset: int = 0
-    num_bytes: int = 0
-    is_fortran: bool = False
-    data: bytes = b""
-    is_transposed: bool = False
+    shape: tuple[int, ...]  # as stored: ``(N, D)``, ``(N, D, t, h, w)``, or ``(D, N)`` where ``is_transposed``
+    dtype: str  # NumPy's name, with the byte order
+    key: str = ""  # name of the array in a file of several
+    offset: int = 0  # in bytes, for "raw" and "text"
+    num_bytes: int = 0  # that are stored, for "text"
+    is_fortran: bool = False  # column-major, for "raw", "text" and "memory"
+    data: bytes = b""  # for "memory"
+    is_transposed: bool = False  # rows are the second axis
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -114,19 +102,12 @@ class StoredArray:
 
 @dataclass(frozen=True, slots=True)
 class VideoFeatures:
-    """The features of one video: arrays of equally many rows, joined along D (RGB and flow, say).
+    """The features of one video: arrays of equally many rows, joined along D (RGB and flow, say)."""
 
-    Attributes:
-        arrays: at least one.
-        segments_seconds: float64 ``(N, 2)``; N is the number of rows that are used.
-        info: properties of the video; 0 where they are unknown.
-        content_hash: SHA-256 of the video, or of where the features came from; "" = unknown.
-    """
-
-    arrays: tuple[StoredArray, ...]
-    segments_seconds: NDArray[np.float64]
-    info: VideoInfo
-    content_hash: str = ""
+    arrays: tuple[StoredArray, ...]  # at least one
+    segments_seconds: NDArray[np.float64]  # float64 ``(N, 2)``; N is the number of rows that are used
+    info: VideoInfo  # properties of the video; 0 where they are unknown
+    content_hash: str = ""  # SHA-256 of the video, or of where the features came from; "" = unknown
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -150,21 +131,13 @@ class VideoFeatures:
 
 @dataclass(frozen=True, slots=True)
 class FeatureSet:
-    """The features of a data set: small enough to be handed to every worker.
+    """The features of a data set: small enough to be handed to every worker."""
 
-    Attributes:
-        videos: by the name that ``Example.video`` has.
-        problems: videos whose features cannot be used, with the reason.
-        recipe: how they were computed; None for packs of others.
-        notes: sentences on what was understood.
-        network: where the weights of the network were; None = unknown.
-    """
-
-    videos: Mapping[str, VideoFeatures]
-    problems: Mapping[str, str] = field(default_factory=dict)
-    recipe: FeatureRecipe | None = None
-    notes: tuple[str, ...] = ()
-    network: str | None = None
+    videos: Mapping[str, VideoFeatures]  # by the name that ``Example.video`` has
+    problems: Mapping[str, str] = field(default_factory=dict)  # videos whose features cannot be used, with the reason
+    recipe: FeatureRecipe | None = None  # how they were computed; None for packs of others
+    notes: tuple[str, ...] = ()  # sentences on what was understood
+    network: str | None = None  # where the weights of the network were; None = unknown
 
     @property
     def row_shape(self) -> tuple[int, ...]:

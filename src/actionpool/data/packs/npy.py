@@ -89,19 +89,12 @@ class Span:
 
 @dataclass(slots=True)
 class PickledArray:
-    """An array as the pickle describes it.
+    """An array as the pickle describes it."""
 
-    Attributes:
-        shape: lengths of the axes.
-        dtype: NumPy's name with the byte order; "O" for objects.
-        is_fortran: True if the values are stored column by column.
-        data: the bytes, their place in the file, or for objects a list of values.
-    """
-
-    shape: tuple[int, ...] = (0,)
-    dtype: str = ""
-    is_fortran: bool = False
-    data: bytes | Span | list[Any] = b""
+    shape: tuple[int, ...] = (0,)  # lengths of the axes
+    dtype: str = ""  # NumPy's name with the byte order; "O" for objects
+    is_fortran: bool = False  # True if the values are stored column by column
+    data: bytes | Span | list[Any] = b""  # the bytes, their place in the file, or for objects a list of values
 
     def values(self, path: Path) -> Any:
         """The array in memory: a NumPy array, or a list of values for objects.

@@ -20,17 +20,11 @@ FULL = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Row n begins ``n stride / fps`` seconds into the video.
+    """Row n begins ``n stride / fps`` seconds into the video."""
 
-    Attributes:
-        fps: frame rate at which the features were computed.
-        stride: frames from one row to the next.
-        window: frames that a row saw; its time is ``stride`` frames in the middle of them.
-    """
-
-    fps: float
-    stride: float
-    window: float
+    fps: float  # frame rate at which the features were computed
+    stride: float  # frames from one row to the next
+    window: float  # frames that a row saw; its time is ``stride`` frames in the middle of them
 
     @property
     def row_seconds(self) -> float:

@@ -18,18 +18,12 @@ __all__ = ["FORMATS", "Example", "Source", "read_source"]
 
 
 class Reader(NamedTuple):
-    """A format.
+    """A format."""
 
-    Attributes:
-        shape: what the files look like, in a few words.
-        detect: why a path is of the format, or None.
-        read: reads the path, with the videos in another folder or None.
-        read_labels: reads the path without looking for its videos; None = ``read`` does not look for them.
-    """
-
-    shape: str
-    detect: Callable[[Path], str | None]
-    read: Callable[[Path, Path | None], Source]
+    shape: str  # what the files look like, in a few words
+    detect: Callable[[Path], str | None]  # why a path is of the format, or None
+    read: Callable[[Path, Path | None], Source]  # reads the path, with the videos in another folder or None
+    # reads the path without looking for its videos; None = ``read`` does not look for them
     read_labels: Callable[[Path], Source] | None = None
 
 

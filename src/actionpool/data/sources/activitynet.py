@@ -107,19 +107,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A parsed annotation file.
+    """A parsed annotation file."""
 
-    Attributes:
-        entries: in the file's order.
-        classes: by ``label_id`` where the file has them, else by name.
-        splits: from a subset to a split; where nothing is called training, validation trains (THUMOS14).
-        notes: sentences for the user.
-    """
-
-    entries: tuple[Entry, ...]
-    classes: tuple[str, ...]
+    entries: tuple[Entry, ...]  # in the file's order
+    classes: tuple[str, ...]  # by ``label_id`` where the file has them, else by name
+    # from a subset to a split; where nothing is called training, validation trains (THUMOS14)
     splits: Mapping[str, str]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # sentences for the user
 
     @classmethod
     def parse(cls, path: Path) -> Database:

@@ -197,17 +197,11 @@ def resolve_inside(name: str, root: Path, where: str) -> tuple[str, Path]:
 
 @dataclass(slots=True)
 class Listing:
-    """What lies below a folder. Names are relative to the listing's root, with forward slashes, sorted.
+    """What lies below a folder. Names are relative to the listing's root, with forward slashes, sorted."""
 
-    Attributes:
-        videos: regular files (or links to nothing) with a video suffix.
-        others: what else is there: other suffixes, sockets, pipes.
-        unreadable: folders that could not be listed.
-    """
-
-    videos: list[str] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    videos: list[str] = field(default_factory=list)  # regular files (or links to nothing) with a video suffix
+    others: list[str] = field(default_factory=list)  # what else is there: other suffixes, sockets, pipes
+    unreadable: list[str] = field(default_factory=list)  # folders that could not be listed
 
     def notes(self) -> list[str]:
         """Sentences about everything but the videos."""
