@@ -48,31 +48,19 @@ class SplitPlan:
 
 @dataclass(frozen=True, slots=True)
 class SplitRequest:
-    """How to divide a data set.
+    """How to divide a data set; a UsageError if the values do not fit together."""
 
-    Attributes:
-        split_column: the column that holds train, val, test or unused; None = "split", else "split1", where the source
-            has one.
-        folds: number of folds of a cross-validation; as many as there are groups = leave one group out, in the order
-            of their names. None = no folds.
-        fold: which fold is the test part, from 0.
-        group: the column that says what belongs together; None = "group" where the source has it. UCF101's names
-            (``v_Class_g01_c02``), intervals of one video and copies are joined as well.
-        val_fraction: part of all examples (of the rest, with folds or a given split) for validation; 0 = none.
-        test_fraction: part of all examples for testing; ignored with folds or a given split.
-        seed: the same seed, names and labels give the same splits, in whatever order they are listed.
-
-    Raises:
-        UsageError: values that do not fit together.
-    """
-
+    # The column that holds train, val, test or unused; None = "split", else "split1", where the source has one.
     split_column: str | None = None
+    # As many folds of a cross-validation as there are groups leave one group out, in the order of their names.
     folds: int | None = None
-    fold: int | None = None
+    fold: int | None = None  # which fold is the test part, from 0
+    # The column that says what belongs together; None = "group" where the source has it. UCF101's names
+    # (``v_Class_g01_c02``), intervals of one video and copies are joined as well.
     group: str | None = None
-    val_fraction: float = 0.15
-    test_fraction: float = 0.15
-    seed: int = 0
+    val_fraction: float = 0.15  # of all examples (of the rest, with folds or a given split); 0 = none
+    test_fraction: float = 0.15  # of all examples; ignored with folds or a given split
+    seed: int = 0  # the same seed, names and labels give the same splits, in whatever order they are listed
 
     def __post_init__(self) -> None:
         folds, fold = self.folds, self.fold

@@ -26,12 +26,7 @@ def motion_frames(
 ) -> NDArray[np.uint8]:
     """One clip: a blob of random shape, colour, place, speed and phase over a random still background.
 
-    Args:
-        motion: a key of ``MOTIONS``.
-        num_frames: length of the clip.
-        size: (height, width).
-        rng: random generator for everything else.
-        hollow: the blob is a ring.
+    The size is (height, width), ``motion`` is a key of ``MOTIONS``, and ``hollow`` makes the blob a ring.
 
     Returns:
         uint8 ``(num_frames, height, width, 3)``. Single frames carry no information on the class, except how large
@@ -63,15 +58,7 @@ def motion_frames(
 def write_motion_clips(
     folder: Path, *, clips_per_class: int, num_frames: int = 48, size: tuple[int, int] = (72, 96), seed: int = 0
 ) -> None:
-    """Write ``folder/<motion>/clip_NN.mp4``.
-
-    Args:
-        folder: where the class folders are made.
-        clips_per_class: number of clips of each motion.
-        num_frames: length of each clip.
-        size: (height, width).
-        seed: random seed.
-    """
+    """Write ``folder/<motion>/clip_NN.mp4``, ``num_frames`` long and of ``size`` (height, width)."""
     for class_index, motion in enumerate(MOTIONS):
         (folder / motion).mkdir(parents=True, exist_ok=True)
         for number in range(clips_per_class):

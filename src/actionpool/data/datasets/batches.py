@@ -38,10 +38,7 @@ class ClipKey(NamedTuple):
 def chance_of(seed: int, key: ClipKey | int, *stream: int) -> np.random.SeedSequence:
     """The beginning of all chance in one reading of an item; an item that comes again is read anew.
 
-    Args:
-        seed: the dataset's random seed.
-        key: a bare index is the first reading of epoch 0.
-        stream: tells one use of chance from another.
+    A bare index is the first reading of epoch 0; ``stream`` tells one use of chance from another.
     """
     epoch, item, repeat = key if isinstance(key, ClipKey) else ClipKey(0, key)
     again = (repeat,) if repeat else ()
@@ -183,13 +180,9 @@ def _dealt(items: NDArray[np.int64], count: int, rng: np.random.Generator) -> ND
 
 
 def collate(items: Sequence[Item | Failure]) -> Batch:
-    """Pad to the longest video of the batch, and lay crops out as rows.
+    """Pad clips ``(R, N, M, C, T, H, W)`` to the longest video of the batch, and lay crops out as rows.
 
-    Args:
-        items: of one batch; clips ``(R, N, M, C, T, H, W)`` may differ in N.
-
-    Returns:
-        ``Batch`` with one row for each crop of each readable video (``indices`` repeats), and the failures.
+    The batch has one row for each crop of each readable video (``indices`` repeats), and the failures.
     """
     failures = tuple(item for item in items if isinstance(item, Failure))
     rows = [(item, crop) for item in items if isinstance(item, Item) for crop in item.clips]

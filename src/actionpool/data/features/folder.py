@@ -87,12 +87,9 @@ def write_index(
     """Write ``features.json``.
 
     Args:
-        folder: the folder of features.
-        source: the examples with their labels.
-        recipe: the recipe of all files.
+        folder, source, recipe, network: what it says, and where.
         files: the path of each video to the feature file's name in the folder.
         quarantined: the path of each video that gave no features, to the reason.
-        network: where the network's weights were.
     """
     examples = tuple(
         IndexedExample(

@@ -109,10 +109,8 @@ def first_line(path: Path, *, errors: str = "strict") -> str:
 def read_text(path: Path, *, strict: bool = True, error: type[DataError] = AnnotationError) -> str:
     """The text of a label file, UTF-8 with or without a byte order mark.
 
-    Args:
-        path: the file.
-        strict: False keeps bytes that are not UTF-8 as they are (they may be part of a file name).
-        error: what is raised where the file cannot be read or is not UTF-8.
+    Bytes that are not UTF-8 are kept as they are unless ``strict``: they may be part of a file name. ``error`` is
+    raised where the file cannot be read, or is not UTF-8.
     """
     try:
         status = path.stat()
@@ -130,13 +128,10 @@ def read_text(path: Path, *, strict: bool = True, error: type[DataError] = Annot
 
 
 def read_json(path: Path, expected: str, *, finite: bool = True, error: type[DataError] = AnnotationError) -> Any:
-    """The object in a JSON file.
+    """The object in a JSON file, which is ``expected`` to hold what messages say.
 
-    Args:
-        path: the file.
-        expected: what it should hold, for messages.
-        finite: refuse NaN and infinity, which are no JSON.
-        error: what is raised where the file cannot be read, is not JSON, has a key twice, or holds no object.
+    ``error`` is raised where the file cannot be read, is not JSON (NaN and infinity are none, if ``finite``), has a key
+    twice, or holds no object.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -167,15 +162,10 @@ def nonblank_lines(text: str) -> list[tuple[int, str]]:
 
 
 def resolve_inside(name: str, root: Path, where: str) -> tuple[str, Path]:
-    """The file that a list names, held inside ``root``.
-
-    Args:
-        name: as the list writes it: relative to ``root``, or absolute and inside it.
-        root: absolute folder.
-        where: file and line, for the message.
+    """The file that a list names (relative to an absolute ``root``, or absolute and inside it); it may be missing.
 
     Returns:
-        The name relative to ``root`` with forward slashes, and the absolute path. The file may be missing.
+        The name relative to ``root`` with forward slashes, and the absolute path.
 
     Raises:
         AnnotationError: the name is empty, holds a NUL, or leads out of ``root``.
