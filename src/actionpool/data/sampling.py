@@ -16,14 +16,11 @@ from actionpool.values import Interval
 
 
 def frame_range(timestamps_seconds: NDArray[np.float64], interval: Interval | None) -> tuple[int, int]:
-    """The frames whose presentation time lies in an interval.
+    """The frames ``(first, stop)``, half-open and at least one, whose presentation time lies in an interval.
 
     Args:
         timestamps_seconds: ``(F,)`` presentation times, ascending; the first need not be 0.
         interval: seconds from the first frame; None = the whole video.
-
-    Returns:
-        ``(first, stop)`` frame indices, half-open, at least one frame.
 
     Raises:
         AnnotationError: the interval starts after the last frame.
@@ -90,24 +87,19 @@ class Clips:
 
     Each way to choose them returns frame indices ``(N, M, T)`` within ``[0, num_frames)``.
 
-    Attributes:
-        frames_per_clip: T.
-        frame_stride: distance between the frames of a clip.
-        clips_per_segment: M.
-        num_segments: N.
-        edge: what a clip does that does not fit the video at its stride: ``"stretch"`` spreads its T frames evenly over
-            the whole video, in order (a smaller stride, then repeated frames); ``"loop"`` begins again at the first
-            frame; ``"hold"`` repeats the last frame; ``"error"`` refuses.
+    ``edge`` is what a clip does that does not fit the video at its stride: ``"stretch"`` spreads its T frames evenly
+    over the whole video, in order (a smaller stride, then repeated frames); ``"loop"`` begins again at the first frame;
+    ``"hold"`` repeats the last frame; ``"error"`` refuses.
 
     Example:
         >>> Clips(num_segments=3, frames_per_clip=2, frame_stride=4).uniform(30)[:, 0].tolist()
         [[2, 6], [12, 16], [22, 26]]
     """
 
-    frames_per_clip: int
-    frame_stride: int
-    clips_per_segment: int = 1
-    num_segments: int = 1
+    frames_per_clip: int  # T
+    frame_stride: int  # distance between the frames of a clip
+    clips_per_segment: int = 1  # M
+    num_segments: int = 1  # N
     edge: Edge = "stretch"
 
     @property

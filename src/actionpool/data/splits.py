@@ -92,8 +92,7 @@ def plan_splits(
     Otherwise the splits are drawn, or with folds one fold is the test part and validation is drawn from the rest.
 
     Args:
-        source: the labelled videos.
-        request: how to divide them.
+        source, request: the labelled videos, and how to divide them.
         copies: sets of videos that show the same, from `find_copies`; they stay together in a drawn split.
         unusable: files that cannot be read. A draw leaves them out ("unused"), so that they fill no part's share; a
             given split keeps them, so that what is missing from a test part is known.
@@ -273,9 +272,8 @@ def write_splits(path: Path, source: Source, plan: SplitPlan) -> None:
     """
     rows = []
     for position, example in enumerate(source.examples):
-        interval = example.interval
+        interval, labels = example.interval, join_labels(example.labels)
         bounds = ("", "") if interval is None else (repr(interval.start_seconds), repr(interval.end_seconds))
-        labels = join_labels(example.labels)
         rows.append((example.video, *bounds, labels, plan.groups.get(position, ""), plan.assignment[position]))
     write_csv(path, HEADER, rows)
 

@@ -231,10 +231,8 @@ class RestartingLoader(DataLoader[Any]):
 
     Args:
         dataset: its items are asked for by index, or by a tuple whose field ``item`` is the index.
-        batch_size: items a batch.
         num_workers: 0 reads in this process, where nothing can be caught.
         sampler: gives the keys; None = the order of the dataset.
-        collate: makes a batch of items and failures.
 
     Raises:
         DataError: workers die without having begun to read anything, so that no video can be at fault.

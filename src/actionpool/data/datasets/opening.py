@@ -29,14 +29,10 @@ def open_dataset(
     """The dataset of some examples: features where the source has them, else videos, decoded or as optical flow.
 
     Args:
-        examples: what to read.
-        classes: the order of the labels.
+        examples, classes, training, seed, num_threads: as for ``VideoDataset``.
         config: sampling and transforms.
         features: the source's features; None = read videos, as flow if ``config.data.flow`` is set.
-        training: random views with augmentation, or the deterministic views of the test.
         sampling: instead of the configuration's, for videos.
-        seed: random seed.
-        num_threads: decoder threads of one video reader.
 
     Raises:
         UsageError: the model reads videos and the source has features, or the other way round, or of another width.
@@ -44,12 +40,13 @@ def open_dataset(
     _check_input(config.model.backbone, features)
     if features is not None:
         return FeatureDataset(examples, classes, features=features, rows=config.features, training=training, seed=seed)
+    sampling = config.sampling if sampling is None else sampling
     if config.data.flow is not None:
         return FlowDataset(
             examples,
             classes,
             flow=config.data.flow,
-            sampling=config.sampling if sampling is None else sampling,
+            sampling=sampling,
             transform=config.transform,
             training=training,
             seed=seed,
@@ -58,7 +55,7 @@ def open_dataset(
     return VideoDataset(
         examples,
         classes,
-        sampling=config.sampling if sampling is None else sampling,
+        sampling=sampling,
         transform=config.transform,
         training=training,
         seed=seed,

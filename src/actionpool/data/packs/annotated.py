@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from actionpool.data.example import Example, Source
+from actionpool.data.example import Source
 from actionpool.data.features.store import FeatureSet, StoredArray, VideoFeatures
 from actionpool.data.packs.files import by_video_in_h5, feature_files, place_of, rows_second, untimed
 from actionpool.data.packs.timing import timed
@@ -73,7 +73,8 @@ def read_basnet(data: Path) -> Source:
     left = len(entries) - len(examples)
     if left:
         notes.append(f"{left} videos of gt.json are in no split list and were left out")
-    return _source("pack-basnet", data, examples, database, notes, FeatureSet(videos, problems))
+    all_notes, features = (*database.notes, *notes), _timed(FeatureSet(videos, problems), database)
+    return Source("pack-basnet", data, tuple(examples), database.classes, all_notes, "untrimmed", features)
 
 
 def _add(video: str, files: list[Path], data: Path, videos: dict[str, VideoFeatures], problems: dict[str, str]) -> None:
@@ -127,7 +128,8 @@ def read(data: Path) -> Source:
         notes.append(
             f"{len(rest)} feature files belong to no video of {path.name}: {first_few([f.name for f in rest])}"
         )
-    return _source("pack-json", data, examples, database, notes, FeatureSet(rows_second(videos), problems))
+    all_notes, features = (*database.notes, *notes), _timed(FeatureSet(rows_second(videos), problems), database)
+    return Source("pack-json", data, tuple(examples), database.classes, all_notes, "untrimmed", features)
 
 
 def _index(data: Path) -> tuple[Mapping[str, StoredArray], Mapping[str, list[Path]]]:
@@ -141,14 +143,5 @@ def _index(data: Path) -> tuple[Mapping[str, StoredArray], Mapping[str, list[Pat
     return {}, by_stem
 
 
-def _source(
-    name: str,
-    data: Path,
-    examples: list[Example],
-    database: activitynet.Database,
-    notes: list[str],
-    features: FeatureSet,
-) -> Source:
-    durations = {entry.video: entry.duration_seconds or 0.0 for entry in database.entries}
-    all_notes, timed_features = (*database.notes, *notes), timed(features, durations)
-    return Source(name, data, tuple(examples), database.classes, all_notes, "untrimmed", timed_features)
+def _timed(features: FeatureSet, database: activitynet.Database) -> FeatureSet:
+    return timed(features, {entry.video: entry.duration_seconds or 0.0 for entry in database.entries})
