@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from actionpool.config.model import Strict
 from actionpool.config.sections import FeatureRecipe
 from actionpool.data.example import Example, Source
 from actionpool.data.features.file import SUFFIX, common_recipe, open_features
@@ -22,11 +23,7 @@ INDEX = "features.json"
 _LONGEST_NAME = 200  # bytes, well below what file systems allow
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class IndexedInstance(_Entry):
+class IndexedInstance(Strict):
     """One action with its times."""
 
     start_seconds: float
@@ -34,7 +31,7 @@ class IndexedInstance(_Entry):
     label: str
 
 
-class IndexedExample(_Entry):
+class IndexedExample(Strict):
     """One example of the source that was extracted; ``file`` is relative to the folder."""
 
     video: str
@@ -45,7 +42,7 @@ class IndexedExample(_Entry):
     columns: dict[str, str] = {}
 
 
-class FeatureIndex(_Entry):
+class FeatureIndex(Strict):
     """What ``features.json`` holds.
 
     Attributes:

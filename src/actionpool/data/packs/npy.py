@@ -96,17 +96,6 @@ class PickledArray:
     is_fortran: bool = False  # True if the values are stored column by column
     data: bytes | Span | list[Any] = b""  # the bytes, their place in the file, or for objects a list of values
 
-    def values(self, path: Path) -> Any:
-        """The array in memory: a NumPy array, or a list of values for objects.
-
-        Raises:
-            DataError: its bytes do not fit its shape.
-        """
-        if isinstance(self.data, list):
-            return self.data
-        raw = _read_span(path, self.data) if isinstance(self.data, Span) else self.data
-        return _array_of(raw, self.dtype, self.shape, is_fortran=self.is_fortran, path=path)
-
 
 def _read_span(path: Path, span: Span) -> bytes:
     with path.open("rb") as file:
@@ -455,10 +444,11 @@ class _Plain:
         match value:
             case PickledArray(data=list() as values) | (list() | tuple() as values):
                 return [self(element, depth + 1) for element in values]
-            case PickledArray():
+            case PickledArray(data=bytes() | Span() as data):
                 self._count(max(math.prod(value.shape), _num_bytes(value.shape, value.dtype) // 8))
-                found = value.values(self._path).tolist()
-                return self(found, depth + 1) if np.dtype(value.dtype).kind == "S" else found
+                raw = _read_span(self._path, data) if isinstance(data, Span) else data
+                array = _array_of(raw, value.dtype, value.shape, is_fortran=value.is_fortran, path=self._path)
+                return self(array.tolist(), depth + 1) if array.dtype.kind == "S" else array.tolist()
             case bytes():
                 self._count(len(value) // 8)
                 return value.decode("utf-8", "backslashreplace")
