@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from actionpool.config.model import Strict
 from actionpool.config.sections import FeatureRecipe
@@ -39,7 +39,7 @@ class IndexedExample(Strict):
     labels: tuple[str, ...]
     interval_seconds: tuple[float, float] | None = None
     instances: tuple[IndexedInstance, ...] = ()
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field({})
 
 
 class FeatureIndex(Strict):
@@ -59,7 +59,7 @@ class FeatureIndex(Strict):
     classes: tuple[str, ...]
     recipe: FeatureRecipe
     examples: tuple[IndexedExample, ...]
-    quarantined: dict[str, str] = {}
+    quarantined: dict[str, str] = Field({})
     network: str | None = None
 
 
@@ -168,7 +168,7 @@ def read_folder(data: Path) -> Source:
 
 def _open_all(examples: Iterable[Example], index: FeatureIndex) -> FeatureSet:
     videos: dict[str, VideoFeatures] = {}
-    problems: dict[str, str] = {}
+    problems: dict[str, str] = Field({})
     files = []
     for example in examples:
         if example.video in videos or example.video in problems:
