@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,8 @@ from actionpool.cli.options import ConfigFile, Data, Json, Overrides
 from actionpool.config.options import DataOptions, ExtractOptions, FlowOptions, SpliceOptions
 
 if TYPE_CHECKING:
+    from actionpool.commands.extract import ExtractionResult
+    from actionpool.commands.flow import FlowResult
     from actionpool.data.check import CheckReport
 
 _MOST_ROWS = 60
@@ -50,14 +51,13 @@ def extract(
     changes = read_overrides(config, overrides)
     with ConsoleReport("extracting", as_json) as report:
         result = actionpool.extract(data, output, backbone=backbone, options=options, overrides=changes, report=report)
-    sentence = (
+    _finish(
+        result,
+        as_json,
         f"{result.num_extracted} videos extracted, {result.num_present} present before, "
         f"{len(result.quarantined)} quarantined. The features are in {result.folder}: "
-        f"actionpool train {result.folder} -o RUN"
+        f"actionpool train {result.folder} -o RUN",
     )
-    print_result(as_json, result.to_json(), *_first_quarantined(result.quarantined), sentence)
-    if len(result.quarantined) == result.num_videos:
-        raise typer.Exit(3)
 
 
 def flow(
@@ -69,14 +69,13 @@ def flow(
     """Compute the optical flow of DATA once; 'actionpool train DATA --flow FLOW' then learns from motion."""
     with ConsoleReport("computing flow", as_json) as report:
         result = actionpool.flow(data, output, options=options, report=report)
-    sentence = (
+    _finish(
+        result,
+        as_json,
         f"{result.num_computed} videos computed ({result.num_bytes / 1e6:.1f} MB), {result.num_kept} present "
         f"before, {len(result.quarantined)} quarantined. The flow is in {result.output}: "
-        f"actionpool train {data} -o RUN --flow {result.output}"
+        f"actionpool train {data} -o RUN --flow {result.output}",
     )
-    print_result(as_json, result.to_json(), *_first_quarantined(result.quarantined), sentence)
-    if len(result.quarantined) == result.num_videos:
-        raise typer.Exit(3)
 
 
 def splice(
@@ -107,8 +106,12 @@ def splice(
     )
 
 
-def _first_quarantined(reasons: Mapping[str, str]) -> list[str]:
-    return [f"Quarantined: {video}: {reason}" for video, reason in islice(reasons.items(), _MOST_QUARANTINED)]
+def _finish(result: ExtractionResult | FlowResult, as_json: bool, sentence: str) -> None:
+    """Print a result with the first quarantined videos; that all are quarantined is a data problem."""
+    first = islice(result.quarantined.items(), _MOST_QUARANTINED)
+    print_result(as_json, result.to_json(), *(f"Quarantined: {video}: {reason}" for video, reason in first), sentence)
+    if len(result.quarantined) == result.num_videos:
+        raise typer.Exit(3)
 
 
 def _print_check(report: CheckReport) -> None:

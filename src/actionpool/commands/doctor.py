@@ -20,15 +20,14 @@ from actionpool.video.writer import VideoWriter
 def doctor() -> dict[str, Any]:
     """Versions, the FFmpeg that is really loaded, device, cores, and a small file written and read back."""
     found = environment()
-    report: dict[str, Any] = {"python": found["python"], "platform": found["platform"]}
-    report.update(found["packages"])
+    report: dict[str, Any] = {"python": found["python"], "platform": found["platform"], **found["packages"]}
     report["ffmpeg (loaded)"] = ", ".join(f"{name} {version}" for name, version in ffmpeg_versions().items())
     if torch.cuda.is_available():
         report["device"] = f"cuda: {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    elif torch.version.cuda is None:
+        report["device"] = "cpu"
     else:
         report["device"] = f"cpu (this torch is built for CUDA {torch.version.cuda}, no device found)"
-        if torch.version.cuda is None:
-            report["device"] = "cpu"
     report["cores"] = f"{num_cores()} usable, torch uses {torch.get_num_threads()}"
     report["bfloat16 on cpu"] = "in hardware" if cpu_has_bf16() else "not in hardware: float32 is used"
     report["decoder check"] = _decoder_check()

@@ -161,15 +161,9 @@ def _train(
     from actionpool.training.writer import RunWriter
 
     fitted = fit(config, prepared, RunWriter(run, config, prepared, report), pretrained=pretrained, report=report)
-    return TrainResult(
-        run=run.path,
-        num_train=len(prepared.train),
-        num_val=len(prepared.val),
-        num_test=len(prepared.test),
-        num_quarantined=len(prepared.quarantined),
-        epochs=fitted.epochs,
-        metrics=fitted.best,
-    )
+    num_train, num_val, num_test = len(prepared.train), len(prepared.val), len(prepared.test)
+    num_quarantined = len(prepared.quarantined)
+    return TrainResult(run.path, num_train, num_val, num_test, num_quarantined, fitted.epochs, fitted.best)
 
 
 def is_further_process() -> bool:
@@ -201,14 +195,9 @@ def _finished(run: RunFolder) -> TrainResult | None:
         if not details["complete"] or run.resume.exists():
             return None
         splits = run.read_data()["num_examples"]
-        return TrainResult(
-            run=run.path,
-            num_train=int(splits["train"]),
-            num_val=int(splits["val"]),
-            num_test=int(splits["test"]),
-            num_quarantined=len(run.quarantine.read_text(encoding="utf-8").splitlines()) - 1,
-            epochs=int(details["epoch"]) + 1,
-            metrics=dict(details["best"]),
-        )
+        num_train, num_val, num_test = (int(splits[name]) for name in ("train", "val", "test"))
+        num_quarantined = len(run.quarantine.read_text(encoding="utf-8").splitlines()) - 1
+        epochs, best = int(details["epoch"]) + 1, dict(details["best"])
+        return TrainResult(run.path, num_train, num_val, num_test, num_quarantined, epochs, best)
     except (OSError, ValueError, KeyError, TypeError):
         return None

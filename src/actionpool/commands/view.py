@@ -90,12 +90,11 @@ def _open_library(folder: Path, videos: Path | None, *, may_be_empty: bool) -> L
     if videos is not None and not videos.is_dir():
         raise UsageError(f"--videos {videos} is no folder")
     try:
-        paths = find_predictions(folder)
+        return Library(folder, find_predictions(folder), videos=videos)
     except UsageError:
         if not may_be_empty or not folder.is_dir():
             raise
-        paths = []
-    return Library(folder, paths, videos=videos)
+        return Library(folder, [], videos=videos)
 
 
 def _end_in_order() -> None:
@@ -112,12 +111,10 @@ def _listen(port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen(128)
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # OverflowError: the number is no port
         listener.close()
-        raise UsageError(f"port {port} cannot be used: {error.strerror}; omit --port to use any free one") from None
-    except OverflowError:
-        listener.close()
-        raise UsageError(f"--port {port}: expected 0 to 65535") from None
+        reason = error.strerror if isinstance(error, OSError) else "expected 0 to 65535"
+        raise UsageError(f"port {port} cannot be used: {reason}; omit --port to use any free one") from None
     return listener
 
 

@@ -56,6 +56,13 @@ class Moments:
         bounds[:-1, 1] = np.minimum(bounds[:-1, 1], middles)
         return Moments(centres, bounds, averaged(self.scores), averaged(self.relevance))
 
+    def spread(self, most: int) -> NDArray[np.intp]:
+        """Positions of up to ``most`` segments, evenly spread; of one segment, the middle one."""
+        count = len(self.centres)
+        if most == 1:
+            return np.array([count // 2])
+        return np.round(np.linspace(0, count - 1, min(count, most))).astype(np.intp)
+
 
 def read_with_curves(path: Path) -> tuple[VideoPrediction, Curves]:
     """A prediction and its curves.

@@ -154,18 +154,13 @@ def _draw(prediction: VideoPrediction, curves: Curves, *, video: Path, max_frame
         raise UsageError(f"max_frames got {max_frames}; show at least 1 frame")
     track = SaliencyTrack(prediction, curves)
     when = Moments.of(curves, prediction.model.task).in_order()
-    count = min(len(when.centres), max_frames)
-    chosen = np.unique(np.round(np.linspace(0, len(when.centres) - 1, count)).astype(int))
-    if count == 1:
-        chosen = np.array([len(when.centres) // 2])
+    chosen = when.spread(max_frames)
     pictures = thumbnails(video, when.centres[chosen].tolist(), short_side=240)
     sheet, columns, cell = _grid(prediction, len(chosen))
     best = int(np.argmax(prediction.probabilities))
     label, probability = prediction.classes[best], prediction.probabilities[best]
     source = "attention of the network" if track.view.source == "attention" else "Grad-CAM"
-    answer, used = sheet.fit(f"{label} · {probability:.0%}", size=11, room=4.0, weight="bold")
-    sheet.text(Path(prediction.video).name, 0.15, 0.22, size=11, room=sheet.width - used - 0.6)
-    sheet.text(answer, sheet.width - 0.15, 0.22, size=11, align="right", weight="bold")
+    sheet.heading(Path(prediction.video).name, f"{label} · {probability:.0%}")
     note = f"{source} · {len(chosen)} of {len(prediction.segments)} segments · dashed: what the network sees"
     sheet.text(note, 0.15, 0.46, size=8, color=GREY, room=sheet.width - 0.3)
     for number, (index, picture) in enumerate(zip(chosen.tolist(), pictures, strict=True)):
@@ -183,8 +178,7 @@ def _grid(prediction: VideoPrediction, count: int) -> tuple[Sheet, int, tuple[fl
     """The page, its columns, and the width and height of a picture on it, in inches."""
     aspect = float(np.clip(prediction.width / prediction.height, 0.3, 4.0))
     columns = min(count, 6 if aspect < 1 else 4)
-    width = 9.7 / columns - 0.1
-    width = min(width, 2.6, 2.6 * aspect)
+    width = min(9.7 / columns - 0.1, 2.6, 2.6 * aspect)
     rows = -(-count // columns)
     sheet = Sheet(max(6.0, 0.2 + columns * (width + 0.1)), 0.65 + rows * (width / aspect + 0.3) + 0.45)
     return sheet, columns, (width, width / aspect)

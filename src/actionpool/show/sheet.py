@@ -92,6 +92,12 @@ class Sheet:
         axes.set_yticks([])
         return axes
 
+    def heading(self, name: str, answer: str) -> None:
+        """Write a name at the left of the top edge, and an answer at the right, which takes its room first."""
+        _, used = self.fit(answer, size=11, room=4.0, weight="bold")
+        self.text(name, 0.15, 0.22, size=11, room=self.width - used - 0.6)
+        self.text(answer, self.width - 0.15, 0.22, size=11, align="right", room=4.0, weight="bold")
+
     def text(
         self,
         text: str,

@@ -63,11 +63,7 @@ def plot_timeline(
 
 
 def _draw(prediction: VideoPrediction, curves: Curves, *, video: Path | None, max_classes: int = 10) -> Sheet:
-    """The figure of ``plot_timeline``, before it is written.
-
-    Raises:
-        VideoError: ``video`` is given and cannot be read.
-    """
+    """The figure of ``plot_timeline``, before it is written."""
     if max_classes < 1:
         raise UsageError(f"max_classes got {max_classes}; show at least 1 class")
     when = Moments.of(curves, prediction.model.task).in_order()
@@ -120,10 +116,7 @@ def _choose(prediction: VideoPrediction, max_classes: int) -> tuple[list[_Row], 
 
 def _header(sheet: Sheet, prediction: VideoPrediction, *, num_left_out: int, banded: bool) -> None:
     label, probability = prediction.top(1)[0]
-    answer = f"{label} · {probability:.0%}"
-    _, used = sheet.fit(answer, size=11, room=4.0, weight="bold")
-    sheet.text(Path(prediction.video).name, 0.15, 0.22, size=11, room=_WIDTH - used - 0.6)
-    sheet.text(answer, _WIDTH - 0.15, 0.22, size=11, align="right", room=4.0, weight="bold")
+    sheet.heading(Path(prediction.video).name, f"{label} · {probability:.0%}")
     parts = [("class score of a segment, 0 to 1", SCORE), ("relevance", RELEVANCE)]
     if banded:
         parts += [("ground truth", TRUTH), ("detections, fainter = lower score", DETECTION)]
@@ -142,25 +135,19 @@ def _header(sheet: Sheet, prediction: VideoPrediction, *, num_left_out: int, ban
 def _thumb_size(prediction: VideoPrediction, when: Moments) -> tuple[float, float]:
     """Width and height of a thumbnail in inches: one per segment if they stay large enough to recognise."""
     aspect = float(np.clip(prediction.width / prediction.height, 0.4, 2.4))
-    width = min(0.8 * aspect, 1.6)
     each = (_WIDTH - _LEFT - _RIGHT) / len(when.centres)
-    width = min(width, max(each, 0.45))
+    width = min(0.8 * aspect, 1.6, max(each, 0.45))
     return width, width / aspect
 
 
 def _frames(sheet: Sheet, video: Path, when: Moments, size: tuple[float, float], end: float) -> None:
     """The row of frames, each with a line to its time."""
     room = _WIDTH - _LEFT - _RIGHT
-    count = min(len(when.centres), max(1, int(room / size[0] + 1e-9)))
-    shown = when.centres[np.round(np.linspace(0, len(when.centres) - 1, count)).astype(int)]
-    if count == 1:
-        shown = when.centres[len(when.centres) // 2 : len(when.centres) // 2 + 1]
+    shown = when.centres[when.spread(max(1, int(room / size[0] + 1e-9)))]
     pictures = thumbnails(video, shown.tolist(), short_side=180)
-    if len(pictures) != count:
-        raise VideoError(f"{video}: {len(pictures)} of {count} frames could be read")
+    if len(pictures) != len(shown):
+        raise VideoError(f"{video}: {len(pictures)} of {len(shown)} frames could be read")
     axes = sheet.axes(_LEFT, _HEADER, room, size[1] + 0.2)
-    axes.set_xlim(0, room)
-    axes.set_ylim(-0.2, size[1])
     at = shown / end * room
     for start, middle, picture in zip(_spread(at.tolist(), size[0], room), at, pictures, strict=True):
         left, right = start + 0.02, start + size[0] - 0.02

@@ -39,15 +39,7 @@ _VIDEO_TYPES = {
 def create_app(
     library: Library, *, token: str, port: int, copies: PlayableCopies, uploads: UploadQueue | None = None
 ) -> FastAPI:
-    """The viewer as an ASGI application.
-
-    Args:
-        library: the predictions.
-        token: see ``Guard``.
-        port: see ``Guard``.
-        copies: makes copies of videos that browsers do not play.
-        uploads: takes videos in; None = uploads are not allowed.
-    """
+    """The viewer as an ASGI application; ``token`` and ``port`` as for ``Guard``, no uploads without their queue."""
     app = FastAPI(title="actionpool viewer", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, token=token, port=port)
     app.add_exception_handler(ActionPoolError, _refusal)

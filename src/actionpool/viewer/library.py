@@ -24,21 +24,13 @@ _MAX_COPIES = 16
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One prediction.
+    """One prediction: its JSON file, and what the list shows before it is read."""
 
-    Attributes:
-        id: 16 random hexadecimal digits.
-        path: its JSON file.
-        name: what the list calls it.
-        group: the evaluation of a run that it belongs to; "" for other predictions.
-        is_upload: True if it came from the browser.
-    """
-
-    id: str
+    id: str  # 16 random hexadecimal digits
     path: Path
     name: str
-    group: str = ""
-    is_upload: bool = False
+    group: str  # the evaluation of a run that it belongs to; "" for other predictions
+    is_upload: bool
 
 
 class Library:
@@ -166,21 +158,15 @@ class PlayableCopies:
         self._copies: dict[str, Path] = {}
 
     def get(self, id: str, video: Path) -> Path:
-        """The copy of a video.
-
-        Raises:
-            VideoError: the video cannot be read, or is too long to convert while the user waits.
-        """
+        """The copy of a video; a VideoError says that it cannot be read, or converted while the user waits."""
         with self._lock:
-            copy = self._copies.get(id)
-            if copy is None:
+            if id not in self._copies:
                 while len(self._copies) >= _MAX_COPIES:
-                    oldest = next(iter(self._copies))
-                    self._copies.pop(oldest).unlink(missing_ok=True)
+                    self._copies.pop(next(iter(self._copies))).unlink(missing_ok=True)
                 copy = Path(self._folder.name) / f"{id}.mp4"
                 _convert(video, copy)
                 self._copies[id] = copy
-            return copy
+            return self._copies[id]
 
     def close(self) -> None:
         self._folder.cleanup()
@@ -197,8 +183,9 @@ def _convert(video: Path, copy: Path) -> None:
                 f"This browser does not play {video.name} ({info.codec}), and it is too long to be converted now. "
                 f"Convert it once: ffmpeg -i {video.name} -c:v libx264 -pix_fmt yuv420p copy.mp4"
             )
-        fps = info.fps if info.fps > 0 else 25.0
-        with VideoWriter(copy, fps=fps, size=(info.height, info.width), crf=20) as writer:
+        with VideoWriter(
+            copy, fps=info.fps if info.fps > 0 else 25.0, size=(info.height, info.width), crf=20
+        ) as writer:
             start = None
             for frame in reader.iter_frames():
                 start = frame.seconds if start is None else start

@@ -32,9 +32,7 @@ class Reading:
     """A prediction and its curves, ready to be searched.
 
     Attributes:
-        prediction: the file.
         when: its curves; None where they cannot be read.
-        has_maps: True if there are spatial maps.
         problem: why intervals cannot be found again; "" if they can.
         settings: of the search that made the prediction; the defaults where it does not say.
         is_localized: True if the prediction says how intervals were found.
@@ -60,15 +58,9 @@ class Reading:
         }
 
     def curve_bytes(self) -> bytes:
-        """Segments ``(N, 2)``, class scores ``(N, K)`` and relevance ``(N,)`` as little-endian doubles.
-
-        Raises:
-            DataError: there are no curves.
-        """
+        """Segments ``(N, 2)``, class scores ``(N, K)`` and relevance ``(N,)`` as little-endian doubles."""
         when = self._curves()
-        return b"".join(
-            np.ascontiguousarray(part, "<f8").tobytes() for part in (when.bounds, when.scores, when.relevance)
-        )
+        return b"".join(part.astype("<f8").tobytes() for part in (when.bounds, when.scores, when.relevance))
 
     def find(self, changes: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The detections with some settings of the search changed, best first.
@@ -79,8 +71,7 @@ class Reading:
         """
         when = self._curves()
         settings = parse_localize({**self.settings.model_dump(), **changes})
-        found = _localize(self.prediction, when, settings)
-        return [ScoredInterval.from_detection(one).model_dump() for one in found]
+        return [ScoredInterval.from_detection(one).model_dump() for one in _localize(self.prediction, when, settings)]
 
     def _curves(self) -> Moments:
         if self.when is None:
@@ -248,6 +239,5 @@ def map_bytes(path: Path) -> tuple[bytes, dict[str, str]]:
     if curves is None:
         raise DataError(f"{path} has no curves; predict again")
     track = SaliencyTrack(prediction, curves)
-    times, maps = track.times_seconds.astype("<f8"), track.maps.astype("<f4")
-    headers = {"X-Shape": ",".join(map(str, maps.shape)), "X-Top": repr(track.top)}
-    return times.tobytes() + np.ascontiguousarray(maps).tobytes(), headers
+    headers = {"X-Shape": ",".join(map(str, track.maps.shape)), "X-Top": repr(track.top)}
+    return track.times_seconds.astype("<f8").tobytes() + track.maps.astype("<f4").tobytes(), headers

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,21 +24,13 @@ Recognise = Callable[[Path, Path], Path]
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Limits of uploads.
+    """Limits of uploads."""
 
-    Attributes:
-        max_bytes: size of a file.
-        max_seconds: length of a video.
-        max_pixels: size of a frame.
-        max_waiting: unfinished uploads at a time.
-        max_kept: finished uploads; the oldest is deleted for a newer one.
-    """
-
-    max_bytes: int = 512 * 2**20
-    max_seconds: float = 600.0
-    max_pixels: int = 4096 * 2304
-    max_waiting: int = 4
-    max_kept: int = 8
+    max_bytes: int = 512 * 2**20  # of a file
+    max_seconds: float = 600.0  # of a video
+    max_pixels: int = 4096 * 2304  # of a frame
+    max_waiting: int = 4  # unfinished uploads at a time
+    max_kept: int = 8  # finished uploads; the oldest is deleted for a newer one
 
 
 @dataclass(slots=True)
@@ -52,7 +44,7 @@ class Upload:
     video_id: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"id": self.id, "name": self.name, "state": self.state, "reason": self.reason, "video_id": self.video_id}
+        return asdict(self)
 
 
 class UploadRefused(ActionPoolError):
@@ -64,13 +56,7 @@ class UploadRefused(ActionPoolError):
 
 
 class UploadQueue:
-    """Receives files and recognises them, one at a time, in a thread.
-
-    Args:
-        library: receives the predictions.
-        recognise: predicts a video.
-        limits: limits of uploads.
-    """
+    """Receives files and recognises them, one at a time, in a thread; the library receives the predictions."""
 
     def __init__(self, library: Library, recognise: Recognise, limits: UploadLimits) -> None:
         self.limits = limits
@@ -83,11 +69,7 @@ class UploadQueue:
         self._thread.start()
 
     def begin(self, name: str, content_type: str, content_length: str | None) -> Upload:
-        """Check what the request declares, and reserve a place in the queue.
-
-        Raises:
-            UploadRefused: the upload is refused.
-        """
+        """Check what the request declares, and reserve a place in the queue, or raise UploadRefused."""
         suffix = Path(name).suffix.lower()
         if suffix not in VIDEO_SUFFIXES:
             raise UploadRefused(
@@ -175,9 +157,8 @@ class UploadQueue:
         from actionpool.video.probe import probe_videos
 
         upload.state = "probing"
-        limits = DecodeLimits(
-            max_pixels=self.limits.max_pixels, max_duration_seconds=self.limits.max_seconds, probe_seconds=300
-        )
+        pixels, seconds = self.limits.max_pixels, self.limits.max_seconds
+        limits = DecodeLimits(max_pixels=pixels, max_duration_seconds=seconds, probe_seconds=300)
         (result,) = probe_videos([path], num_workers=1, limits=limits)
         if result.reason is not None:
             raise ActionPoolError(f"The video {result.reason}".replace(str(path), upload.name))
