@@ -18,7 +18,7 @@ __all__ = ["FORMATS", "Example", "Source", "read_source"]
 
 
 class Reader(NamedTuple):
-    """A format."""
+    """How a format is recognised and read."""
 
     shape: str  # what the files look like, in a few words
     detect: Callable[[Path], str | None]  # why a path is of the format, or None

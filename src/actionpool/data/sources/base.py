@@ -209,7 +209,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def find_lists(data: Path, is_list: Callable[[Path], bool], *, levels: int = 1) -> list[Path]:
-    """The label files of an official set in a folder and so many levels below: folder by folder, sorted in each."""
+    """The label files of an official set in a folder and up to ``levels`` below it, sorted folder by folder."""
     if not data.is_dir():
         return []
     folders = [data]
