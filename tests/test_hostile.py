@@ -22,7 +22,7 @@ from actionpool.commands.ablate import _read_cell
 from actionpool.config.loading import load_config, override, parse_config, preset, to_yaml
 from actionpool.data.features.file import open_features
 from actionpool.data.features.folder import read_index
-from actionpool.data.sources import FORMATS, read_source
+from actionpool.data.sources import read_source, readers
 from actionpool.data.splits import read_split_rows
 from actionpool.errors import ActionPoolError, AnnotationError, CheckpointError, ConfigError, DataError, VideoError
 from actionpool.inference.checkpoint import load
@@ -249,7 +249,7 @@ LABEL_FILES = {
 @settings(quick, max_examples=120)
 @given(
     name=st.sampled_from(sorted(LABEL_FILES)),
-    form=st.sampled_from(["auto", *FORMATS]),
+    form=st.sampled_from(["auto", *readers()]),
     flips=flips,
     length=lengths,
     alone=st.booleans(),

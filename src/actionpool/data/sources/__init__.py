@@ -14,7 +14,7 @@ from actionpool.data.sources import activitynet, folder, hmdb51, hollywood2, kin
 from actionpool.data.sources.base import SPLIT_WORDS, absolute, exists, is_hidden, is_video_name, of_kind
 from actionpool.errors import AnnotationError, UsageError, did_you_mean, first_few
 
-__all__ = ["FORMATS", "Example", "Source", "read_source"]
+__all__ = ["Example", "Source", "read_source", "readers"]
 
 
 class Reader(NamedTuple):
@@ -27,63 +27,58 @@ class Reader(NamedTuple):
     read_labels: Callable[[Path], Source] | None = None
 
 
-FORMATS = (
-    *("ucf101", "hmdb51", "kinetics-csv", "thumos14", "hollywood2", "activitynet-json", "list"),
-    *("table-csv", "table-jsonl", "folder-with-splits", "folder"),
-    *("pack-wtalc", "pack-basnet", "pack-json", "pack-folder", "features"),
-)
-"""Names that ``read_source`` takes, "auto" apart."""
-
-
 @cache
-def _readers() -> dict[str, Reader]:
+def readers() -> dict[str, Reader]:
     """The formats by name. Those of features use modules of this package, so they are imported here and not above."""
     from actionpool.data.features import folder as features
     from actionpool.data.packs import annotated, files, wtalc
 
-    readers = (
-        Reader("classInd.txt, trainlist0N.txt, testlist0N.txt", ucf101.detect, ucf101.read),
-        Reader("<class>_test_split<N>.txt", hmdb51.detect, hmdb51.read),
-        Reader("CSV label,youtube_id,time_start,time_end,split", kinetics.detect, kinetics.read),
-        Reader(
+    return {
+        "ucf101": Reader("classInd.txt, trainlist0N.txt, testlist0N.txt", ucf101.detect, ucf101.read),
+        "hmdb51": Reader("<class>_test_split<N>.txt", hmdb51.detect, hmdb51.read),
+        "kinetics-csv": Reader("CSV label,youtube_id,time_start,time_end,split", kinetics.detect, kinetics.read),
+        "thumos14": Reader(
             "<Class>_{val,test}.txt with lines 'video start end'",
             thumos14.detect,
             thumos14.read,
             partial(thumos14.read, search=False),
         ),
-        Reader("<class>_{train,test}.txt with lines 'name 1'", hollywood2.detect, hollywood2.read),
-        Reader(
+        "hollywood2": Reader("<class>_{train,test}.txt with lines 'name 1'", hollywood2.detect, hollywood2.read),
+        "activitynet-json": Reader(
             'JSON {"database": {id: {"subset", "annotations": [{"segment", "label"}]}}}',
             activitynet.detect,
             activitynet.read,
             partial(activitynet.read, search=False),
         ),
-        Reader(
+        "list": Reader(
             "lines 'path label' (integers from 0), or train.csv/val.csv/test.csv of such lines",
             listfile.detect,
             listfile.read,
         ),
-        Reader(
+        "table-csv": Reader(
             "CSV with the header video,label[,start,end][,split][,group]",
             partial(table.detect, "table-csv"),
             partial(table.read, "table-csv"),
         ),
-        Reader(
+        "table-jsonl": Reader(
             'JSON Lines {"video": ..., "label": ...}',
             partial(table.detect, "table-jsonl"),
             partial(table.read, "table-jsonl"),
         ),
-        Reader("root/{train,val,test}/<class>/*", folder.detect_with_splits, _alone(folder.read_with_splits)),
-        Reader("root/<class>/*", folder.detect_plain, _alone(folder.read_plain)),
-        Reader("<DS>-I3D-JOINTFeatures.npy and <DS>-Annotations", wtalc.detect, _alone(wtalc.read)),
-        Reader(
+        "folder-with-splits": Reader(
+            "root/{train,val,test}/<class>/*", folder.detect_with_splits, _alone(folder.read_with_splits)
+        ),
+        "folder": Reader("root/<class>/*", folder.detect_plain, _alone(folder.read_plain)),
+        "pack-wtalc": Reader("<DS>-I3D-JOINTFeatures.npy and <DS>-Annotations", wtalc.detect, _alone(wtalc.read)),
+        "pack-basnet": Reader(
             "gt.json, split_*.txt and features/*/{rgb,flow}", annotated.detect_basnet, _alone(annotated.read_basnet)
         ),
-        Reader("ActivityNet JSON and .npy, .npz or .h5 files by its ids", annotated.detect, _alone(annotated.read)),
-        Reader("root/<class>/*.{npy,npz,h5}", files.detect_folder, _alone(files.read_folder)),
-        Reader("a folder that 'actionpool extract' made", features.detect, _alone(features.read_folder)),
-    )
-    return dict(zip(FORMATS, readers, strict=True))
+        "pack-json": Reader(
+            "ActivityNet JSON and .npy, .npz or .h5 files by its ids", annotated.detect, _alone(annotated.read)
+        ),
+        "pack-folder": Reader("root/<class>/*.{npy,npz,h5}", files.detect_folder, _alone(files.read_folder)),
+        "features": Reader("a folder that 'actionpool extract' made", features.detect, _alone(features.read_folder)),
+    }
 
 
 def _alone(read: Callable[[Path], Source]) -> Callable[[Path, Path | None], Source]:
@@ -113,7 +108,8 @@ def read_source(
 
     Args:
         data: a folder or a label file.
-        format: one of ``FORMATS``, or "auto" to detect it; the first note says what was decided and why.
+        format: name of a format, such as "folder" or "table-csv", or "auto" to detect it; the first note says what was
+            decided and why.
         videos: where the files of a list or table lie, if not beside it.
         kind: "trimmed" or "untrimmed"; None = inferred from the labels; a note gives the reason.
         feature_timing: ``FPS/STRIDE[/WINDOW]`` of a feature pack's rows; None = inferred from the durations.
@@ -140,11 +136,11 @@ def read_source(
             raise UsageError(
                 f"videos={videos} is no folder; pass the folder that the names in the list are relative to"
             )
-    if format not in ("auto", *FORMATS):
-        raise UsageError(f"unknown format {format!r}. {did_you_mean(format, ['auto', *FORMATS])}")
+    if format not in ("auto", *readers()):
+        raise UsageError(f"unknown format {format!r}. {did_you_mean(format, ['auto', *readers()])}")
     try:
         name, reason = _detect(path) if format == "auto" else (format, "as requested")
-        reader = _readers()[name]
+        reader = readers()[name]
         source = reader.read_labels(path) if labels_only and reader.read_labels else reader.read(path, videos)
         source = _with_features(source, feature_timing)
     except OSError as error:
@@ -183,7 +179,7 @@ def _detect(data: Path) -> tuple[str, str]:
     Official lists win over everything; lists and tables named like splits (``train.csv``) over folders; two or more
     class folders over a table beside them; a table over a single folder (``labels.csv`` beside ``videos/``).
     """
-    reasons = {name: reason for name, reader in _readers().items() if (reason := reader.detect(data))}
+    reasons = {name: reason for name, reader in readers().items() if (reason := reader.detect(data))}
     many = "folder" in reasons and len(folder.folders_with_videos(data)) > 1
     tiers: tuple[tuple[str, ...], ...] = (
         ("features",),
@@ -227,7 +223,7 @@ def _unknown(data: Path) -> str:
             what = f"holds {len(stray)} videos directly ({first_few(stray)}), in no class folder"
         else:
             what = f"holds no class folder with videos and no known label file, but {first_few(names)}"
-    shapes = "\n".join(f"  {name}: {reader.shape}" for name, reader in _readers().items())
+    shapes = "\n".join(f"  {name}: {reader.shape}" for name, reader in readers().items())
     return f"{data} {what}. Expected one of:\n{shapes}"
 
 
