@@ -103,9 +103,7 @@ def safetensors_head(tensors: Mapping[str, tuple[str, Sequence[int]]], metadata:
 
     With them, a file can be written while its tensors are computed, without holding all of it in memory.
 
-    Args:
-        tensors: name to safetensors type (``"U8"``, ``"F16"``, ``"F32"`` or ``"F64"``) and shape.
-        metadata: text entries of the file.
+    ``tensors`` maps names to safetensors types (``"U8"``, ``"F16"``, ``"F32"`` or ``"F64"``) and shapes.
     """
     table: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
@@ -127,11 +125,8 @@ def file_hash(path: Path) -> str:
 def writing_into(folder: Path, report: Report) -> Iterator[bool]:
     """Create and lock an output folder, waiting for any other command that writes into it.
 
-    The lock leaves no file in the folder, and is released when the process exits, even if killed.
-
-    Args:
-        folder: folder of the results.
-        report: receives a note if there is another command.
+    The lock leaves no file in the folder, and is released when the process exits, even if killed. ``report`` receives a
+    note if there is another command.
 
     Yields:
         True if the folder is locked, False if its file system has no locks; the block runs in both cases.

@@ -9,12 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Named settings.
-
-    Attributes:
-        description: one line for help and documentation.
-        values: nested mapping of sections; everything else keeps its default.
-    """
+    """Named settings: one line for help and documentation, and a nested mapping; the rest keeps its default."""
 
     description: str
     values: Mapping[str, Any]

@@ -214,12 +214,10 @@ class DataConfig(Strict):
     format: str = Field("auto", description="Format of the data; auto detects it.")
     videos: str | None = Field(None, description="Folder of the videos of a list, if they do not lie beside it.")
     kind: Literal["auto", "trimmed", "untrimmed"] = Field(
-        "auto",
-        description="Labels hold for all of an example (trimmed) or somewhere inside it (untrimmed); auto infers it.",
+        "auto", description="Labels hold for a whole example (trimmed) or somewhere in it (untrimmed); auto infers it."
     )
     feature_timing: str | None = Field(
-        None,
-        description="FPS/STRIDE or FPS/STRIDE/WINDOW, in frames, of a feature pack's rows (25/16); none infers it.",
+        None, description="FPS/STRIDE or FPS/STRIDE/WINDOW in frames of a feature pack's rows (25/16); none infers it."
     )
     flow: Annotated[FlowConfig | None, BeforeValidator(_flow_folder)] = Field(
         None, description="Optical flow to read in place of RGB."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,7 @@ class Turn:
 
 
 class Scaler:
-    """Converts decoded frames to RGB arrays of one size, with FFmpeg scalers that are reused from frame to frame.
-
-    ``write`` raises VideoError if a frame cannot be converted.
-    """
+    """Converts decoded frames to RGB arrays of one size, with FFmpeg scalers that are reused from frame to frame."""
 
     def __init__(self, path: Path, height: int, width: int, turn: Turn) -> None:
         self._path, self._turn = path, turn
@@ -67,7 +65,7 @@ class Scaler:
         self._resize, self._pack = VideoReformatter(), VideoReformatter()
 
     def write(self, frame: Any, out: UInt8Array) -> None:
-        """Write one frame into ``out``, ``(height, width, 3)`` uint8."""
+        """Write one frame into ``out``, ``(height, width, 3)`` uint8; VideoError if it cannot be converted."""
         if (frame.height, frame.width) != (self._height, self._width):
             # Planar first: scaling to packed RGB halves the colour resolution, and is slower.
             frame = _convert(self._path, self._resize, frame, self._height, self._width, "gbrp")
@@ -89,17 +87,16 @@ def _convert(path: Path, scaler: VideoReformatter, frame: Any, height: int, widt
     is_same_size = (frame.height, frame.width) == (height, width)
     # At the same size the method applies to the colour planes only.
     method = Interpolation.BILINEAR if is_same_size else Interpolation.AREA
+    convert = partial(scaler.reformat, frame, width, height, pixel_format, interpolation=method, threads=1)
     try:
-        return scaler.reformat(frame, width, height, pixel_format, interpolation=method, threads=1)
+        return convert()
     except av.FFmpegError:
         frame.colorspace, frame.color_range = _UNSPECIFIED_SPACE, _UNSPECIFIED_RANGE
     try:
-        return scaler.reformat(frame, width, height, pixel_format, interpolation=method, threads=1)
+        return convert()
     except av.FFmpegError as error:
-        raise VideoError(
-            f"{path}: is damaged: a frame of format {frame.format.name} cannot be converted ({error.strerror}); "
-            "convert the file to H.264"
-        ) from error
+        what = f"a frame of format {frame.format.name} cannot be converted ({error.strerror})"
+        raise VideoError(f"{path}: is damaged: {what}; convert the file to H.264") from error
 
 
 class Decoder:

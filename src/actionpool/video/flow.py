@@ -85,8 +85,6 @@ class ComputedFlow:
     """The flow of an open video, computed on request.
 
     Args:
-        path: the video.
-        recipe: how the flow is computed.
         num_threads: decoder threads; 0 = as ``VideoReader`` chooses.
 
     Attributes:
@@ -283,9 +281,7 @@ def write_flow(
     """Compute the flow of a video, in constant memory, into a file that appears when it is complete.
 
     Args:
-        video: the video.
         target: the flow file to write.
-        recipe: how the flow is computed.
         content_hash: SHA-256 of the video's bytes.
         on_field: called after each field; an exception that it raises ends the computation.
 

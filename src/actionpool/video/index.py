@@ -88,13 +88,10 @@ def can_order_by_pts(table: PacketTable, *, reorders: bool) -> bool:
     """
     if len(table) == 0 or not table.is_key[0]:
         return False
-    pts = np.frombuffer(table.pts, np.int64)
-    if not _are_names(pts):
-        return False
-    if reorders and len(pts) > 2 and bool((pts == np.frombuffer(table.dts, np.int64)).all()):
-        return False
+    pts, dts = np.frombuffer(table.pts, np.int64), np.frombuffer(table.dts, np.int64)
     shown = np.frombuffer(table.is_shown, np.int8).astype(bool)
-    return not bool((pts[shown] < pts[0]).any())
+    is_copied = reorders and len(pts) > 2 and bool((pts == dts).all())
+    return _are_names(pts) and not is_copied and not bool((pts[shown] < pts[0]).any())
 
 
 def index_by_pts(table: PacketTable) -> FrameIndex:

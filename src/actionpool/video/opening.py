@@ -28,11 +28,7 @@ _NOT_CODED_BYTES = 16
 class Known:
     """The results of inspecting a file.
 
-    Attributes:
-        info: the properties that users see.
-        index: the packet and time of each frame.
-        turn: the rotation and mirroring from stored to shown pictures.
-        one_frame_a_packet: True if the index was built from packets alone, each of which is one frame.
+    ``one_frame_a_packet``: True if the index was built from packets alone, each of which is one frame.
     """
 
     info: VideoInfo

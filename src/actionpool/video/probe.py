@@ -92,24 +92,18 @@ class _Pool:
         for thread in threads:
             thread.start()
         try:
-            num_running = len(threads)
-            while num_running:
-                item = self._done.get()
-                if item is None:
-                    num_running -= 1
-                elif isinstance(item, BaseException):
-                    raise item
-                else:
+            for _ in threads:
+                while (item := self._done.get()) is not None:  # None: one thread has ended
+                    if isinstance(item, BaseException):
+                        raise item
                     yield item
         finally:
             self._stopping.set()
             for child in self._children:
                 child.stop()
             while any(thread.is_alive() for thread in threads):
-                try:
+                with suppress(queue.Empty):
                     self._done.get(timeout=0.05)  # frees a thread that waits for room
-                except queue.Empty:
-                    continue
 
     def _work(self, child: _Child) -> None:
         try:
@@ -235,8 +229,7 @@ def _exchange(process: subprocess.Popen[str], line: str, timeout_seconds: float)
 
 def _exit_code(process: subprocess.Popen[str]) -> int:
     """Exit code of a process that is ending; it is killed after 10 seconds."""
-    try:
+    with suppress(subprocess.TimeoutExpired):
         return process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
+    process.kill()
+    return process.wait()

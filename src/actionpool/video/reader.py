@@ -115,14 +115,12 @@ class VideoReader:
         shape = (len(wanted), self._height, self._width, 3)
         self._limits.check_decoded(str(self._path), int(np.prod(shape)))
         out = np.empty(shape, np.uint8)
-        first_place: dict[int, int] = {}
-        for place, frame_index in enumerate(wanted.tolist()):
-            first_place.setdefault(frame_index, place)
-        for _ in self._scaled(sorted(first_place), lambda frame_index: out[first_place[frame_index]]):
+        frames, first, inverse = np.unique(wanted, return_index=True, return_inverse=True)
+        first_place = dict(zip(frames.tolist(), first.tolist(), strict=True))
+        for _ in self._scaled(frames.tolist(), lambda frame_index: out[first_place[frame_index]]):
             pass
-        for place, frame_index in enumerate(wanted.tolist()):
-            if first_place[frame_index] != place:
-                out[place] = out[first_place[frame_index]]
+        for place in np.flatnonzero(first[inverse] != np.arange(len(wanted))):  # repeats
+            out[place] = out[first[inverse[place]]]
         return out
 
     def frames_at_seconds(self, seconds: Sequence[float]) -> UInt8Array:
@@ -202,17 +200,16 @@ class VideoReader:
         waiting: deque[Future[tuple[int, UInt8Array]]] = deque()
         failure: VideoError | None = None
         with ThreadPoolExecutor(1) as beside:
-            while failure is None:
+            while True:
                 try:
-                    frame_index, frame = next(frames)
-                except StopIteration:
-                    break
+                    item = next(frames, None)
                 except VideoError as error:  # raised after the frames before it
-                    failure = error
-                else:
-                    waiting.append(beside.submit(write, frame_index, frame))
-                    if len(waiting) > _MOST_WAITING:
-                        yield waiting.popleft().result()
+                    item, failure = None, error
+                if item is None:
+                    break
+                waiting.append(beside.submit(write, *item))
+                if len(waiting) > _MOST_WAITING:
+                    yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         if failure is not None:

@@ -24,8 +24,7 @@ def read_structure(path: Path) -> Structure:
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         if mp4.is_mp4(head):
-            announced, has_header = mp4.announced_end(file, size)
-            return Structure("MP4", size, announced, has_header)
+            return Structure("MP4", size, *mp4.announced_end(file, size))
         if avi.is_avi(head):
             return Structure("AVI", size, avi.announced_end(file, size))
         if matroska.is_matroska(head):
@@ -34,10 +33,7 @@ def read_structure(path: Path) -> Structure:
             return Structure("GIF", size, gif.announced_end(file, size))
     if mpegts.is_mpegts(head):
         return Structure("MPEG-TS", size, mpegts.announced_end(size))
-    for magic, kind in _OTHER_KINDS:
-        if head.startswith(magic):
-            return Structure(kind, size)
-    return Structure(None, size)
+    return Structure(next((kind for magic, kind in _OTHER_KINDS if head.startswith(magic)), None), size)
 
 
 def follow_parts(path: Path, structure: Structure, stream_id: int) -> Parts:
