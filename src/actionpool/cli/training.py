@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,8 @@ from actionpool.config.options import AblateOptions, Compute, TrainOptions, View
 from actionpool.config.presets import PRESETS, RECIPES
 
 _MODELS = ", ".join(PRESETS)
-_RECIPES = ", ".join(RECIPES)
+_RECIPE_HELP = f"Training recipe, instead of the preset's own: {', '.join(RECIPES)}."
+_Recipe = Annotated[str | None, typer.Option(metavar="RECIPE", help=_RECIPE_HELP)]
 
 
 def train(
@@ -23,9 +24,7 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="The run folder to make.")],
     *,
     model: Annotated[str, typer.Option(metavar="PRESET", help=f"Preset: {_MODELS}.")] = "gated-c3d",
-    recipe: Annotated[
-        str | None, typer.Option(metavar="RECIPE", help=f"Training recipe, instead of the preset's own: {_RECIPES}.")
-    ] = None,
+    recipe: _Recipe = None,
     options: TrainOptions,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -51,8 +50,7 @@ def train(
     if is_further_process():
         return
     if as_json:
-        values = {field.name: getattr(result, field.name) for field in fields(result)}
-        print_json({**values, "run": str(result.run)})
+        print_json({**asdict(result), "run": str(result.run)})
         return
     print_line(
         f"Done: {result.epochs} epochs, {result.num_quarantined} videos quarantined. The run is in {result.run}."
@@ -121,9 +119,7 @@ def ablate(
     *,
     more: Annotated[list[str] | None, typer.Argument(metavar="AXIS=VALUE,VALUE", help="Further axes.")] = None,
     model: Annotated[str, typer.Option(metavar="PRESET", help=f"Preset that is varied: {_MODELS}.")] = "dfp-vsam",
-    recipe: Annotated[
-        str | None, typer.Option(metavar="RECIPE", help=f"Training recipe, instead of the preset's own: {_RECIPES}.")
-    ] = None,
+    recipe: _Recipe = None,
     options: AblateOptions,
     config: ConfigFile = None,
     overrides: Overrides = None,

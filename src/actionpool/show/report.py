@@ -83,8 +83,8 @@ def render_report(run: RunFolder, data: Path | None) -> str:
         scores=[_score_section(name, saved) for name, saved in scores.items()],
         groups=[] if first is None else _video_groups(first, scored, data),
         weights=[] if first is None else _weight_charts(first, scored),
-        detection=[_detection_section(one.detection) for one in timed],
-        errors=[_error_section(one.breakdown) for one in timed],
+        detection=[(one.detection, _precision_chart(one.detection)) for one in timed],
+        errors=[(one.breakdown, _error_chart(one.breakdown)) for one in timed],
         command=_command(environment),
         environment=environment,
         config=run.config.read_text(encoding="utf-8", errors="replace") if run.config.is_file() else "",
@@ -129,7 +129,8 @@ def _score_section(name: str, saved: SavedEvaluation) -> dict[str, Any]:
     if len(confusion) > _MOST_CELLS:
         picture = confusion_picture(confusion)
     elif confusion:
-        table = [(label, _shares(row)) for label, row in zip(saved.classes, confusion, strict=True)]
+        shares = [[(count, count / max(1, sum(row))) for count in row] for row in confusion]
+        table = list(zip(saved.classes, shares, strict=True))
     counts = Counter(label for one in saved.videos for label in one.labels)
     return {
         "name": name,
@@ -144,10 +145,6 @@ def _score_section(name: str, saved: SavedEvaluation) -> dict[str, Any]:
         "per_class": [(label, counts[label], value) for label, value in saved.per_class.items()],
         "measure": "average precision" if saved.task == "multi-label" else "accuracy",
     }
-
-
-def _shares(row: list[int]) -> list[tuple[int, float]]:
-    return [(count, count / max(1, sum(row))) for count in row]
 
 
 def _mixed_up(confusion: list[list[int]], classes: tuple[str, ...]) -> list[tuple[int, str, str]]:
@@ -224,24 +221,13 @@ def _weight_charts(
     return [(label, weight_curve(values, highest)) for label, values in list(curves.items())[:_MOST_CELLS]]
 
 
-def _detection_section(report: SavedDetectionReport) -> dict[str, Any]:
-    return {
-        "protocol": report.protocol,
-        "chart": bars({f"tIoU {name}": 100 * value for name, value in report.mAP.items()}, highest=100.0, unit="%"),
-        "averages": report.averages,
-        "num_instances": report.num_instances,
-        "num_detections": report.num_detections,
-        "num_missing": len(report.coverage.get("missing", ())),
-    }
+def _precision_chart(report: SavedDetectionReport) -> Markup:
+    return bars({f"tIoU {name}": 100 * value for name, value in report.mAP.items()}, highest=100.0, unit="%")
 
 
-def _error_section(breakdown: SavedBreakdown) -> dict[str, Any]:
+def _error_chart(breakdown: SavedBreakdown) -> Markup:
     points = {name: 100 * one.gain for name, one in breakdown.kinds.items()}
-    return {
-        "protocol": breakdown.protocol,
-        "chart": bars(points, highest=max([*points.values(), 1e-9]), unit=" points"),
-        "kinds": [(name, one.count, one.gain, one.share) for name, one in breakdown.kinds.items()],
-    }
+    return bars(points, highest=max([*points.values(), 1e-9]), unit=" points")
 
 
 def _read_rows(path: Path) -> list[list[str]]:
