@@ -28,17 +28,16 @@ from actionpool.config.sections import LocalizeSettings
 from actionpool.evaluation.bootstrap import compare
 from actionpool.evaluation.breakdown import break_down
 from actionpool.evaluation.detection import score_detections
-from actionpool.evaluation.files import read_predictions
-from actionpool.evaluation.ground_truth import read_ground_truth
+from actionpool.evaluation.files import read_ground_truth, read_predictions
 from actionpool.evaluation.protocols import Protocol, find_protocol
-from actionpool.evaluation.tables import GroundTruth, PredictionRows, Predictions, TruthRows
+from actionpool.evaluation.tables import DetectionTable, GroundTruth, Rows
 from actionpool.localization import localize
 from actionpool.values import Detection
 
 OFFICIAL_SECONDS = {"anet12": 18.0, "thumos14": 7.0}
 
 
-def peer(predictions: Predictions, truth: GroundTruth, protocol: Protocol) -> list[float]:
+def peer(predictions: DetectionTable, truth: GroundTruth, protocol: Protocol) -> list[float]:
     """Mean average precision at each threshold, the official way."""
     instances: dict[str, dict[str, list[tuple[int, float, float]]]] = {}
     counts: dict[str, int] = {}
@@ -101,10 +100,10 @@ def class_precision(
     return found
 
 
-def random_set(num_videos: int, num_classes: int, per_video: int, seed: int = 0) -> tuple[Predictions, GroundTruth]:
+def random_set(num_videos: int, num_classes: int, per_video: int, seed: int = 0) -> tuple[DetectionTable, GroundTruth]:
     """A set of the size of a real one."""
     rng = np.random.default_rng(seed)
-    predictions, truth = PredictionRows(), TruthRows()
+    predictions, truth = Rows(), Rows()
     for video in range(num_videos):
         name = f"v{video:06d}"
         for start in rng.uniform(0, 100, int(rng.integers(1, 16))):
@@ -118,7 +117,7 @@ def random_set(num_videos: int, num_classes: int, per_video: int, seed: int = 0)
         for start in rng.uniform(0, 100, per_video):
             label = f"class {rng.integers(num_classes)}"
             predictions.add(name, label, start, start + rng.uniform(1, 15), float(rng.random()))
-    return predictions.done(), truth.done()
+    return predictions.detections(), truth.truth()
 
 
 @dataclass
@@ -135,7 +134,7 @@ class Timer:
         return statistics.median(times)
 
 
-def score_table(timer: Timer, name: str, predictions: Predictions, truth: GroundTruth, protocol: Protocol) -> None:
+def score_table(timer: Timer, name: str, predictions: DetectionTable, truth: GroundTruth, protocol: Protocol) -> None:
     ours = score_detections(predictions, truth, protocol).mean_precision
     theirs = peer(predictions, truth, protocol)
     difference = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
@@ -148,7 +147,7 @@ def score_table(timer: Timer, name: str, predictions: Predictions, truth: Ground
 def reference(timer: Timer, folder: Path, name: str, split: str, protocol: Protocol) -> None:
     expected = json.loads((folder / "expected_mAP.json").read_text())[f"{name}_jitter"]["mAP"]
 
-    def load() -> tuple[Predictions, GroundTruth]:
+    def load() -> tuple[DetectionTable, GroundTruth]:
         return read_predictions(folder / f"{name}_pred_jitter.json"), read_ground_truth(
             folder / f"{name}_gt.json", split=split
         )

@@ -36,9 +36,9 @@ from actionpool.data.datasets.opening import open_dataset
 from actionpool.data.features.store import hold
 from actionpool.evaluation.classification import video_map
 from actionpool.evaluation.detection import score_detections
-from actionpool.evaluation.ground_truth import read_ground_truth
+from actionpool.evaluation.files import read_ground_truth
 from actionpool.evaluation.protocols import find_protocol
-from actionpool.evaluation.tables import GroundTruth, Predictions
+from actionpool.evaluation.tables import DetectionTable, GroundTruth
 from actionpool.evaluation.tuning import Search, detect, fit_settings
 from actionpool.inference.checkpoint import TrainedRecognizer
 from actionpool.inference.scoring import score_videos
@@ -203,7 +203,7 @@ class Experiment:
         scores, video_precision = self.scores(network, config, self.on)
         found = {video: detect(one, task, classes, tuned.settings) for video, one in scores}
         truth = self.truths[self.on]
-        report = score_detections(Predictions.from_detections(found), truth, protocol)
+        report = score_detections(DetectionTable.from_detections(found), truth, protocol)
         precision = report.averages["mAP .1:.7"]
         relevance = auc(scores, truth, lambda one: one.curves.relevance.double().numpy())
         greatest = auc(scores, truth, lambda one: one.curves.class_scores(task).double().numpy().max(axis=1))

@@ -13,8 +13,7 @@ from actionpool.commands.tune import tune
 from actionpool.config.options import Compute, EvaluateOptions, PredictOptions
 from actionpool.errors import AnnotationError, UsageError
 from actionpool.evaluation.detection import score_detections
-from actionpool.evaluation.files import read_predictions
-from actionpool.evaluation.ground_truth import read_ground_truth
+from actionpool.evaluation.files import read_ground_truth, read_predictions
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.inference.checkpoint import load
 from actionpool.inference.localizer import open_localizer

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from actionpool.evaluation.breakdown import KINDS, NEAR, break_down
-from actionpool.evaluation.files import read_predictions
-from actionpool.evaluation.ground_truth import read_ground_truth
+from actionpool.evaluation.files import read_ground_truth, read_predictions
 from actionpool.evaluation.protocols import Average, find_protocol
 from support.detection_cases import predictions_of, random_case, truth_of
 from support.naive_detection import mean_average_precision, tiou

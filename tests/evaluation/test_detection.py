@@ -12,8 +12,7 @@ import pytest
 from actionpool.errors import AnnotationError
 from actionpool.evaluation import detection
 from actionpool.evaluation.detection import average_precision, score_detections, temporal_iou
-from actionpool.evaluation.files import read_predictions
-from actionpool.evaluation.ground_truth import read_ground_truth
+from actionpool.evaluation.files import read_ground_truth, read_predictions
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.values import Detection, Instance, Interval
 from support.detection_cases import predictions_of, random_case, truth_of
@@ -170,7 +169,7 @@ def test_every_number_stands_beside_its_protocol():
 def test_values_become_columns_and_back():
     detections = {"a": [Detection(Interval(0, 2), "run", 0.5)], "b": []}
     instances = {"a": [Instance(Interval(0, 2), "run")], "b": []}
-    predictions = detection.Predictions.from_detections(detections)
+    predictions = detection.DetectionTable.from_detections(detections)
     truth = detection.GroundTruth.from_instances(instances)
     assert predictions.detections() == detections and truth.instances() == instances
     assert score_detections(predictions, truth, OWN).score == 1.0

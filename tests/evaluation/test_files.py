@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from actionpool.data.sources import table
 from actionpool.errors import DataError, UsageError
-from actionpool.evaluation.files import read_predictions, write_detections
-from actionpool.evaluation.ground_truth import read_ground_truth
+from actionpool.evaluation.files import read_ground_truth, read_predictions, write_detections
 from actionpool.values import Detection, Interval
 from support.subtitles import read_subtitles
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from actionpool.errors import AnnotationError
-from actionpool.evaluation.ground_truth import read_ground_truth
+from actionpool.evaluation.files import read_ground_truth
 from actionpool.values import Interval
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from actionpool.evaluation.tables import GroundTruth, PredictionRows, Predictions, TruthRows
+from actionpool.evaluation.tables import DetectionTable, GroundTruth, Rows
 
 
 def random_case(seed):
@@ -43,17 +43,17 @@ def random_case(seed):
     return detections, instances, spans
 
 
-def predictions_of(detections) -> Predictions:
-    rows = PredictionRows()
+def predictions_of(detections) -> DetectionTable:
+    rows = Rows()
     for video, found in detections.items():
         rows.add_video(video)
         for one in found:
             rows.add(video, *one)
-    return rows.done()
+    return rows.detections()
 
 
 def truth_of(instances, spans=()) -> GroundTruth:
-    rows = TruthRows()
+    rows = Rows()
     rows.knows_ambiguous = True
     for video, found in instances.items():
         rows.add_video(video)
@@ -61,4 +61,4 @@ def truth_of(instances, spans=()) -> GroundTruth:
             rows.add(video, *one)
     for span in spans:
         rows.add_ambiguous(*span)
-    return rows.done()
+    return rows.truth()

@@ -20,10 +20,9 @@ from actionpool.errors import AnnotationError, UsageError, did_you_mean
 from actionpool.evaluation.breakdown import break_down
 from actionpool.evaluation.classification import ClassificationReport, VideoMapReport, classification_report, video_map
 from actionpool.evaluation.detection import score_detections
-from actionpool.evaluation.files import write_detections
-from actionpool.evaluation.ground_truth import write_ground_truth
+from actionpool.evaluation.files import write_detections, write_ground_truth
 from actionpool.evaluation.protocols import find_protocol
-from actionpool.evaluation.tables import Predictions
+from actionpool.evaluation.tables import DetectionTable
 from actionpool.files import file_hash
 from actionpool.inference.checkpoint import TrainedRecognizer
 from actionpool.inference.localizer import open_localizer, truth_of
@@ -311,7 +310,7 @@ class _Timed:
             return None
         write_detections(folder / "detections.json", self._found, format="activitynet")
         write_ground_truth(folder / "truth.json", self._truth, subset=split)
-        predictions = Predictions.from_detections(self._found)
+        predictions = DetectionTable.from_detections(self._found)
         return DetectionScore(
             score_detections(predictions, self._truth, self._protocol),
             break_down(predictions, self._truth, self._protocol),

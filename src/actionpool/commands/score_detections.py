@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from actionpool.errors import UsageError
-from actionpool.evaluation import detection
 from actionpool.evaluation.bootstrap import Comparison, compare
 from actionpool.evaluation.breakdown import Breakdown, break_down
-from actionpool.evaluation.files import read_predictions
-from actionpool.evaluation.ground_truth import read_ground_truth
+from actionpool.evaluation.detection import DetectionReport
+from actionpool.evaluation.detection import score_detections as score_table
+from actionpool.evaluation.files import read_ground_truth, read_predictions
 from actionpool.evaluation.protocols import PROTOCOLS, find_protocol, with_exclusions
 
 
@@ -25,7 +25,7 @@ class DetectionsScore:
         comparison: with a second file; None without.
     """
 
-    report: detection.DetectionReport
+    report: DetectionReport
     breakdown: Breakdown
     comparison: Comparison | None
 
@@ -80,7 +80,7 @@ def score_detections(
     truth = read_ground_truth(Path(ground_truth), split=split, ambiguous=spans)
     first = read_predictions(Path(predictions))
     return DetectionsScore(
-        detection.score_detections(first, truth, chosen),
+        score_table(first, truth, chosen),
         break_down(first, truth, chosen),
         None if against is None else compare(first, read_predictions(Path(against)), truth, chosen),
     )

@@ -168,14 +168,8 @@ def write_table(folder: Path, rows: Sequence[AblationRow], *, note: str) -> None
 
 
 def _numbers(row: AblationRow, axes: Sequence[str]) -> list[object]:
-    scores = [
-        *_mean_and_spread(row.top1),
-        *_mean_and_spread(row.mean_class_accuracy),
-        row.difference,
-        row.low,
-        row.high,
-    ]
-    rounded = [f"{value:.6f}" for value in (*scores, row.p_value)]
+    scores = [*_mean_and_spread(row.top1), *_mean_and_spread(row.mean_class_accuracy)]
+    rounded = [f"{value:.6f}" for value in (*scores, row.difference, row.low, row.high, row.p_value)]
     return [*(row.values[axis] for axis in axes), *rounded, len(row.seeds), row.num_videos, f"{row.seconds:.1f}"]
 
 

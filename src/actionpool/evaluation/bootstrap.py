@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from actionpool.errors import UsageError, did_you_mean
-from actionpool.evaluation.detection import Case, Flags, average_precision, match, mean_over_classes, prepare
+from actionpool.evaluation.detection import Case, Flags, match, mean_over_classes, prepare
 from actionpool.evaluation.protocols import Average, Protocol
-from actionpool.evaluation.tables import GroundTruth, Indices, Predictions
+from actionpool.evaluation.tables import DetectionTable, GroundTruth, Indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ class Comparison:
 
 
 def compare(
-    first: Predictions,
-    second: Predictions,
+    first: DetectionTable,
+    second: DetectionTable,
     truth: GroundTruth,
     protocol: Protocol,
     *,
@@ -132,13 +132,7 @@ class _Side:
         num_truth = np.bincount(case.truth_label, weights=times[case.truth_video], minlength=len(case.classes))
         if not num_truth.any():
             return float("nan")
-        precision = average_precision(
-            case.label[rows],
-            self.hit[rows],
-            self.counted[rows],
-            num_truth,
-            interpolated=case.protocol.precision == "interpolated",
-        )
+        precision = case.precision(case.label[rows], self.hit[rows], self.counted[rows], num_truth)
         return float(mean_over_classes(precision).mean())
 
 

@@ -7,14 +7,14 @@ rise without it. Not as many as there are of it: a thousand false detections of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from actionpool.evaluation.detection import Case, Flags, average_precision, match, pairs, prepare
+from actionpool.evaluation.detection import Case, Flags, match, pairs, prepare
 from actionpool.evaluation.protocols import Protocol
-from actionpool.evaluation.tables import Floats, GroundTruth, Indices, Predictions
+from actionpool.evaluation.tables import DetectionTable, Floats, GroundTruth, Indices
 
 ErrorKind = Literal["background", "localisation", "wrong label", "duplicate", "missed"]
 KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
@@ -62,9 +62,7 @@ class Breakdown:
             "protocol": self.protocol,
             "tious": list(self.tious),
             "mAP": self.mean_precision,
-            "kinds": {
-                kind: {"count": one.count, "gain": one.gain, "share": one.share} for kind, one in self.kinds.items()
-            },
+            "kinds": {kind: asdict(one) for kind, one in self.kinds.items()},
         }
 
     def text(self) -> str:
@@ -78,7 +76,7 @@ class Breakdown:
         return "\n".join(lines) + "\n"
 
 
-def break_down(predictions: Predictions, truth: GroundTruth, protocol: Protocol) -> Breakdown:
+def break_down(predictions: DetectionTable, truth: GroundTruth, protocol: Protocol) -> Breakdown:
     """Tell errors apart and measure what each kind costs, over the thresholds of the protocol's first average.
 
     At a threshold t, a detection that is not right is the first of these that fits:
@@ -179,6 +177,5 @@ def _score_corrected(case: Case, hit: Flags, found: Flags, wrong: Flags, instanc
 
 
 def _mean(case: Case, label: Indices, hit: Flags, counted: Flags, num_truth: Indices) -> float:
-    interpolated = case.protocol.precision == "interpolated"
-    precision = average_precision(label, hit[:, None], counted[:, None], num_truth, interpolated=interpolated)
+    precision = case.precision(label, hit[:, None], counted[:, None], num_truth)
     return float(np.where(np.isnan(precision), 1.0, precision).mean())

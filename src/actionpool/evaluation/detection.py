@@ -7,7 +7,7 @@ remains sequential, a detection taking an instance from the later ones, runs onc
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from actionpool.errors import AnnotationError, first_few
 from actionpool.evaluation.protocols import Protocol
-from actionpool.evaluation.tables import Floats, GroundTruth, Indices, Predictions, indices_in
+from actionpool.evaluation.tables import DetectionTable, Floats, GroundTruth, Indices, indices_in
 
 Flags = NDArray[np.bool_]
 
@@ -53,7 +53,7 @@ class Case:
     Attributes:
         protocol: the rules that made it.
         videos, classes: names; only classes with an instance.
-        rows: ``(P,)`` of each detection in the ``Predictions`` that it came from.
+        rows: ``(P,)`` of each detection in the ``DetectionTable`` that it came from.
         video, label: ``(P,)`` into ``videos`` and ``classes``.
         segments: ``(P, 2)``, rounded where the protocol rounds.
         scores: ``(P,)``.
@@ -83,6 +83,11 @@ class Case:
         """``(K,)`` instances of each class."""
         return np.bincount(self.truth_label, minlength=len(self.classes))
 
+    def precision(self, label: Indices, hit: Flags, counted: Flags, num_truth: Indices | Floats) -> Floats:
+        """`average_precision` by the protocol."""
+        interpolated = self.protocol.precision == "interpolated"
+        return average_precision(label, hit, counted, num_truth, interpolated=interpolated)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
@@ -97,7 +102,7 @@ class Matches:
     found: Flags
 
 
-def score_detections(predictions: Predictions, truth: GroundTruth, protocol: Protocol) -> DetectionReport:
+def score_detections(predictions: DetectionTable, truth: GroundTruth, protocol: Protocol) -> DetectionReport:
     """Score detections.
 
     Args:
@@ -114,11 +119,24 @@ def score_detections(predictions: Predictions, truth: GroundTruth, protocol: Pro
     """
     case = prepare(predictions, truth, protocol)
     matches = match(case)
-    precision = class_precision(case, matches)
-    return _report(case, matches, precision)
+    counted = matches.hit | ~case.ignorable[:, None]
+    precision = case.precision(case.label, matches.hit, counted, case.num_truth)
+    mean = mean_over_classes(precision)
+    return DetectionReport(
+        protocol=protocol,
+        mean_precision=tuple(float(value) for value in mean),
+        averages={average.name: float(mean[average.of(protocol.tious)].mean()) for average in protocol.averages},
+        per_class={name: tuple(row) for name, row in zip(case.classes, precision.tolist(), strict=True)},
+        num_instances=len(case.truth_video),
+        num_detections=len(case.rows),
+        num_tied=_num_tied(case),
+        num_ignored=int((case.ignorable & ~matches.hit[:, 0]).sum()),
+        unknown_labels=case.unknown_labels,
+        coverage=case.coverage,
+    )
 
 
-def prepare(predictions: Predictions, truth: GroundTruth, protocol: Protocol) -> Case:
+def prepare(predictions: DetectionTable, truth: GroundTruth, protocol: Protocol) -> Case:
     """Bring detections and instances together by the protocol's rules."""
     kept = indices_in(truth.videos, list(protocol.exclusions)) < 0  # over the videos of the truth
     videos = tuple(video for video, keep in zip(truth.videos, kept, strict=True) if keep)
@@ -141,10 +159,9 @@ def prepare(predictions: Predictions, truth: GroundTruth, protocol: Protocol) ->
     video = named[predictions.video_index]
     label = class_of[predictions.label_index]
     inside = (video >= 0) & (label >= 0)
+    ambiguous = np.zeros(len(video), np.bool_)
     if protocol.ambiguous != "false":
         ambiguous = _overlaps_ambiguous(predictions, truth, new_index, video, protocol)
-    else:
-        ambiguous = np.zeros(len(video), np.bool_)
     if protocol.ambiguous == "dropped":
         inside &= ~ambiguous
     rows = np.flatnonzero(inside)
@@ -181,24 +198,19 @@ def match(case: Case, tious: tuple[float, ...] | None = None) -> Matches:
     """
     thresholds = np.array(case.protocol.tious if tious is None else tious)
     # One empty part first, so that there is something to join where nothing overlaps.
-    detections, instances, overlaps = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    parts: list[tuple[Indices, Indices, Floats]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for detection, instance, overlap in pairs(case, same_class=True):
         near = overlap >= thresholds[0]
-        detections.append(detection[near])
-        instances.append(instance[near])
-        overlaps.append(overlap[near])
-    detection, instance, overlap = np.concatenate(detections), np.concatenate(instances), np.concatenate(overlaps)
+        parts.append((detection[near], instance[near], overlap[near]))
+    detection, instance, overlap = (np.concatenate(column) for column in zip(*parts, strict=True))
     # Positions follow the score within a class, and classes do not meet: position order is the order of choice.
-    if case.protocol.matching == "best":
-        order = np.lexsort((instance, -overlap, detection))
-    else:
-        order = np.lexsort((instance, detection))
+    by_overlap = (-overlap,) if case.protocol.matching == "best" else ()
+    order = np.lexsort((instance, *by_overlap, detection))
     reached = np.searchsorted(thresholds, overlap[order], side="right")
     everything = (1 << len(thresholds)) - 1
     waiting = [everything] * len(case.rows)  # bit t: still without an instance at threshold t
     free = [everything] * len(case.truth_video)
-    choices = zip(detection[order].tolist(), instance[order].tolist(), reached.tolist(), strict=True)
-    for one, other, count in choices:
+    for one, other, count in zip(detection[order].tolist(), instance[order].tolist(), reached.tolist(), strict=True):
         taken = waiting[one] & free[other] & ((1 << count) - 1)
         if taken:
             waiting[one] ^= taken
@@ -236,14 +248,6 @@ def pairs(case: Case, *, same_class: bool) -> Iterator[tuple[Indices, Indices, F
             part, other = part[different], other[different]
         yield part, other, temporal_iou(case.segments[part], case.truth_segments[other])
         start = stop
-
-
-def class_precision(case: Case, matches: Matches) -> Floats:
-    """``(K, T)`` average precision of each class at each threshold."""
-    counted = matches.hit | ~case.ignorable[:, None]
-    return average_precision(
-        case.label, matches.hit, counted, case.num_truth, interpolated=case.protocol.precision == "interpolated"
-    )
 
 
 def average_precision(
@@ -289,7 +293,7 @@ def mean_over_classes(precision: Floats) -> Floats:
     return np.asarray(precision[present].mean(axis=0), np.float64)
 
 
-def num_tied(case: Case) -> int:
+def _num_tied(case: Case) -> int:
     """How many detections share their score with another one of their class."""
     order = np.lexsort((case.scores, case.label))
     same = (np.diff(case.scores[order]) == 0) & (np.diff(case.label[order]) == 0)
@@ -311,7 +315,7 @@ def _check_set(truth: GroundTruth, protocol: Protocol, videos: tuple[str, ...]) 
 
 
 def _overlaps_ambiguous(
-    predictions: Predictions, truth: GroundTruth, new_index: Indices, video: Indices, protocol: Protocol
+    predictions: DetectionTable, truth: GroundTruth, new_index: Indices, video: Indices, protocol: Protocol
 ) -> Flags:
     """Whether each detection overlaps an Ambiguous span of its video by any length."""
     spans = _rounded(truth.ambiguous_seconds, protocol)
@@ -332,7 +336,7 @@ def _rounded(segments: Floats, protocol: Protocol) -> Floats:
     return np.rint(segments * protocol.grid_per_second)
 
 
-def _coverage(predictions: Predictions, named: Indices, videos: tuple[str, ...], protocol: Protocol) -> Coverage:
+def _coverage(predictions: DetectionTable, named: Indices, videos: tuple[str, ...], protocol: Protocol) -> Coverage:
     scored = np.zeros(len(videos), np.bool_)
     scored[named[named >= 0]] = True
     left_out = indices_in(predictions.videos, list(protocol.exclusions)) >= 0
@@ -351,22 +355,6 @@ def _coverage(predictions: Predictions, named: Indices, videos: tuple[str, ...],
 def _bits(values: list[int], count: int) -> Flags:
     packed = np.array(values, np.int64).reshape(-1, 1)
     return np.asarray((packed >> np.arange(count)) & 1 == 1)
-
-
-def _report(case: Case, matches: Matches, precision: Floats) -> DetectionReport:
-    mean = mean_over_classes(precision)
-    return DetectionReport(
-        protocol=case.protocol,
-        mean_precision=tuple(float(value) for value in mean),
-        averages={a.name: float(mean[a.of(case.protocol.tious)].mean()) for a in case.protocol.averages},
-        per_class={name: tuple(row) for name, row in zip(case.classes, precision.tolist(), strict=True)},
-        num_instances=len(case.truth_video),
-        num_detections=len(case.rows),
-        num_tied=num_tied(case),
-        num_ignored=int((case.ignorable & ~matches.hit[:, 0]).sum()),
-        unknown_labels=case.unknown_labels,
-        coverage=case.coverage,
-    )
 
 
 _NAMES_SHOWN = 5
@@ -395,15 +383,7 @@ class Coverage:
     official_num_videos: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "num_videos": self.num_videos,
-            "num_scored": self.num_scored,
-            "missing": list(self.missing),
-            "unknown": list(self.unknown),
-            "num_unknown_detections": self.num_unknown_detections,
-            "left_out": dict(self.left_out),
-            "official_num_videos": self.official_num_videos,
-        }
+        return asdict(self)
 
     def lines(self) -> list[str]:
         """The same as sentences."""

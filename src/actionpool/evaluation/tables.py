@@ -18,12 +18,12 @@ Floats = NDArray[np.float64]
 
 Indices = NDArray[np.int64]
 
-LONGEST_SECONDS = 1e7
+_LONGEST_SECONDS = 1e7
 """No video lasts 115 days: a larger number is a frame number, a time stamp or damage."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Predictions:
+class DetectionTable:
     """P detections of many videos.
 
     An interval may start before 0, as proposals of some tools do: it is scored as it is, which is what the official
@@ -49,7 +49,7 @@ class Predictions:
     scores: Floats
 
     def __post_init__(self) -> None:
-        problem = _first_problem(self.segments_seconds, floor=-LONGEST_SECONDS)
+        problem = _first_problem(self.segments_seconds, floor=-_LONGEST_SECONDS)
         if problem is not None:
             row, what = problem
             raise DataError(f"video '{self.videos[self.video_index[row]]}': a detection {what}; correct the file")
@@ -62,14 +62,14 @@ class Predictions:
             )
 
     @classmethod
-    def from_detections(cls, detections: Mapping[str, Iterable[Detection]]) -> Predictions:
+    def from_detections(cls, detections: Mapping[str, Iterable[Detection]]) -> DetectionTable:
         """Columns from detections by video."""
-        table = PredictionRows()
+        table = Rows()
         for video, found in detections.items():
             table.add_video(video)
             for one in found:
                 table.add(video, one.label, one.interval.start_seconds, one.interval.end_seconds, one.score)
-        return table.done()
+        return table.detections()
 
     def detections(self) -> dict[str, list[Detection]]:
         """Detections by video, in order; a start before 0 becomes 0."""
@@ -126,12 +126,12 @@ class GroundTruth:
     @classmethod
     def from_instances(cls, instances: Mapping[str, Iterable[Instance]]) -> GroundTruth:
         """Columns from instances by video; name every video of the set, also those without an instance."""
-        table = TruthRows()
+        table = Rows()
         for video, found in instances.items():
             table.add_video(video)
             for one in found:
                 table.add(video, one.label, one.interval.start_seconds, one.interval.end_seconds)
-        return table.done()
+        return table.truth()
 
     def instances(self) -> dict[str, list[Instance]]:
         """Instances by video, in order."""
@@ -143,85 +143,61 @@ class GroundTruth:
         return found
 
 
-class PredictionRows:
-    """Collects rows for `Predictions`."""
+class Rows:
+    """Collects the rows of a `DetectionTable` or a `GroundTruth`; videos and labels keep their order."""
 
     def __init__(self) -> None:
         self._videos: dict[str, int] = {}
         self._labels: dict[str, int] = {}
-        self._rows: list[tuple[int, int]] = []
-        self._numbers: list[tuple[float, float, float]] = []
-
-    def add_video(self, video: str) -> None:
-        self._videos.setdefault(video, len(self._videos))
-
-    def add(self, video: str, label: str, start: float, end: float, score: float) -> None:
-        index = self._videos.setdefault(video, len(self._videos))
-        self._rows.append((index, self._labels.setdefault(label, len(self._labels))))
-        self._numbers.append((start, end, score))
-
-    def done(self) -> Predictions:
-        rows = np.array(self._rows, np.int64).reshape(-1, 2)
-        numbers = np.array(self._numbers, np.float64).reshape(-1, 3)
-        return Predictions(
-            tuple(self._videos), tuple(self._labels), rows[:, 0], rows[:, 1], numbers[:, :2], numbers[:, 2]
-        )
-
-
-class TruthRows:
-    """Collects rows for `GroundTruth`."""
-
-    def __init__(self) -> None:
-        self._videos: dict[str, int] = {}
-        self._labels: dict[str, int] = {}
-        self._rows: list[tuple[int, int]] = []
-        self._segments: list[tuple[float, float]] = []
+        self._rows: list[tuple[int, int, float, float, float]] = []
         self._ambiguous: list[tuple[int, float, float]] = []
         self.knows_ambiguous = False
 
-    def add_video(self, video: str) -> None:
-        self._videos.setdefault(video, len(self._videos))
+    def add_video(self, video: str) -> int:
+        return self._videos.setdefault(video, len(self._videos))
 
-    def add_labels(self, labels: Iterable[str]) -> None:
-        """Fix the order of classes; further ones follow as they come."""
-        for label in labels:
-            self._labels.setdefault(label, len(self._labels))
+    def add_label(self, label: str) -> int:
+        return self._labels.setdefault(label, len(self._labels))
 
-    def add(self, video: str, label: str, start: float, end: float) -> None:
-        index = self._videos.setdefault(video, len(self._videos))
-        self._rows.append((index, self._labels.setdefault(label, len(self._labels))))
-        self._segments.append((start, end))
+    def add(self, video: str, label: str, start: float, end: float, score: float = 1.0) -> None:
+        self._rows.append((self.add_video(video), self.add_label(label), start, end, score))
 
     def add_ambiguous(self, video: str, start: float, end: float) -> None:
         self.knows_ambiguous = True
-        self._ambiguous.append((self._videos.setdefault(video, len(self._videos)), start, end))
+        self._ambiguous.append((self.add_video(video), start, end))
 
-    def done(self) -> GroundTruth:
-        rows = np.array(self._rows, np.int64).reshape(-1, 2)
+    def detections(self) -> DetectionTable:
+        indices, numbers = self._columns()
+        return DetectionTable(
+            tuple(self._videos), tuple(self._labels), indices[:, 0], indices[:, 1], numbers[:, :2], numbers[:, 2]
+        )
+
+    def truth(self) -> GroundTruth:
+        indices, numbers = self._columns()
         spans = np.array(self._ambiguous, np.float64).reshape(-1, 3)
         return GroundTruth(
             tuple(self._videos),
             tuple(self._labels),
-            rows[:, 0],
-            rows[:, 1],
-            np.array(self._segments, np.float64).reshape(-1, 2),
+            indices[:, 0],
+            indices[:, 1],
+            numbers[:, :2],
             spans[:, 0].astype(np.int64),
             spans[:, 1:],
             self.knows_ambiguous,
         )
 
+    def _columns(self) -> tuple[Indices, Floats]:
+        rows = np.array(self._rows, np.float64).reshape(-1, 5)
+        return rows[:, :2].astype(np.int64), rows[:, 2:]
 
-def same_video(name: str, known: Mapping[str, int]) -> int | None:
+
+def _same_video(name: str, known: Mapping[str, int]) -> int | None:
     """The index of a video by its name; ActivityNet's files write it with and without ``v_``, others as a file."""
-    found = known.get(name)
-    if found is None:
-        found = known.get(f"v_{name}")
-    if found is None and name.startswith("v_"):
-        found = known.get(name[2:])
+    for spelling in (name, f"v_{name}", name.removeprefix("v_")):
+        if spelling in known:
+            return known[spelling]
     path = PurePosixPath(name)
-    if found is None and path.suffix.lower() in VIDEO_SUFFIXES:
-        found = same_video(path.stem, known)
-    return found
+    return _same_video(path.stem, known) if path.suffix.lower() in VIDEO_SUFFIXES else None
 
 
 def indices_in(names: Sequence[str], known: Sequence[str]) -> Indices:
@@ -234,7 +210,7 @@ def indices_in(names: Sequence[str], known: Sequence[str]) -> Indices:
     files = [(path.stem, index) for path, index in paths if path.suffix.lower() in VIDEO_SUFFIXES]
     count = Counter(stem for stem, _ in files)
     bare = {stem: index for stem, index in files if count[stem] == 1}
-    found = [same_video(name, lookup) for name in names]
+    found = [_same_video(name, lookup) for name in names]
     found = [bare.get(name) if index is None else index for name, index in zip(names, found, strict=True)]
     return np.array([-1 if index is None else index for index in found], np.int64).reshape(-1)
 
@@ -246,7 +222,7 @@ def _first_problem(segments: Floats, *, floor: float) -> tuple[int, str] | None:
         (~np.isfinite(segments).all(axis=1), "expected finite seconds"),
         (end < start, "which is reversed; expected start <= end"),
         ((start < floor) | (end < 0), "which lies before the video; seconds count from its start"),
-        (end > LONGEST_SECONDS, f"expected seconds below {LONGEST_SECONDS:.0f}; divide frame numbers by fps first"),
+        (end > _LONGEST_SECONDS, f"expected seconds below {_LONGEST_SECONDS:.0f}; divide frame numbers by fps first"),
     )
     for wrong, what in checks:
         rows = np.flatnonzero(wrong)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from actionpool.config.loading import parse_localize
@@ -12,7 +12,7 @@ from actionpool.data.sources.base import split_word
 from actionpool.errors import DataError, UsageError
 from actionpool.evaluation.detection import score_detections
 from actionpool.evaluation.protocols import Protocol
-from actionpool.evaluation.tables import GroundTruth, Predictions
+from actionpool.evaluation.tables import DetectionTable, GroundTruth
 from actionpool.localization import localize
 from actionpool.reporting import SILENT, Report
 from actionpool.values import Detection, Task, VideoScore
@@ -83,7 +83,7 @@ class TuneResult:
             "protocol": self.protocol,
             "split": self.split,
             "start_settings": self.start_settings.model_dump(mode="json"),
-            "trials": [{"name": one.name, "value": one.value, "score": one.score} for one in self.trials],
+            "trials": [asdict(one) for one in self.trials],
         }
 
 
@@ -140,7 +140,7 @@ def fit_settings(
 
     def score(settings: LocalizeSettings) -> float:
         found = {video: detect(one, task, classes, settings) for video, one in scores}
-        return score_detections(Predictions.from_detections(found), truth, protocol).score
+        return score_detections(DetectionTable.from_detections(found), truth, protocol).score
 
     best = search.start
     tried = [(name, value, parse_localize({name: value})) for name, values in search.grid.items() for value in values]
