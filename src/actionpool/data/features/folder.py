@@ -168,7 +168,7 @@ def read_folder(data: Path) -> Source:
 
 def _open_all(examples: Iterable[Example], index: FeatureIndex) -> FeatureSet:
     videos: dict[str, VideoFeatures] = {}
-    problems: dict[str, str] = Field({})
+    problems: dict[str, str] = {}
     files = []
     for example in examples:
         if example.video in videos or example.video in problems:
