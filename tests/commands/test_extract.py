@@ -28,7 +28,7 @@ from actionpool.data.transforms import normalised
 from actionpool.data.transforms import test_transform as centre_view
 from actionpool.errors import AnnotationError, ConfigError, DataError, UsageError
 from actionpool.inference.extractor import WindowSettings, make_extractor
-from actionpool.inference.scan import prefetched
+from actionpool.inference.whole_videos import prefetched
 from actionpool.models.build import build_backbone, build_pooling
 from actionpool.video.reader import VideoReader
 from actionpool.video.writer import VideoWriter

@@ -21,7 +21,7 @@ from actionpool.errors import DataError, UsageError
 from actionpool.files import holds_others, printable, remove_leftovers, writing_into
 from actionpool.inference.checkpoint import load
 from actionpool.inference.extractor import Extractor, WindowSettings, make_extractor, open_network
-from actionpool.inference.scan import Scanned, scan
+from actionpool.inference.whole_videos import Scanned, scan
 from actionpool.models.backbones import Backbone
 from actionpool.models.build import backbone_input
 from actionpool.models.pooling import Pooling

@@ -62,11 +62,12 @@ def predict(
     localizer = _localizer(streams.first, options, overrides, report)
     folder = None if output is None else Path(output)
     formats = _formats(options, folder, localizer)
-    scorer = open_scorer(streams, targets, options, compute, report)
-    provenance = scorer.provenance if localizer is None else replace(scorer.provenance, localize=localizer.record())
+    scores, provenance = open_scorer(streams, targets, options, compute, report)
+    if localizer is not None:
+        provenance = replace(provenance, localize=localizer.record())
     results = Predictions()
     with PredictionWriter(folder, provenance, [*targets], formats=formats, report=report) as writer:
-        for target, score in zip(targets, scorer, strict=True):
+        for target, score in zip(targets, scores, strict=True):
             detections = None if localizer is None or isinstance(score, Failure) else localizer.find(score)
             results.append(writer.add(target, score, detections))
             if folder is not None and isinstance(score, VideoScore):

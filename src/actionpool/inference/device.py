@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from actionpool.config.options import Device, Precision
+from actionpool.config.options import Compute, Device, Precision
 from actionpool.errors import UsageError
 from actionpool.models.folding import fold_batch_norms, fuse_activations, fuse_sums
 from actionpool.models.recognizer import Recognizer
@@ -74,6 +74,15 @@ def prepare_for_inference(
     if compiled:
         return _Compiled(recognizer)
     return recognizer
+
+
+def open_recognizer(recognizer: Recognizer, compute: Compute) -> tuple[nn.Module, torch.device, torch.dtype]:
+    """A recogniser made ready as the options say (see ``prepare_for_inference``), its device and its input's dtype."""
+    device = resolve_device(compute.device)
+    precision = resolve_precision(compute.precision, device)
+    network = prepare_for_inference(recognizer, device, precision, compiled=compute.compiled)
+    parts = (recognizer.backbone, recognizer.pooling, recognizer.aggregation)
+    return network, device, next(parameter.dtype for part in parts for parameter in part.parameters())
 
 
 class _Compiled(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,6 @@ class Extractor:
 
     def windows(self, edges_seconds: NDArray[np.float64]) -> Windows:
         """The segments and clips of a video; ``edges_seconds`` as in ``sampling.parts_of_video``."""
-        found = self._all_windows(edges_seconds)
-        return found if self.choose is None else self.choose(found)
-
-    def _all_windows(self, edges_seconds: NDArray[np.float64]) -> Windows:
         recipe = self.recipe
         clips = Clips(
             num_segments=recipe.num_segments or 1,
@@ -63,8 +59,10 @@ class Extractor:
             edge=recipe.edge,
         )
         if recipe.num_segments is not None:
-            return parts_of_video(edges_seconds, clips)
-        return stretches_of_time(edges_seconds, clips, recipe.segment_seconds)
+            found = parts_of_video(edges_seconds, clips)
+        else:
+            found = stretches_of_time(edges_seconds, clips, recipe.segment_seconds)
+        return found if self.choose is None else self.choose(found)
 
     @torch.inference_mode()
     def rows(self, segments: Tensor) -> NDArray[np.float32]:
@@ -108,8 +106,7 @@ class WindowSettings:
     def __post_init__(self) -> None:
         if self.segment_seconds is not None and self.num_segments is not None:
             raise UsageError("--segment-seconds and --segments exclude each other: a length, or a number of segments")
-        for name in ("frames_per_clip", "frame_stride", "clips_per_segment", "segment_seconds", "num_segments"):
-            value = getattr(self, name)
+        for name, value in asdict(self).items():
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be positive, got {value}")
 
@@ -211,7 +208,13 @@ def extractor_by_recipe(
     name = recipe.backbone.get("name", "unknown")
     of = f"the features that the run learned from were computed by '{name}' with weights {recipe.weights_hash[:8]}"
     try:
-        config = parse_config(_sections(recipe))
+        config = parse_config(
+            {
+                "model": {"backbone": recipe.backbone, "pooling": recipe.pooling or {"name": "average"}},
+                "sampling": {"edge": recipe.edge},
+                "transform": recipe.transform,
+            }
+        )
     except ConfigError as error:
         raise UsageError(f"{of}, which this version does not know ({error}); extract again and train on that") from None
     where = None if network is None else Path(network)
@@ -234,12 +237,3 @@ def extractor_by_recipe(
     if differing:
         raise UsageError(f"{of}, and this version would compute others ({'; '.join(differing)}); extract again")
     return made
-
-
-def _sections(recipe: FeatureRecipe) -> dict[str, Any]:
-    """The part of a configuration that a recipe is."""
-    return {
-        "model": {"backbone": recipe.backbone, "pooling": recipe.pooling or {"name": "average"}},
-        "sampling": {"edge": recipe.edge},
-        "transform": recipe.transform,
-    }

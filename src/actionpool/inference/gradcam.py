@@ -6,26 +6,11 @@ everything that draws reads either.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from actionpool.errors import UsageError
 from actionpool.models.recognizer import Recognizer
-
-
-class SpatialMaps(NamedTuple):
-    """Where and when inside a segment.
-
-    Attributes:
-        spatial: ``(N, t, h, w)``, each map summing to 1 over h, w; even where nothing speaks for the class; None
-            where there is none.
-        temporal: ``(N, t)``, how much of the segment's evidence each time step holds; sums to 1.
-    """
-
-    spatial: Tensor | None
-    temporal: Tensor | None
 
 
 def check_available() -> None:
@@ -39,7 +24,7 @@ def check_available() -> None:
         ) from None
 
 
-def grad_cam(recognizer: Recognizer, clips: Tensor, class_index: int) -> SpatialMaps:
+def grad_cam(recognizer: Recognizer, clips: Tensor, class_index: int) -> tuple[Tensor, Tensor]:
     """Grad-CAM (Selvaraju et al., ICCV 2017) of the maps that the pooling reads, for the class's logit.
 
     Each segment is explained by itself: memory does not grow with their number.
@@ -48,6 +33,10 @@ def grad_cam(recognizer: Recognizer, clips: Tensor, class_index: int) -> Spatial
         recognizer: in evaluation mode.
         clips: ``(N, M, C, T, H, W)`` of one video and one crop.
         class_index: which logit.
+
+    Returns:
+        Where: ``(N, t, h, w)``, each map summing to 1 over h, w, even where nothing speaks for the class. When:
+        ``(N, t)``, how much of the segment's evidence each time step holds; sums to 1.
 
     Raises:
         UsageError: captum is not installed.
@@ -71,7 +60,7 @@ def grad_cam(recognizer: Recognizer, clips: Tensor, class_index: int) -> Spatial
     return _normalised(torch.stack(maps))
 
 
-def _normalised(maps: Tensor) -> SpatialMaps:
+def _normalised(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Evidence ``(N, t, h, w)``, at least 0, to shares."""
     evidence = maps.sum(dim=(2, 3))  # (N, t)
     area = maps.shape[2] * maps.shape[3]
@@ -79,4 +68,4 @@ def _normalised(maps: Tensor) -> SpatialMaps:
     spatial = torch.where(evidence[..., None, None] > tiny, maps / evidence[..., None, None].clamp(min=tiny), 1 / area)
     whole = evidence.sum(dim=1, keepdim=True)
     temporal = torch.where(whole > tiny, evidence / whole.clamp(min=tiny), 1 / evidence.shape[1])
-    return SpatialMaps(spatial, temporal)
+    return spatial, temporal

@@ -74,7 +74,7 @@ def open_localizer(model: TrainedRecognizer, overrides: Overrides = ()) -> Local
             )
     base, path = model.config.localize, RunFolder.of(model.path).localize
     origin = "the defaults" if base == LocalizeSettings() else "the run's configuration"
-    fitted = read_fitted(model)
+    fitted = _read_fitted(model)
     if fitted is not None:
         base, origin = fitted, f"fitted by 'actionpool tune' ({path})"
     elif path.exists():
@@ -100,7 +100,7 @@ def write_fitted(model: TrainedRecognizer, result: TuneResult) -> Path:
     return path
 
 
-def read_fitted(model: TrainedRecognizer) -> LocalizeSettings | None:
+def _read_fitted(model: TrainedRecognizer) -> LocalizeSettings | None:
     """What ``tune`` wrote into the run of a model; None if these weights were not tuned.
 
     Raises:

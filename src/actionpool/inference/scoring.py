@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -19,7 +19,7 @@ from actionpool.data.features.folder import recipe_in_words
 from actionpool.data.transforms import normalised
 from actionpool.errors import UsageError
 from actionpool.inference.checkpoint import TrainedRecognizer
-from actionpool.inference.device import prepare_for_inference, resolve_device, resolve_precision
+from actionpool.inference.device import open_recognizer
 from actionpool.inference.gradcam import check_available, grad_cam
 from actionpool.inference.streams import Streams
 from actionpool.inference.targets import Targets
@@ -31,29 +31,16 @@ from actionpool.values import Batch, Curves, Failure, RecognizerOutput, VideoSco
 # --- new videos ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Scorer:
-    """Videos being scored.
-
-    Attributes:
-        scores: one entry per video, in order, computed as they are taken.
-        provenance: what the predictions made of them have in common.
-    """
-
-    scores: Iterator[VideoScore | Failure]
-    provenance: Provenance
-
-    def __iter__(self) -> Iterator[VideoScore | Failure]:
-        return self.scores
-
-
 def open_scorer(
     streams: Streams, targets: Targets, options: PredictOptions, compute: Compute, report: Report = SILENT
-) -> Scorer:
+) -> tuple[Iterator[VideoScore | Failure], Provenance]:
     """Choose how videos are looked at: sampled views, as the run was tested, or segments over the whole video.
 
     Whole videos are scanned if ``options.segment_seconds`` is given, and by a run on features that is given videos: it
     computes their features by the recipe of its training.
+
+    Returns:
+        One entry per video, in order, computed as they are taken; and what the predictions made of them have in common.
 
     Raises:
         UsageError: an option that does not fit, or Grad-CAM is needed and not installed.
@@ -78,10 +65,12 @@ def open_scorer(
         views = f"segments of {options.segment_seconds:g} s"
         report.note(f"Each video is scanned from end to end, in {views}.")
     scores = score_whole_videos(model, extractor, [example.path for example in targets.examples], compute)
-    return Scorer(scores, streams.provenance(views, extractor.transform))
+    return scores, streams.provenance(views, extractor.transform)
 
 
-def _sampled(streams: Streams, targets: Targets, options: PredictOptions, compute: Compute) -> Scorer:
+def _sampled(
+    streams: Streams, targets: Targets, options: PredictOptions, compute: Compute
+) -> tuple[Iterator[VideoScore | Failure], Provenance]:
     """Segments as the run was tested on them: some of a video's frames, or rows of feature files."""
     model = streams.first
     samplings = [with_views(stream.model.config, options.views) for stream in streams]
@@ -90,7 +79,7 @@ def _sampled(streams: Streams, targets: Targets, options: PredictOptions, comput
     maps: Literal["attention", "grad-cam"] = "attention"
     if (options.saliency or options.overlay) and not isinstance(model.config.model.pooling, DFPConfig):
         scores, maps = map(_explainer(model, targets, samplings[0]), scores), "grad-cam"
-    return Scorer(scores, streams.provenance(views_in_words(model.config, samplings[0]), seen_through(model), maps))
+    return scores, streams.provenance(views_in_words(model.config, samplings[0]), seen_through(model), maps)
 
 
 def _new_videos(model: TrainedRecognizer, targets: Targets, sampling: SamplingConfig) -> LabelledDataset:
@@ -117,8 +106,8 @@ def _explainer(
         if isinstance(score, Failure) or isinstance(item, Failure):  # an item could be read a moment ago
             return score
         clips = normalised(item.clips[0], model.config.transform)
-        maps = grad_cam(model.recognizer, clips, int(score.log_probs.argmax()))
-        return replace(score, curves=replace(score.curves, spatial=maps.spatial, temporal=maps.temporal))
+        spatial, temporal = grad_cam(model.recognizer, clips, int(score.log_probs.argmax()))
+        return replace(score, curves=replace(score.curves, spatial=spatial, temporal=temporal))
 
     return explained
 
@@ -159,13 +148,9 @@ def score_videos(
         dataset: made with ``training=False``.
         compute: where and how the network runs; decoding processes work while it does.
     """
-    device = resolve_device(compute.device)
-    precision = resolve_precision(compute.precision, device)
-    network = prepare_for_inference(model.recognizer, device, precision, compiled=compute.compiled)
+    network, device, dtype = open_recognizer(model.recognizer, compute)
     num_workers = default_num_workers() if compute.num_workers is None else compute.num_workers
     loader = RestartingLoader(dataset, batch_size=compute.batch_size, num_workers=min(num_workers, len(dataset)))
-    networks = (model.recognizer.backbone, model.recognizer.pooling, model.recognizer.aggregation)
-    dtype = next(parameter.dtype for part in networks for parameter in part.parameters())
     for batch in loader:
         results: list[VideoScore | Failure] = list(batch.failures)
         if len(batch.clips):
@@ -224,9 +209,6 @@ def with_views(config: Config, views: str | None) -> SamplingConfig:
     clips, _, crops = views.partition("x")
     if not (clips.isdigit() and crops.isdigit() and int(clips) > 0):
         raise UsageError(f"--views got '{views}'; write CLIPSxCROPS, as in 10x1 or 10x3")
-    num_crops: Literal[1, 3, 5, 10]
-    match int(crops):
-        case 1 | 3 | 5 | 10 as num_crops:
-            return config.sampling.model_copy(update={"test_segments": int(clips), "test_crops": num_crops})
-        case other:
-            raise UsageError(f"--views got {other} crops; known: 1 (centre), 3 (along the longer side), 5, 10 (TSN)")
+    if int(crops) not in (1, 3, 5, 10):
+        raise UsageError(f"--views got {int(crops)} crops; known: 1 (centre), 3 (along the longer side), 5, 10 (TSN)")
+    return config.sampling.model_copy(update={"test_segments": int(clips), "test_crops": int(crops)})

@@ -1,30 +1,174 @@
-"""Videos of any length, scored in one stream: each frame is decoded once, and only what the segments say is kept."""
+"""Videos of any length, scanned from the first frame to the last: decoding in one thread, the network in another.
+
+Each frame is decoded once. The memory holds one window of frames, a few batches of clips, and what the segments say.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from actionpool.config.options import Compute
-from actionpool.config.sections import FeatureRowsConfig
+from actionpool.config.sections import FeatureRowsConfig, TransformConfig
+from actionpool.data.features.file import FeatureHeader
 from actionpool.data.features.store import edges_of
 from actionpool.data.sampling import Windows, one_of_each_part
 from actionpool.data.sampling import segment_seconds as equal_parts
-from actionpool.data.transforms import normalised
+from actionpool.data.transforms import normalised, test_transform
 from actionpool.errors import DataError, UsageError
+from actionpool.files import printable
 from actionpool.inference.checkpoint import TrainedRecognizer
-from actionpool.inference.device import prepare_for_inference, resolve_device, resolve_precision
+from actionpool.inference.device import open_recognizer
 from actionpool.inference.extractor import Extractor, WindowSettings, extractor_by_recipe, make_extractor
-from actionpool.inference.scan import Scanned, scan
 from actionpool.models.pooling import PoolingOutput
 from actionpool.reporting import SILENT, Report
 from actionpool.values import Curves, Failure, VideoScore
+from actionpool.video.reader import VideoReader
+
+_BATCHES_AHEAD = 2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A video that is being scanned.
+
+    Attributes:
+        header: what a feature file would say about it, without the hash of its content.
+        segments_seconds: float64 ``(N, 2)``.
+        batches: its segments in order, ``(S, M, C, T, H, W)``, decoded ahead of the reader. A DataError ends them where
+            the video cannot be decoded further.
+    """
+
+    header: FeatureHeader
+    segments_seconds: NDArray[np.float64]
+    batches: Iterator[Tensor]
+
+
+def scan(extractor: Extractor, videos: Iterable[Path], batch_size: int = 8) -> Iterator[Scanned | Failure]:
+    """Decode videos once, from end to end; each one's batches are to be taken before the next video.
+
+    Args:
+        extractor: says which segments, and how frames become clips.
+        videos: different files.
+        batch_size: clips per batch.
+
+    Yields:
+        One entry per video, in order; a video that cannot be opened fails with a reason.
+    """
+
+    def decode() -> Generator[_Event]:
+        for path in videos:
+            yield from _decode(extractor, path, batch_size)
+
+    by_video = groupby(prefetched(decode(), _BATCHES_AHEAD), key=lambda event: event[0])
+    for index, (_, events) in enumerate(by_video):
+        _, begin = next(events)
+        if isinstance(begin, tuple):
+            yield Scanned(*begin, _batches(events))
+        elif isinstance(begin, str):
+            yield Failure(index, begin)
+
+
+def _batches(events: Iterator[_Event]) -> Iterator[Tensor]:
+    for _, event in events:
+        if isinstance(event, str):
+            raise DataError(event)
+        if isinstance(event, Tensor):
+            yield event
+
+
+_Event = tuple[Path, tuple[FeatureHeader, NDArray[np.float64]] | Tensor | str]
+"""A video and, in this order: its header and ``segments_seconds`` once it is open, its segments in batches
+``(S, M, C, T, H, W)``, and why it gives no more, if it cannot be read."""
+
+
+def _decode(extractor: Extractor, path: Path, batch_size: int) -> Generator[_Event]:
+    """Open a video and decode its segments in batches; runs in the decoding thread."""
+    size = extractor.transform.resize if extractor.transform.short_side is None else None
+    try:
+        with VideoReader(path, size=size, short_side=extractor.transform.short_side) as reader:
+            shown_seconds = reader.timestamps_seconds - reader.timestamps_seconds[0]
+            edges = np.append(shown_seconds, max(reader.info.duration_seconds, shown_seconds[-1]))
+            windows = extractor.windows(edges)
+            header = FeatureHeader(
+                recipe=extractor.recipe,
+                video=printable(str(path)),
+                content_hash="",
+                width=reader.info.width,
+                height=reader.info.height,
+                fps=reader.info.fps,
+                num_frames=reader.info.num_frames,
+                duration_seconds=float(edges[-1]),
+                actionpool_version=version("actionpool"),
+            )
+            yield path, (header, windows.segments_seconds)
+            for segments in _segments(reader, windows, extractor.transform, batch_size):
+                yield path, segments
+    except DataError as error:
+        yield path, str(error)
+
+
+def _segments(reader: VideoReader, windows: Windows, transform: TransformConfig, batch_size: int) -> Iterator[Tensor]:
+    """All segments of a video in batches ``(S, M, C, T, H, W)``; each frame is decoded once, and kept while needed."""
+    apply = test_transform(transform)
+    num_clips = windows.frames.shape[1]
+    clips = windows.frames.reshape(-1, windows.frames.shape[2])  # (N M, T)
+    # Clips begin in ascending order, so what lies before the next one's first frame is needed no more.
+    last, first_of_next = clips.max(axis=1), np.append(clips.min(axis=1)[1:], reader.info.num_frames)
+    window: dict[int, NDArray[np.uint8]] = {}
+    segment: list[Tensor] = []
+    batch: list[Tensor] = []
+    position = 0
+    for frame in reader.iter_frames_at(np.unique(clips).tolist()):
+        window[frame.frame_index] = frame.pixels
+        while position < len(clips) and last[position] <= frame.frame_index:
+            pixels = np.stack([window[index] for index in clips[position].tolist()])  # (T, H, W, C)
+            segment.append(apply(torch.from_numpy(pixels).permute(0, 3, 1, 2))[0].movedim(1, -1))  # (T, H, W, C)
+            for index in [index for index in window if index < first_of_next[position]]:
+                del window[index]
+            position += 1
+            if len(segment) == num_clips:
+                batch.append(torch.stack(segment))
+                segment = []
+            if len(batch) * num_clips >= batch_size or (batch and position == len(clips)):
+                yield torch.stack(batch).movedim(-1, 2)
+                batch = []
+
+
+def prefetched(items: Generator[T], depth: int) -> Generator[T]:
+    """The items of a generator, which runs in a thread of its own and up to ``depth`` items ahead.
+
+    Its exceptions are raised here; it is closed when this one is.
+    """
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
+        waiting = deque(pool.submit(next, items, end) for _ in range(depth))
+        try:
+            while True:
+                item = waiting.popleft().result()
+                if item is end:
+                    return
+                waiting.append(pool.submit(next, items, end))
+                yield item  # type: ignore[misc]
+        finally:
+            pool.shutdown(cancel_futures=True)
+            items.close()
+
+
+# --- scoring ----------------------------------------------------------------------------------------------------------
 
 
 class _Part(NamedTuple):
@@ -97,12 +241,8 @@ def score_whole_videos(
     Yields:
         One entry per video, in order; for a run on features the same numbers as for their files.
     """
-    device = resolve_device(compute.device)
-    prepare_for_inference(model.recognizer, device, resolve_precision(compute.precision, device))
-    recognizer = model.recognizer
-    networks = (recognizer.backbone, recognizer.pooling, recognizer.aggregation)
-    dtype = next(parameter.dtype for part in networks for parameter in part.parameters())
-    reads_features = model.config.reads_features
+    recognizer, reads_features = model.recognizer, model.config.reads_features
+    _, device, dtype = open_recognizer(recognizer, replace(compute, compiled=False))
 
     @torch.inference_mode()
     def pool(segments: Tensor) -> _Part:

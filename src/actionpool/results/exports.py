@@ -53,7 +53,7 @@ class PredictionWriter:
 
     Example:
         >>> with PredictionWriter(folder, provenance, targets) as writer:  # doctest: +SKIP
-        ...     for target, score in zip(targets, scorer, strict=True):
+        ...     for target, score in zip(targets, scores, strict=True):
         ...         writer.add(target, score, localizer.find(score))
     """
 

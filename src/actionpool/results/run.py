@@ -20,7 +20,6 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,47 +33,20 @@ _HEAD_BYTES = 512
 _BEFORE_TRAINING = ("splits.csv", "data.json", "environment.json", "quarantine.csv")
 
 
-@dataclass(frozen=True, slots=True)
 class RunFolder:
     """Paths inside a run."""
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def data(self) -> Path:
-        return self.path / "data.json"
-
-    @property
-    def environment(self) -> Path:
-        return self.path / "environment.json"
-
-    @property
-    def splits(self) -> Path:
-        return self.path / "splits.csv"
-
-    @property
-    def quarantine(self) -> Path:
-        return self.path / "quarantine.csv"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.csv"
-
-    @property
-    def localize(self) -> Path:
-        return self.path / "localize.json"
-
-    @property
-    def evaluations(self) -> Path:
-        return self.path / "evaluations"
-
-    @property
-    def resume(self) -> Path:
-        return self.path / "resume.ckpt"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.data = path / "data.json"
+        self.environment = path / "environment.json"
+        self.splits = path / "splits.csv"
+        self.quarantine = path / "quarantine.csv"
+        self.metrics = path / "metrics.csv"
+        self.localize = path / "localize.json"
+        self.evaluations = path / "evaluations"
+        self.resume = path / "resume.ckpt"
 
     @classmethod
     def of(cls, weights: Path) -> RunFolder:
