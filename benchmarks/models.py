@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from actionpool.config.loading import preset
 from actionpool.config.model import AveragePoolingConfig, MeanConfig, ModelConfig
-from actionpool.inference.device import autocast, prepare_for_inference, resolve_device, resolve_precision
+from actionpool.inference.device import prepare_for_inference, resolve_device, resolve_precision
 from actionpool.models.aggregation import MeanAggregation
 from actionpool.models.backbones import I3D
 from actionpool.models.build import backbone_input, build_recognizer, resolve_transform
@@ -136,7 +136,7 @@ def measure(
 
         def run() -> object:
             optimizer.zero_grad()
-            with autocast(device, precision):  # type: ignore[arg-type]
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 loss = video_nll(network(pixels, all_valid).log_probs, labels)
             loss.backward()
             optimizer.step()

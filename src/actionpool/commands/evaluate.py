@@ -105,22 +105,15 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The videos of one split.
-
-    Attributes:
-        source: where they are from.
-        examples: of the split.
-    """
+    """The examples of one split, and the data that they are from."""
 
     source: Source
     examples: list[Example]
 
     def dataset(self, model: TrainedRecognizer, sampling: SamplingConfig) -> LabelledDataset:
         """The videos as a run reads them."""
-        features = self.source.features
-        return open_dataset(
-            self.examples, model.classes, model.config, features=features, training=False, sampling=sampling
-        )
+        classes, config, features = model.classes, model.config, self.source.features
+        return open_dataset(self.examples, classes, config, features=features, training=False, sampling=sampling)
 
     def targets(self) -> list[Target]:
         """The videos as their predictions are called."""
@@ -141,7 +134,6 @@ def read_part(
 
     Args:
         data: labelled videos or features.
-        split: train, val or test.
         model: gives the run, whose own split is taken if the data is that of its training.
         options: how the data is read; what is not given is as in the training.
         report: receives a note on how the videos were chosen.
@@ -235,11 +227,7 @@ class _Table:
             self.scored.append((example.video, example.labels, score.log_probs))
 
     def report(self, model: TrainedRecognizer, protocol: str) -> ClassificationReport | VideoMapReport:
-        """Accuracies, or mean average precision for a multi-label run.
-
-        Raises:
-            DataError: no video could be scored.
-        """
+        """Accuracies, or mean average precision for a multi-label run."""
         classes, num_missing = model.classes, self._num_videos - len(self.scored)
         rows = [row for _, _, row in self.scored]
         log_probs = torch.stack(rows) if rows else torch.zeros(0, len(classes))
@@ -272,11 +260,7 @@ def _protocol(split: str, stream: Stream, sampling: SamplingConfig) -> str:
 
 
 class _Timed:
-    """Finds intervals in videos whose times are known, and scores them; does nothing for data without times.
-
-    Raises:
-        UsageError: an option asks for detections, and the data has no times.
-    """
+    """Finds intervals in videos whose times are known, and scores them; does nothing for data without times."""
 
     def __init__(
         self, examples: Sequence[Example], model: TrainedRecognizer, protocol: str | None, overrides: Overrides

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,13 +76,11 @@ def make_row(
     *,
     seconds: float,
 ) -> AblationRow:
-    """Summarise one combination.
+    """Summarise one combination; ``values`` are those of its axes.
 
     Args:
-        values: the values of the axes.
         outcomes: outcomes of each seed, all folds together.
         first: the same of the first row, for the same videos.
-        seconds: time of all cells together.
 
     Raises:
         DataError: the two rows are of different videos.
@@ -134,25 +132,24 @@ def paired_bootstrap(
 
 
 def _right_by_video(outcomes: Mapping[int, Sequence[VideoOutcome]]) -> dict[str, float]:
-    right: dict[str, list[bool]] = {}
-    for found in outcomes.values():
-        for outcome in found:
-            right.setdefault(outcome.video, []).append(outcome.correct)
-    return {video: float(np.mean(values)) for video, values in right.items()}
+    return _means((one.video, one.correct) for found in outcomes.values() for one in found)
 
 
 def _mean_class_accuracy(outcomes: Sequence[VideoOutcome]) -> float:
-    by_class: dict[str, list[bool]] = {}
-    for outcome in outcomes:
-        by_class.setdefault(outcome.label, []).append(outcome.correct)
-    return float(np.mean([np.mean(values) for values in by_class.values()]))
+    return float(np.mean([*_means((one.label, one.correct) for one in outcomes).values()]))
+
+
+def _means(rows: Iterable[tuple[str, bool]]) -> dict[str, float]:
+    groups: dict[str, list[bool]] = {}
+    for name, value in rows:
+        groups.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in groups.items()}
 
 
 def write_table(folder: Path, rows: Sequence[AblationRow], *, note: str) -> None:
     """Write ``table.csv`` (numbers), ``table.md`` and ``table.tex`` (mean ± standard deviation over seeds).
 
     Args:
-        folder: the folder to write into.
         rows: the first is what the others are compared with.
         note: what was scored and how; stands above the Markdown table and, as a comment, above the LaTeX one.
     """
@@ -192,8 +189,7 @@ def _markdown(cells: Sequence[str]) -> str:
 def _latex(note: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [f"% {line}" for line in note.splitlines()]
     lines += [f"\\begin{{tabular}}{{{'l' * len(header)}}}", "\\hline", _latex_row(header), "\\hline"]
-    lines += [_latex_row(row) for row in rows]
-    return "\n".join([*lines, "\\hline", "\\end{tabular}"]) + "\n"
+    return "\n".join([*lines, *map(_latex_row, rows), "\\hline", "\\end{tabular}"]) + "\n"
 
 
 def _latex_row(cells: Sequence[str]) -> str:
@@ -201,7 +197,6 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 _LATEX = {"\\": "\\textbackslash{}", "±": "$\\pm$", "<": "$<$", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
-
 _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 

@@ -103,15 +103,7 @@ class Matches:
 
 
 def score_detections(predictions: DetectionTable, truth: GroundTruth, protocol: Protocol) -> DetectionReport:
-    """Score detections.
-
-    Args:
-        predictions: detections of any tool.
-        truth: the protocol's set.
-        protocol: see `find_protocol`.
-
-    Returns:
-        The report, which names the protocol with every number.
+    """Score detections by a protocol; ``truth`` is its set.
 
     Raises:
         AnnotationError: the ground truth is not the protocol's: another number of videos, no instance, or no Ambiguous
@@ -192,9 +184,7 @@ def match(case: Case, tious: tuple[float, ...] | None = None) -> Matches:
 
     Which one, where several are left, is the protocol's ``matching``; of equally good ones the first in file order.
 
-    Args:
-        case: from `prepare`.
-        tious: other thresholds than the protocol's, ascending.
+    ``tious`` are other thresholds than the protocol's, ascending.
     """
     thresholds = np.array(case.protocol.tious if tious is None else tious)
     # One empty part first, so that there is something to join where nothing overlaps.
@@ -219,18 +209,14 @@ def match(case: Case, tious: tuple[float, ...] | None = None) -> Matches:
 
 
 def pairs(case: Case, *, same_class: bool) -> Iterator[tuple[Indices, Indices, Floats]]:
-    """Every detection with every instance of its video (and class), in parts: positions of both, and their overlap.
+    """Every detection with every instance of its video, in parts: positions of both, and their overlap.
 
-    Args:
-        case: from `prepare`.
-        same_class: only instances of the detection's class; else only those of the others.
+    Only instances of the detection's class, if ``same_class``; else only those of the other classes.
     """
-    num_classes = len(case.classes)
+    key, truth_key = case.video, case.truth_video
     if same_class:
-        key = case.video * num_classes + case.label
-        truth_key = case.truth_video * num_classes + case.truth_label
-    else:
-        key, truth_key = case.video, case.truth_video
+        key = key * len(case.classes) + case.label
+        truth_key = truth_key * len(case.classes) + case.truth_label
     by_key = np.argsort(truth_key, kind="stable")
     sorted_key = truth_key[by_key]
     first = np.searchsorted(sorted_key, key, side="left")

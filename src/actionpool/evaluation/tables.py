@@ -74,13 +74,8 @@ class DetectionTable:
     def detections(self) -> dict[str, list[Detection]]:
         """Detections by video, in order; a start before 0 becomes 0."""
         found: dict[str, list[Detection]] = {video: [] for video in self.videos}
-        for video, label, (start, end), score in zip(
-            self.video_index.tolist(),
-            self.label_index.tolist(),
-            self.segments_seconds.tolist(),
-            self.scores.tolist(),
-            strict=True,
-        ):
+        columns = (self.video_index, self.label_index, self.segments_seconds, self.scores)
+        for video, label, (start, end), score in zip(*(column.tolist() for column in columns), strict=True):
             interval = Interval(max(start, 0.0), max(end, 0.0))
             found[self.videos[video]].append(Detection(interval, self.labels[label], score))
         return found
@@ -136,9 +131,8 @@ class GroundTruth:
     def instances(self) -> dict[str, list[Instance]]:
         """Instances by video, in order."""
         found: dict[str, list[Instance]] = {video: [] for video in self.videos}
-        for video, label, (start, end) in zip(
-            self.video_index.tolist(), self.label_index.tolist(), self.segments_seconds.tolist(), strict=True
-        ):
+        columns = (self.video_index, self.label_index, self.segments_seconds)
+        for video, label, (start, end) in zip(*(column.tolist() for column in columns), strict=True):
             found[self.videos[video]].append(Instance(Interval(start, end), self.labels[label]))
         return found
 

@@ -120,8 +120,6 @@ def fit_settings(
 
     Args:
         scores: names and scores of the validation videos.
-        task: of the recognizer.
-        classes: K names.
         truth: the times of the same videos.
         protocol: its first average is maximized; "own-thumos" fits any validation set.
         split: what the videos are, in any of its names; the test set is refused.

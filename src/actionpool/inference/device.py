@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -49,13 +48,6 @@ def cpu_has_bf16() -> bool:
             torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         )
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def autocast(device: torch.device, precision: Literal["bf16", "fp32"]) -> AbstractContextManager[None]:
-    """Mixed precision for a forward pass: convolutions and matrix products in bfloat16, the rest as it is."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)  # type: ignore[no-any-return,no-untyped-call,unused-ignore]
 
 
 def prepare_for_inference(

@@ -126,9 +126,7 @@ def make_extractor(
         config: the sections ``model``, ``sampling`` and ``transform`` that describe the network and its input.
         backbone: moved and cast in place.
         pooling: likewise; None keeps the maps.
-        windows: what it is shown.
         dtype: of the stored numbers.
-        compute: where and how it runs.
 
     Raises:
         ConfigError: the network does not read RGB frames.
@@ -198,8 +196,6 @@ def extractor_by_recipe(
     Args:
         recipe: of the features.
         network: where its weights are: a file, a library's name for them, or a run; None if they were random.
-        device: where it runs.
-        report: receives notes.
 
     Raises:
         UsageError: the weights are absent or others, or this version would compute other features.

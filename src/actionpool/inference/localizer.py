@@ -26,14 +26,7 @@ _FIT_FORMAT = "actionpool-localize-1"
 
 @dataclass(frozen=True, slots=True)
 class Localizer:
-    """How one run finds intervals.
-
-    Attributes:
-        settings: of localization.
-        classes: K names.
-        task: of the run.
-        origin: where the settings come from, in words.
-    """
+    """How one run finds intervals; ``origin`` says in words where the settings come from."""
 
     settings: LocalizeSettings
     classes: tuple[str, ...]
@@ -101,11 +94,7 @@ def write_fitted(model: TrainedRecognizer, result: TuneResult) -> Path:
 
 
 def _read_fitted(model: TrainedRecognizer) -> LocalizeSettings | None:
-    """What ``tune`` wrote into the run of a model; None if these weights were not tuned.
-
-    Raises:
-        UsageError: the file is damaged.
-    """
+    """What ``tune`` wrote into the run of a model; None if these weights were not tuned."""
     path = RunFolder.of(model.path).localize
     if not path.exists():
         return None

@@ -124,12 +124,7 @@ def seen_through(model: TrainedRecognizer) -> TransformConfig:
 def score_streams(
     streams: Streams, datasets: Sequence[LabelledDataset], compute: Compute = Compute()
 ) -> Iterator[tuple[VideoScore | Failure, ...]]:
-    """Score every video by every stream, in the order of the datasets; memory does not grow with their number.
-
-    Args:
-        streams: from ``open_streams``.
-        datasets: the same examples for each stream, as it reads them.
-        compute: where and how the networks run.
+    """Score every video by every stream (see ``score_videos``); ``datasets`` are the same examples as each reads them.
 
     Yields:
         The scores of one video, in the order of the streams; ``Streams.fuse`` makes one of them.

@@ -36,11 +36,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """All recognizers that answer together.
-
-    Attributes:
-        each: the first one gives the classes, the curves and the maps.
-    """
+    """All recognizers that answer together; the first one gives the classes, the curves and the maps."""
 
     each: tuple[Stream, ...]
 
@@ -55,11 +51,7 @@ class Streams:
         return self.each[0].model
 
     def fuse(self, scores: Sequence[VideoScore | Failure]) -> VideoScore | Failure:
-        """The first stream's score of a video with the probabilities of all; a failure if any stream has one.
-
-        Args:
-            scores: of one video, in the order of the streams.
-        """
+        """One video's scores, in the order of the streams, as the first with the probabilities of all, or a failure."""
         if len(scores) == 1:
             return scores[0]
         failures = [(s.name, one.reason) for s, one in zip(self, scores, strict=True) if isinstance(one, Failure)]
@@ -72,13 +64,7 @@ class Streams:
     def provenance(
         self, views: str, transform: TransformConfig, maps: Literal["attention", "grad-cam"] = "attention"
     ) -> Provenance:
-        """What the predictions of these streams have in common.
-
-        Args:
-            views: what each video shows them, in a few words.
-            transform: of the frames that they see.
-            maps: what spatial maps show.
-        """
+        """What the predictions of these streams have in common; ``views`` are those of each video, in a few words."""
         models = [stream.model for stream in self]
         reference = ModelReference(
             preset=" + ".join(model.config.model.preset for model in models),
@@ -141,12 +127,7 @@ def parse_weights(text: str) -> tuple[float, float]:
 
 
 def fuse_log_probs(log_probs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """The logarithm of the weighted mean of probabilities.
-
-    Args:
-        log_probs: one tensor per stream, all of one shape.
-        weights: positive; divided by their sum.
-    """
+    """The logarithm of the weighted mean of probabilities; tensors of one shape, positive weights of any sum."""
     total = sum(weights)
     weighed = [row + math.log(weight / total) for row, weight in zip(log_probs, weights, strict=True)]
     return torch.logsumexp(torch.stack(weighed), dim=0)
@@ -156,9 +137,9 @@ def _check_alike(first: TrainedRecognizer, second: TrainedRecognizer) -> None:
     both = f"{first.path} and {second.path} cannot be fused"
     if first.classes != second.classes:
         only = [sorted(set(a) - set(b)) for a, b in ((first.classes, second.classes), (second.classes, first.classes))]
-        differ = (
-            f"only the first knows {only[0]}, only the second {only[1]}" if any(only) else "they are in another order"
-        )
+        differ = "they are in another order"
+        if any(only):
+            differ = f"only the first knows {only[0]}, only the second {only[1]}"
         raise UsageError(f"{both}: their classes differ ({differ}); train both on the same data")
     tasks = [model.config.model.task for model in (first, second)]
     if tasks[0] != tasks[1]:

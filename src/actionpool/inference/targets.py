@@ -55,8 +55,7 @@ def find_targets(sources: Sequence[str | Path], model: TrainedRecognizer) -> Tar
     are_features = [reads_features and _holds_features(path) for path in paths]
     if not any(are_features):
         videos = find_videos(sources)
-        examples = [Example(video=str(path), path=path, labels=(), interval=None, columns={}) for path, _ in videos]
-        return Targets(examples, [name for _, name in videos])
+        return Targets([_unlabelled(str(path), path) for path, _ in videos], [name for _, name in videos])
     if not all(are_features):
         raise UsageError("features and videos were given together; predict the ones, then the others")
     if all(path.is_file() and path.suffix == SUFFIX for path in paths):
@@ -74,6 +73,10 @@ def find_targets(sources: Sequence[str | Path], model: TrainedRecognizer) -> Tar
     return targets
 
 
+def _unlabelled(video: str, path: Path) -> Example:
+    return Example(video=video, path=path, labels=(), interval=None, columns={})
+
+
 def _holds_features(path: Path) -> bool:
     """A folder without videos, or a file that is none."""
     if path.is_dir():
@@ -87,10 +90,7 @@ def _of_files(paths: Sequence[Path]) -> Targets:
     names = unique_names([file.header.video for file in files])
     # Feature files of different folders may be of videos of one name.
     videos: dict[str, VideoFeatures] = {name: from_file(file) for name, file in zip(names, files, strict=True)}
-    examples = [
-        Example(video=name, path=file.path, labels=(), interval=None, columns={})
-        for name, file in zip(names, files, strict=True)
-    ]
+    examples = [_unlabelled(name, file.path) for name, file in zip(names, files, strict=True)]
     return Targets(examples, names, FeatureSet(videos, recipe=recipe))
 
 

@@ -236,7 +236,6 @@ def score_whole_videos(
         model: its recognizer is moved and cast in place.
         extractor: from ``open_extractor``.
         videos: different files.
-        compute: where and how the network runs.
 
     Yields:
         One entry per video, in order; for a run on features the same numbers as for their files.

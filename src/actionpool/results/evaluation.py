@@ -240,9 +240,6 @@ def write_evaluation(
 
     Args:
         folder: of the predictions, in ``RUN/evaluations``; the two files are named after it.
-        evaluation: of one split.
-        classes: K names.
-        split: its name.
         names: of the predictions of the scored videos, in the order of ``evaluation.scored``.
     """
     files = [f"{folder.name}/{name}.json" for name in names]

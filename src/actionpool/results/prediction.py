@@ -317,8 +317,8 @@ def write_prediction(path: Path, prediction: VideoPrediction, curves: Curves | N
     """
     if curves is not None:
         sidecar = path.with_suffix(".safetensors")
-        tensors = {name: getattr(curves, name) for name in _STORED if getattr(curves, name) is not None}
-        write_tensors(sidecar, {name: tensor.contiguous() for name, tensor in tensors.items()})
+        tensors = {name: getattr(curves, name) for name in _STORED}
+        write_tensors(sidecar, {name: one.contiguous() for name, one in tensors.items() if one is not None})
         prediction = prediction.model_copy(update={"curves": sidecar.name})
     write_text(path, prediction.model_dump_json(indent=2) + "\n")
 
@@ -340,11 +340,7 @@ def read_prediction(path: Path) -> VideoPrediction:
 
 
 def read_curves(path: Path, prediction: VideoPrediction) -> Curves | None:
-    """Read the curves beside a prediction; None if it has none.
-
-    Args:
-        path: of the prediction's JSON.
-        prediction: that was read from it.
+    """Read the curves beside a prediction, whose JSON is at ``path``; None if it has none.
 
     Raises:
         DataError: the file is missing, damaged, or of another number of segments or classes.
