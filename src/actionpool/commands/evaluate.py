@@ -217,18 +217,18 @@ class _Table:
     def __init__(self) -> None:
         self.scored: list[tuple[str, tuple[str, ...], Tensor]] = []
         self.missing: dict[str, str] = {}
-        self._num_videos = 0
+        self.num_missing = 0  # a video of several examples is one name
 
     def add(self, example: Example, score: VideoScore | Failure) -> None:
-        self._num_videos += 1
         if isinstance(score, Failure):
             self.missing[example.video] = score.reason
+            self.num_missing += 1
         else:
             self.scored.append((example.video, example.labels, score.log_probs))
 
     def report(self, model: TrainedRecognizer, protocol: str) -> ClassificationReport | VideoMapReport:
         """Accuracies, or mean average precision for a multi-label run."""
-        classes, num_missing = model.classes, self._num_videos - len(self.scored)
+        classes, num_missing = model.classes, self.num_missing
         rows = [row for _, _, row in self.scored]
         log_probs = torch.stack(rows) if rows else torch.zeros(0, len(classes))
         truth = torch.tensor([[name in labels for name in classes] for _, labels, _ in self.scored], dtype=torch.long)

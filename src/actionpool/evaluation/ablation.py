@@ -115,8 +115,6 @@ def paired_bootstrap(
 
     Args:
         differences: ``(V,)``, one score minus the other of each video.
-        num_resamples: draws.
-        seed: random seed of the draws.
 
     Returns:
         The 2.5% and 97.5% quantile of the mean difference, and the two-sided p-value: how rarely redrawing alone takes

@@ -18,16 +18,13 @@ class Comparison:
     """Two sets of detections on the same videos.
 
     Attributes:
-        protocol: name.
         metric: which of the protocol's averages.
         first, second: the two scores on all videos.
         difference: second minus first.
-        low, high: the confidence interval of the difference.
-        confidence: confidence level of that interval.
+        low, high: the interval of the difference at the level ``confidence``.
         p_value: two-sided: how rarely a difference at least as clear of 0 would come from redrawing the videos alone.
             At least ``2 / (num_resamples + 1)``.
-        num_videos: number of videos that were redrawn.
-        num_resamples, seed: number of draws, and their random seed.
+        num_videos, num_resamples, seed: videos that were redrawn, number of draws, and their random seed.
     """
 
     protocol: str
@@ -74,11 +71,7 @@ def compare(
     Args:
         first, second: what is compared; videos that one of them lacks count as missed there.
         truth: ground truth of the protocol's videos.
-        protocol: see `find_protocol`.
         average: one of the protocol's averages by name; None = its first.
-        num_resamples: number of draws.
-        confidence: confidence level of the interval, e.g. 0.95.
-        seed: random seed of the draws.
 
     Raises:
         UsageError: the average is unknown, or a number is out of range.

@@ -46,7 +46,6 @@ class Breakdown:
     """The errors of a set of predictions.
 
     Attributes:
-        protocol: name.
         tious: thresholds at which errors were classified.
         mean_precision: mean average precision over ``tious``.
         kinds: in the order of `KINDS`.

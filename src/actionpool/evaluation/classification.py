@@ -52,8 +52,6 @@ def classification_report(
         log_probs: ``(V, K)`` of V videos.
         truth: long ``(V,)`` class indices.
         classes: K names.
-        protocol: what is scored and how, for the report.
-        num_missing: videos without a prediction.
 
     Raises:
         DataError: there is nothing to score.
@@ -132,7 +130,6 @@ def video_map(log_probs: Tensor, labels: Tensor, classes: Sequence[str], *, num_
         log_probs: ``(V, K)`` log of the class probabilities of V videos.
         labels: ``(V, K)``, 1 (True) where the video shows the class.
         classes: K names.
-        num_missing: videos without a prediction, for the report.
 
     Raises:
         DataError: shapes differ, a log probability is NaN or above 0, or no video shows any class.

@@ -28,7 +28,6 @@ def write_detections(path: Path, detections: Mapping[str, Sequence[Detection]], 
     """Write detections, atomically.
 
     Args:
-        path: the file.
         detections: by video, in the order to write; also videos without any (which CSV cannot hold).
         format: "activitynet" for any scorer; "csv" a table that ``read_source`` reads too; "srt" and "vtt" for a
             player, one video per file, to the millisecond.
@@ -68,10 +67,11 @@ def read_predictions(path: Path) -> DetectionTable:
 
 def _detection(path: Path, video: str, one: Any) -> tuple[str, float, float, float]:
     if isinstance(one, dict):
-        label, score = one.get("label"), _number(one.get("score"))
-        bounds = _segment(one.get("segment"))
-        if isinstance(label, str) and score is not None and bounds is not None:
-            return label, *bounds, score
+        label, segment = one.get("label"), one.get("segment")
+        if isinstance(label, str) and isinstance(segment, list) and len(segment) == 2:
+            start, end, score = (_number(value) for value in (*segment, one.get("score")))
+            if start is not None and end is not None and score is not None:
+                return label, start, end, score
     raise DataError(
         f"{path}: video '{video}' has the detection {_short(one)}, expected a 'label', a 'score' and a 'segment' of "
         "two numbers in seconds"
@@ -112,14 +112,6 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (ValueError, OverflowError):
         return None
-
-
-def _segment(value: Any) -> tuple[float, float] | None:
-    """``[start, end]``; None for anything else."""
-    if not isinstance(value, list) or len(value) != 2:
-        return None
-    start, end = _number(value[0]), _number(value[1])
-    return None if start is None or end is None else (start, end)
 
 
 def _short(value: Any) -> str:
@@ -207,8 +199,11 @@ def read_ground_truth(path: Path, *, split: str | None = None, ambiguous: Path |
         raise AnnotationError(f"cannot read {path}: No such file or folder; check the path")
     source = read_source(path, labels_only=True)
     parts = [_part(source, example) for example in source.examples]
-    part = None if split is None else split_word(split)
-    _check_parts(path, list(dict.fromkeys(parts)), part)
+    part, known = None if split is None else split_word(split), list(dict.fromkeys(parts))
+    if part is None and len(known) > 1:
+        raise AnnotationError(f"{path} has several parts, {first_few(known)}; say which one to score (--split)")
+    if part is not None and part not in known:
+        raise AnnotationError(f"{path} has no part '{part}'. {did_you_mean(part, known)}")
     examples = [example for example, its_part in zip(source.examples, parts, strict=True) if part in (None, its_part)]
     rows = Rows()
     labels = {label for example in examples for label, _ in _timed_labels(example)} - {AMBIGUOUS}
@@ -248,13 +243,6 @@ def _part(source: Source, example: Example) -> str:
     columns = example.columns
     is_named = "subset" in columns and source.format not in SUFFIXES
     return split_word(columns["subset"] if is_named else columns.get("split", ""))
-
-
-def _check_parts(path: Path, parts: Sequence[str], part: str | None) -> None:
-    if part is None and len(parts) > 1:
-        raise AnnotationError(f"{path} has several parts, {first_few(parts)}; say which one to score (--split)")
-    if part is not None and part not in parts:
-        raise AnnotationError(f"{path} has no part '{part}'. {did_you_mean(part, parts)}")
 
 
 def write_ground_truth(path: Path, truth: GroundTruth, *, subset: str) -> None:

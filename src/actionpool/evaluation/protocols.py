@@ -204,7 +204,6 @@ def with_exclusions(protocol: Protocol, path: Path) -> Protocol:
     """The protocol without the videos of a list of your own, e.g. a saved list of ActivityNet's blocked videos.
 
     Args:
-        protocol: the protocol to start from.
         path: JSON: a list of names, or an object from names to reasons.
 
     Returns:

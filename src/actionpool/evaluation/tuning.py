@@ -61,7 +61,6 @@ class TuneResult:
         settings: the best ones.
         score: of ``settings``, the first average of the protocol.
         start_score: of ``start_settings``.
-        protocol: its name.
         split: the videos that were fitted on.
         start_settings: where the search began.
         trials: every score, in order.
@@ -77,13 +76,9 @@ class TuneResult:
 
     def to_json(self) -> dict[str, Any]:
         return {
+            **asdict(self),
             "settings": self.settings.model_dump(mode="json"),
-            "score": self.score,
-            "start_score": self.start_score,
-            "protocol": self.protocol,
-            "split": self.split,
             "start_settings": self.start_settings.model_dump(mode="json"),
-            "trials": [asdict(one) for one in self.trials],
         }
 
 

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -140,6 +139,8 @@ def make_extractor(
     transform = resolve_transform(config.transform, spec)
     device = resolve_device(compute.device)
     precision = resolve_precision(compute.precision, device)
+    # A single centre view depends on these parts of the transform only.
+    shown = transform.model_dump(mode="json", include={"short_side", "crop", "mean", "std"})
     recipe = FeatureRecipe(
         backbone=config.model.backbone.model_dump(mode="json", exclude={"weights"}),
         weights_hash=hash_of_weights(backbone, pooling),
@@ -150,7 +151,7 @@ def make_extractor(
         segment_seconds=windows.segment_seconds,
         num_segments=windows.num_segments,
         edge=config.sampling.edge,
-        transform=_of_input(transform),
+        transform={"resize": None if transform.resize is None else list(transform.resize), **shown},
         dtype=dtype,
         precision=precision,
     )
@@ -158,12 +159,6 @@ def make_extractor(
         if module is not None:
             prepare_network(module, device, precision)
     return Extractor(backbone, pooling, transform, recipe)
-
-
-def _of_input(transform: TransformConfig) -> dict[str, Any]:
-    """The part of the transform that a single centre view depends on."""
-    values = transform.model_dump(mode="json", include={"short_side", "crop", "mean", "std"})
-    return {"resize": None if transform.resize is None else list(transform.resize), **values}
 
 
 def open_network(config: Config, report: Report) -> tuple[Backbone, Pooling]:

@@ -22,7 +22,6 @@ class Targets:
     """Videos to predict.
 
     Attributes:
-        examples: the videos.
         names: of each in the output folder, unique there, ``/`` between parts.
         features: of the videos; None where the examples are video files.
     """
@@ -45,7 +44,6 @@ def find_targets(sources: Sequence[str | Path], model: TrainedRecognizer) -> Tar
     Args:
         sources: files, folders, patterns; for a run on features also a folder that ``actionpool extract`` wrote, a pack
             of others, or single feature files.
-        model: that will predict.
 
     Raises:
         UsageError: a source matches nothing, or features and videos are mixed, or features are of another recipe.

@@ -194,7 +194,6 @@ def open_extractor(
         segment_seconds: length of a segment, for a run on videos; features have their own.
         weights: of the network that computed the features, if they were moved.
         compute: where and how the run's own network runs; features are computed as they were.
-        report: receives notes.
 
     Raises:
         UsageError: an option that does not fit the run, features of an unknown recipe, or weights that are missing or

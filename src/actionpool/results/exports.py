@@ -42,7 +42,6 @@ class PredictionWriter:
 
     Args:
         folder: for the predictions; None writes nothing.
-        provenance: what the predictions have in common.
         targets: all videos that will come.
         formats: some of `FORMATS`.
         report: receives a note if another command holds the folder.

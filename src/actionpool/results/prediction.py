@@ -174,12 +174,12 @@ class VideoPrediction(Entry):
 
     def _repr_html_(self) -> str:
         times: dict[tuple[str, str], list[tuple[float, float, str]]] = {}
-        for known in self.truth:
-            words = f"{known.start_seconds:.2f} to {known.end_seconds:.2f} s, known"
-            times.setdefault((known.label, html.KNOWN), []).append((known.start_seconds, known.end_seconds, words))
-        for found in self.detections:
-            words = f"{found.start_seconds:.2f} to {found.end_seconds:.2f} s, score {found.score:.3f}"
-            times.setdefault((found.label, html.FOUND), []).append((found.start_seconds, found.end_seconds, words))
+        for one in (*self.truth, *self.detections):
+            colour, words = html.KNOWN, "known"
+            if isinstance(one, ScoredInterval):
+                colour, words = html.FOUND, f"score {one.score:.3f}"
+            words = f"{one.start_seconds:.2f} to {one.end_seconds:.2f} s, {words}"
+            times.setdefault((one.label, colour), []).append((one.start_seconds, one.end_seconds, words))
         rows = [(label, colour, intervals) for (label, colour), intervals in sorted(times.items())]
         return html.block(self.video, html.bars(self.top()), html.timeline(rows, self.duration_seconds))
 
@@ -227,12 +227,9 @@ class Provenance:
     """What all predictions of one command have in common.
 
     Attributes:
-        classes: K names.
-        model: weights and views.
         transform: of the frames; says which part of a frame the spatial maps cover.
         maps: what spatial maps show.
         settings: as in ``VideoPrediction``, without "localize".
-        localize: settings of localization.
     """
 
     classes: tuple[str, ...]
