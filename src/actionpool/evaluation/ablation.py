@@ -191,12 +191,8 @@ def _latex(note: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> s
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(_latex_text(cell) for cell in cells) + " \\\\"
+    return " & ".join("".join(_LATEX.get(character, character) for character in cell) for cell in cells) + " \\\\"
 
 
 _LATEX = {"\\": "\\textbackslash{}", "±": "$\\pm$", "<": "$<$", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
 _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
-
-
-def _latex_text(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)

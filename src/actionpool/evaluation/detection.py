@@ -183,7 +183,6 @@ def match(case: Case, tious: tuple[float, ...] | None = None) -> Matches:
     """Let each detection, best score first, take an instance of its class and video that reaches the threshold.
 
     Which one, where several are left, is the protocol's ``matching``; of equally good ones the first in file order.
-
     ``tious`` are other thresholds than the protocol's, ascending.
     """
     thresholds = np.array(case.protocol.tious if tious is None else tious)

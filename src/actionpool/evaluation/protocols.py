@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -79,18 +79,9 @@ class Protocol:
 
     def to_json(self) -> dict[str, Any]:
         """Everything that makes the number what it is."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "tious": list(self.tious),
-            "averages": {average.name: [average.first, average.last] for average in self.averages},
-            "split": self.split,
-            "exclusions": dict(self.exclusions),
-            "ambiguous": self.ambiguous,
-            "matching": self.matching,
-            "precision": self.precision,
-            "grid_per_second": self.grid_per_second,
-        }
+        value = asdict(self)
+        del value["num_videos"], value["official_num_videos"]  # these only check the files
+        return {**value, "averages": {average.name: [average.first, average.last] for average in self.averages}}
 
 
 # To the last digit what the official scorers compare with (0.30000000000000004, 0.8999999999999999): intervals with few
@@ -168,11 +159,6 @@ _LEGACY = Protocol(
     grid_per_second=25 / 16,
 )
 
-_OWN = (
-    Protocol("own-thumos", f"your own videos; {_SCORER}; tIoU .1:.1:.9", THUMOS_TIOUS, THUMOS_AVERAGES),
-    Protocol("own-anet", f"your own videos; {_SCORER}; tIoU .5:.05:.95", ACTIVITYNET_TIOUS, ACTIVITYNET_AVERAGES),
-)
-
 PROTOCOLS: Mapping[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
@@ -180,7 +166,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
         _LEGACY,
         _activitynet("anet1.2-val", "1.2", 2383),
         _activitynet("anet1.3-val", "1.3", 4926),
-        *_OWN,
+        Protocol("own-thumos", f"your own videos; {_SCORER}; tIoU .1:.1:.9", THUMOS_TIOUS, THUMOS_AVERAGES),
+        Protocol("own-anet", f"your own videos; {_SCORER}; tIoU .5:.05:.95", ACTIVITYNET_TIOUS, ACTIVITYNET_AVERAGES),
     )
 }
 """Every protocol by its name."""

@@ -103,12 +103,7 @@ def prepare_network(module: nn.Module, device: torch.device, precision: Literal[
         fuse_activations(module)
         fuse_sums(module)
     module.to(device, torch.bfloat16 if precision == "bf16" else None)
-    _channels_last(module)
-
-
-def _channels_last(module: nn.Module) -> None:
-    """Lay convolution weights out channels last: the layout that oneDNN and cuDNN multiply fastest."""
-    for part in module.modules():
+    for part in module.modules():  # oneDNN and cuDNN multiply fastest what lies channels last
         if isinstance(part, nn.Conv3d):
             part.to(memory_format=torch.channels_last_3d)
         elif isinstance(part, nn.Conv2d):
