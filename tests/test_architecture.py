@@ -148,6 +148,23 @@ def test_only_the_video_room_knows_the_decoder():
     assert {room_of(module) for module in FILES if "av" in OTHERS[module]} == {"video"}
 
 
+def test_rooms_import_only_what_others_offer():
+    """Each room's ``PUBLIC`` lists exactly the names that other rooms take."""
+    taken = {}
+    for module in FILES:
+        for name, member in imports_of(module):
+            target = own(name, member)
+            if target is None or room_of(target) in (room_of(module), "__init__") or room_of(target) == target:
+                continue
+            inside = name.partition(".")[2].partition(".")[2]
+            shown = member if f"{inside}.{member}".strip(".") == target.partition(".")[2] else f"{inside}.{member}"
+            taken.setdefault(room_of(target), set()).add(shown.strip("."))
+    for room in {room_of(module) for module in FILES if "." in module} - {"cli", "commands"}:
+        offered = importlib.import_module(f"actionpool.{room}").PUBLIC
+        listed = {f"{module}.{name}" for module, names in offered.items() for name in names.split()}
+        assert taken.get(room, set()) == listed, room
+
+
 def test_functions_fit_a_screen():
     long = {
         f"{module}.{node.name}": lines

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from actionpool.data.sources import table
 from actionpool.errors import DataError, UsageError
-from actionpool.evaluation.files import read_ground_truth, read_predictions, write_detections
+from actionpool.evaluation.files import read_ground_truth, read_predictions
+from actionpool.results.exports import write_detections
 from actionpool.values import Detection, Interval
 from support.subtitles import read_subtitles
 

@@ -9,7 +9,7 @@ from actionpool.commands.predict import predict
 from actionpool.config.options import Compute, PredictOptions
 from actionpool.errors import UsageError
 from actionpool.inference.checkpoint import load
-from actionpool.inference.scoring import grad_cam
+from actionpool.inference.gradcam import grad_cam
 from actionpool.results.prediction import read_curves, read_prediction
 
 

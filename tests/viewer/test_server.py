@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 
 from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import UsageError
-from actionpool.evaluation.files import write_detections
 from actionpool.localization import localize
+from actionpool.results.exports import write_detections
 from actionpool.results.prediction import read_curves, read_prediction, write_prediction
 from actionpool.results.run import find_predictions
 from actionpool.show.sheet import heat_table

@@ -1,1 +1,1 @@
-"""Commands."""
+"""One file per verb, and one function per file."""

@@ -20,7 +20,7 @@ from actionpool.errors import AnnotationError, UsageError, did_you_mean
 from actionpool.evaluation.breakdown import break_down
 from actionpool.evaluation.classification import ClassificationReport, VideoMapReport, classification_report, video_map
 from actionpool.evaluation.detection import score_detections
-from actionpool.evaluation.files import write_detections, write_ground_truth
+from actionpool.evaluation.files import write_ground_truth
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.evaluation.tables import DetectionTable
 from actionpool.files import file_hash
@@ -30,7 +30,7 @@ from actionpool.inference.scoring import score_streams, seen_through, views_in_w
 from actionpool.inference.streams import Stream, Streams, open_streams
 from actionpool.reporting import SILENT, Report
 from actionpool.results.evaluation import DetectionScore, Evaluation, write_evaluation
-from actionpool.results.exports import PredictionWriter
+from actionpool.results.exports import PredictionWriter, write_detections
 from actionpool.results.prediction import Target, unique_names
 from actionpool.results.run import RunFolder
 from actionpool.values import Detection, Failure, VideoScore

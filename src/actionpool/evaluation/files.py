@@ -4,41 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from actionpool.data.example import Example, Source
 from actionpool.data.sources import read_source
-from actionpool.data.sources.base import join_labels, read_json, read_text, split_labels, split_word
+from actionpool.data.sources.base import read_json, read_text, split_labels, split_word
 from actionpool.data.sources.table import SUFFIXES
 from actionpool.data.sources.thumos14 import AMBIGUOUS, read_intervals, read_spans
-from actionpool.errors import AnnotationError, DataError, UsageError, did_you_mean, first_few
+from actionpool.errors import AnnotationError, DataError, did_you_mean, first_few
 from actionpool.evaluation.tables import DetectionTable, GroundTruth, Rows
-from actionpool.files import write_csv, write_json, write_text
-from actionpool.values import Detection, Interval
+from actionpool.files import write_json
+from actionpool.values import Interval
 
-DetectionFormat = Literal["csv", "srt", "vtt", "activitynet"]
-
-_COLUMNS = ("video", "label", "start", "end", "score")
-
-
-def write_detections(path: Path, detections: Mapping[str, Sequence[Detection]], *, format: DetectionFormat) -> None:
-    """Write detections, atomically.
-
-    Args:
-        detections: by video, in the order to write; also videos without any (which CSV cannot hold).
-        format: "activitynet" for any scorer; "csv" a table that ``read_source`` reads too; "srt" and "vtt" for a
-            player, one video per file, to the millisecond.
-
-    Raises:
-        UsageError: the format is unknown, or a subtitle file is asked for several videos.
-        ActionPoolError: the file cannot be written.
-    """
-    if format not in _WRITERS:
-        raise UsageError(f"'{format}' is no format of detections. {did_you_mean(format, _WRITERS)}")
-    _WRITERS[format](path, detections)
+DETECTION_COLUMNS = ("video", "label", "start", "end", "score")
 
 
 def read_predictions(path: Path) -> DetectionTable:
@@ -82,16 +62,16 @@ def _read_csv(path: Path) -> DetectionTable:
     rows = Rows()
     reader = csv.DictReader(io.StringIO(read_text(path, error=DataError), newline=""), strict=True)
     try:
-        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+        missing = [name for name in DETECTION_COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
             raise DataError(
-                f"{path} has the columns {list(reader.fieldnames or ())}, expected {', '.join(_COLUMNS)}; "
+                f"{path} has the columns {list(reader.fieldnames or ())}, expected {', '.join(DETECTION_COLUMNS)}; "
                 f"add '{missing[0]}'"
             )
         for row in reader:
             if None in row or None in row.values():
                 raise DataError(f"{path}, line {reader.line_num}: the row has another number of fields than the header")
-            start, end, score = (_number(row[name]) for name in _COLUMNS[2:])
+            start, end, score = (_number(row[name]) for name in DETECTION_COLUMNS[2:])
             labels = split_labels(row["label"])
             if start is None or end is None or score is None or len(labels) != 1:
                 raise DataError(
@@ -118,66 +98,6 @@ def _short(value: Any) -> str:
     """A value as it is shown in a message."""
     text = repr(value)
     return text if len(text) < 100 else text[:100] + "..."
-
-
-def _write_activitynet(path: Path, detections: Mapping[str, Sequence[Detection]]) -> None:
-    results = {
-        video: [
-            {"label": one.label, "score": one.score, "segment": [one.interval.start_seconds, one.interval.end_seconds]}
-            for one in found
-        ]
-        for video, found in detections.items()
-    }
-    write_json(path, {"version": "actionpool 1", "results": results, "external_data": {}})
-
-
-def _write_csv(path: Path, detections: Mapping[str, Sequence[Detection]]) -> None:
-    rows = (
-        (video, join_labels([one.label]), one.interval.start_seconds, one.interval.end_seconds, one.score)
-        for video, found in detections.items()
-        for one in found
-    )
-    write_csv(path, _COLUMNS, rows)
-
-
-def _write_srt(path: Path, detections: Mapping[str, Sequence[Detection]]) -> None:
-    cues = [
-        f"{position}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
-        for position, (start, end, text) in enumerate(_cues(path, detections), 1)
-    ]
-    write_text(path, "\n".join(cues))
-
-
-def _write_vtt(path: Path, detections: Mapping[str, Sequence[Detection]]) -> None:
-    cues = []
-    for start, end, text in _cues(path, detections):
-        cues.append(f"{_clock(start, '.')} --> {_clock(end, '.')}\n{escape(text, quote=False)}\n")
-    write_text(path, "\n".join(["WEBVTT\n", *cues]))
-
-
-_WRITERS: Mapping[str, Callable[[Path, Mapping[str, Sequence[Detection]]], None]] = {
-    "activitynet": _write_activitynet,
-    "csv": _write_csv,
-    "srt": _write_srt,
-    "vtt": _write_vtt,
-}
-
-
-def _cues(path: Path, detections: Mapping[str, Sequence[Detection]]) -> list[tuple[int, int, str]]:
-    """Start and end in milliseconds and the text of each cue, by start; players skip cues without length."""
-    if len(detections) > 1:
-        raise UsageError(f"{path}: subtitles belong to one video, got {len(detections)}; write a file for each")
-    cues = []
-    for one in (one for found in detections.values() for one in found):
-        start, end = (round(1000 * t) for t in (one.interval.start_seconds, one.interval.end_seconds))
-        # A cue ends at a blank line, so a label is one line.
-        cues.append((start, max(end, start + 1), f"{' '.join(one.label.split())} ({one.score:.6g})"))
-    return sorted(cues, key=lambda cue: cue[:2])
-
-
-def _clock(milliseconds: int, separator: str) -> str:
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{separator}{rest:03}"
 
 
 # --- ground truth -------------------------------------------------------------------------------------------------

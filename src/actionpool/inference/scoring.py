@@ -20,10 +20,10 @@ from actionpool.data.transforms import normalised
 from actionpool.errors import UsageError
 from actionpool.inference.checkpoint import TrainedRecognizer
 from actionpool.inference.device import open_recognizer
+from actionpool.inference.gradcam import check_captum, grad_cam
 from actionpool.inference.streams import Streams
 from actionpool.inference.targets import Targets
 from actionpool.inference.whole_videos import open_extractor, score_whole_videos
-from actionpool.models.recognizer import Recognizer
 from actionpool.reporting import SILENT, Report
 from actionpool.results.prediction import Provenance
 from actionpool.values import Batch, Curves, Failure, RecognizerOutput, VideoScore
@@ -98,7 +98,7 @@ def _explainer(
         raise UsageError(
             "--saliency: the run learned from features and sees no pixels; leave --saliency and --overlay out"
         )
-    _check_captum()
+    check_captum()
     centre = _new_videos(model, targets, sampling.model_copy(update={"test_crops": 1}))
 
     def explained(score: VideoScore | Failure) -> VideoScore | Failure:
@@ -116,67 +116,6 @@ def seen_through(model: TrainedRecognizer) -> TransformConfig:
     """The transform of the frames that a run sees, itself or by its features."""
     recipe = model.config.features.recipe
     return model.config.transform if recipe is None else TransformConfig.model_validate(recipe.transform)
-
-
-# --- where a network without spatial attention looks --------------------------------------------------------------
-
-
-def _check_captum() -> None:
-    """Raises ``UsageError`` where captum is not installed."""
-    try:
-        import captum.attr  # noqa: F401
-    except ImportError:
-        raise UsageError(
-            "this network has no spatial attention of its own, and Grad-CAM needs captum: "
-            "pip install 'actionpool[saliency]'"
-        ) from None
-
-
-def grad_cam(recognizer: Recognizer, clips: Tensor, class_index: int) -> tuple[Tensor, Tensor]:
-    """Grad-CAM (Selvaraju et al., ICCV 2017) of the maps that the pooling reads, for the class's logit.
-
-    Each segment is explained by itself: memory does not grow with their number.
-
-    Args:
-        recognizer: in evaluation mode.
-        clips: ``(N, M, C, T, H, W)`` of one video and one crop.
-        class_index: which logit.
-
-    Returns:
-        Where: ``(N, t, h, w)``, each map summing to 1 over h, w, even where nothing speaks for the class. When:
-        ``(N, t)``, how much of the segment's evidence each time step holds; sums to 1.
-
-    Raises:
-        UsageError: captum is not installed.
-    """
-    _check_captum()
-    from captum.attr import LayerGradCam
-
-    parameter = next(recognizer.backbone.parameters(), next(recognizer.parameters()))
-
-    def logit(segment: Tensor) -> Tensor:
-        valid = torch.ones(1, 1, dtype=torch.bool, device=segment.device)
-        logits: Tensor = recognizer(segment[:, None], valid).segment_logits
-        return logits[:, 0, class_index]
-
-    explain = LayerGradCam(logit, recognizer.pooling)
-    maps = []
-    for segment in clips.to(parameter.device, parameter.dtype):
-        found = explain.attribute(segment[None], attribute_to_layer_input=True, relu_attributions=True)
-        found = found[0] if isinstance(found, tuple) else found  # (1, 1, t, h, w)
-        maps.append(found.detach()[0, 0].float().cpu())
-    return _normalised(torch.stack(maps))
-
-
-def _normalised(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Evidence ``(N, t, h, w)``, at least 0, to shares."""
-    evidence = maps.sum(dim=(2, 3))  # (N, t)
-    area = maps.shape[2] * maps.shape[3]
-    tiny = torch.finfo(maps.dtype).tiny
-    spatial = torch.where(evidence[..., None, None] > tiny, maps / evidence[..., None, None].clamp(min=tiny), 1 / area)
-    whole = evidence.sum(dim=1, keepdim=True)
-    temporal = torch.where(whole > tiny, evidence / whole.clamp(min=tiny), 1 / evidence.shape[1])
-    return spatial, temporal
 
 
 # --- any dataset --------------------------------------------------------------------------------------------------

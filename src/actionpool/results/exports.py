@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from html import escape
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Literal, Self
 
-from actionpool.data.sources.base import is_video_name
+from actionpool.data.sources.base import is_video_name, join_labels
 from actionpool.errors import UsageError, did_you_mean
-from actionpool.evaluation.files import write_detections
-from actionpool.files import remove_leftovers, write_csv, writing_into
+from actionpool.evaluation.files import DETECTION_COLUMNS
+from actionpool.files import remove_leftovers, write_csv, write_json, write_text, writing_into
 from actionpool.reporting import SILENT, Report
 from actionpool.results.prediction import PredictedVideo, Provenance, Target, write_prediction
 from actionpool.results.run import predictions_in
@@ -157,3 +158,83 @@ def _ids(names: Sequence[str]) -> list[str]:
     """Names of videos as ActivityNet's files have them, without folder and suffix, unless two would be the same."""
     stems = [PurePosixPath(name).stem if is_video_name(name) else name for name in names]
     return stems if len(set(stems)) == len(stems) else list(names)
+
+
+DetectionFormat = Literal["csv", "srt", "vtt", "activitynet"]
+
+
+def write_detections(path: Path, detections: Mapping[str, Sequence[Detection]], *, format: DetectionFormat) -> None:
+    """Write detections, atomically.
+
+    Args:
+        detections: by video, in the order to write; also videos without any (which CSV cannot hold).
+        format: "activitynet" for any scorer; "csv" a table that ``read_source`` reads too; "srt" and "vtt" for a
+            player, one video per file, to the millisecond.
+
+    Raises:
+        UsageError: the format is unknown, or a subtitle file is asked for several videos.
+        ActionPoolError: the file cannot be written.
+    """
+    if format not in _WRITERS:
+        raise UsageError(f"'{format}' is no format of detections. {did_you_mean(format, _WRITERS)}")
+    _WRITERS[format](path, detections)
+
+
+def _write_activitynet(path: Path, detections: Mapping[str, Sequence[Detection]]) -> None:
+    results = {
+        video: [
+            {"label": one.label, "score": one.score, "segment": [one.interval.start_seconds, one.interval.end_seconds]}
+            for one in found
+        ]
+        for video, found in detections.items()
+    }
+    write_json(path, {"version": "actionpool 1", "results": results, "external_data": {}})
+
+
+def _write_csv(path: Path, detections: Mapping[str, Sequence[Detection]]) -> None:
+    rows = (
+        (video, join_labels([one.label]), one.interval.start_seconds, one.interval.end_seconds, one.score)
+        for video, found in detections.items()
+        for one in found
+    )
+    write_csv(path, DETECTION_COLUMNS, rows)
+
+
+def _write_srt(path: Path, detections: Mapping[str, Sequence[Detection]]) -> None:
+    cues = [
+        f"{position}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
+        for position, (start, end, text) in enumerate(_cues(path, detections), 1)
+    ]
+    write_text(path, "\n".join(cues))
+
+
+def _write_vtt(path: Path, detections: Mapping[str, Sequence[Detection]]) -> None:
+    cues = []
+    for start, end, text in _cues(path, detections):
+        cues.append(f"{_clock(start, '.')} --> {_clock(end, '.')}\n{escape(text, quote=False)}\n")
+    write_text(path, "\n".join(["WEBVTT\n", *cues]))
+
+
+_WRITERS: Mapping[str, Callable[[Path, Mapping[str, Sequence[Detection]]], None]] = {
+    "activitynet": _write_activitynet,
+    "csv": _write_csv,
+    "srt": _write_srt,
+    "vtt": _write_vtt,
+}
+
+
+def _cues(path: Path, detections: Mapping[str, Sequence[Detection]]) -> list[tuple[int, int, str]]:
+    """Start and end in milliseconds and the text of each cue, by start; players skip cues without length."""
+    if len(detections) > 1:
+        raise UsageError(f"{path}: subtitles belong to one video, got {len(detections)}; write a file for each")
+    cues = []
+    for one in (one for found in detections.values() for one in found):
+        start, end = (round(1000 * t) for t in (one.interval.start_seconds, one.interval.end_seconds))
+        # A cue ends at a blank line, so a label is one line.
+        cues.append((start, max(end, start + 1), f"{' '.join(one.label.split())} ({one.score:.6g})"))
+    return sorted(cues, key=lambda cue: cue[:2])
+
+
+def _clock(milliseconds: int, separator: str) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{separator}{rest:03}"

@@ -9,3 +9,11 @@ Inside the room: ``opening`` inspects a file when it is first opened, ``index`` 
 wraps FFmpeg, ``containers`` reads the outer structure of files, and ``fingerprint`` compares pictures. ``_probe_child``
 is the program of the probing processes. The limits on what a video may cost are ``actionpool.values.DecodeLimits``.
 """
+
+PUBLIC = {
+    "flow": "ComputedFlow FlowFolder NO_MOTION StoredFlow open_flow write_flow",
+    "probe": "ProbeResult near_duplicate_pairs probe_videos",
+    "reader": "Frame VideoReader ffmpeg_versions",
+    "writer": "VideoWriter",
+}
+"""What other rooms may import, by module; a test holds them to it."""

@@ -16,9 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 from actionpool.config.loading import parse_localize
 from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import ActionPoolError, DataError, UsageError, first_problem
-from actionpool.evaluation.files import write_detections
 from actionpool.files import printable
 from actionpool.localization import localize
+from actionpool.results.exports import write_detections
 from actionpool.results.prediction import ScoredInterval, VideoPrediction, read_curves, read_prediction
 from actionpool.show.moments import Moments
 from actionpool.values import Curves, Detection
