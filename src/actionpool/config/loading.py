@@ -133,9 +133,27 @@ def check_losses(config: Config) -> None:
         )
 
 
+def parse_saved(values: Mapping[str, Any]) -> Config:
+    """Read the configuration of a run, of this version or an earlier one, whose defaults it keeps.
+
+    Raises:
+        ConfigError: as for ``parse_config``.
+    """
+    train, model = values.get("train", {}), values.get("model", {})
+    if "attention_warmup" not in train:  # before attention was held, and before DATP was fitted
+        aggregation = dict(model.get("aggregation", {}))
+        if aggregation.get("weight_model") in ("gaussian", "mixture", "beta"):
+            aggregation["weight_model"] = f"regressed-{aggregation['weight_model']}"
+        elif aggregation.get("name") == "datp":
+            aggregation.setdefault("weight_model", "regressed-gaussian")
+        model = {**model, **({"aggregation": aggregation} if aggregation else {})}
+        values = {**values, "model": model, "train": {**train, "attention_warmup": 0.0}}
+    return parse_config(values)
+
+
 def load_config(path: Path) -> Config:
     """Read ``config.yaml``; ConfigError if it is not YAML or does not fit."""
-    return parse_config(_read_yaml(path))
+    return parse_saved(_read_yaml(path))
 
 
 def _read_yaml(path: Path) -> dict[str, object]:

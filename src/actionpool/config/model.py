@@ -181,9 +181,9 @@ class DATPConfig(Strict):
     """Deep adaptive temporal pooling: regressed weights over time (docs/explanation/methods.md, DATP)."""
 
     name: Literal["datp"] = "datp"
-    weight_model: Literal["uniform", "direct", "gaussian", "mixture", "beta"] = Field(
-        "gaussian", description="Model of the weights over time."
-    )
+    weight_model: Literal[
+        "uniform", "direct", "gaussian", "mixture", "beta", "regressed-gaussian", "regressed-mixture", "regressed-beta"
+    ] = Field("gaussian", description="Model of the weights over time; those of earlier versions are 'regressed-...'.")
     num_components: int = Field(3, ge=1, description="Number of Gaussians in the mixture.")
     features_from: str | None = Field(
         None, description="Backbone stage that the auxiliary network reads; none reads the pooled features."

@@ -172,6 +172,9 @@ class TrainConfig(Strict):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of the target that is spread over all classes; single-label only."
     )
+    attention_warmup: float = Field(
+        0.25, ge=0, le=0.5, description="Share of the steps in which attention over segments is held uniform."
+    )
     early_stopping_epochs: int = Field(
         0, ge=0, description="Epochs without a better validation score before training stops; 0 never stops early."
     )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from actionpool.config.loading import parse_config
+from actionpool.config.loading import parse_saved
 from actionpool.config.sections import Config
 from actionpool.errors import CheckpointError, ConfigError
 from actionpool.files import file_hash, write_json, write_tensors
@@ -91,7 +91,7 @@ def load(run: str | Path, *, which: str = "best") -> TrainedRecognizer:
     try:
         if header["format"] != _FORMAT:
             raise CheckpointError(f"{path} has format {header['format']!r}, this version reads {_FORMAT!r}")
-        config = parse_config(header["config"])
+        config = parse_saved(header["config"])
         classes = tuple(str(name) for name in header["classes"])
         if not classes or not isinstance(header["classes"], list):
             raise ValueError("its classes")

@@ -21,7 +21,7 @@ class Recognizer(nn.Module):
         backbone: maps a clip ``(C, T, H, W)`` to ``(D, t, h, w)``.
         pooling: maps a segment's map, its M clips joined on time, ``(D, M t, h, w)`` to a vector ``(E)``.
         aggregation: combines the N vectors of a video.
-        dropout: dropout on the vectors before the aggregation.
+        dropout: dropout before the class layer; what weighs the segments reads whole vectors.
         embedding: layer between pooling and aggregation; None leaves it out.
     """
 
@@ -40,8 +40,8 @@ class Recognizer(nn.Module):
         self.backbone = backbone
         self.pooling = pooling
         self.embedding = embedding
-        self.dropout = nn.Dropout(dropout)
         self.aggregation = aggregation
+        aggregation.dropout.p = dropout
 
     def forward(self, clips: Tensor, valid: Tensor) -> RecognizerOutput:
         """Recognise B videos.
@@ -77,7 +77,7 @@ class Recognizer(nn.Module):
         # Logarithms of probabilities need the precision of the aggregation's parameters, whatever the network runs in.
         dtype = self.aggregation.classifier.weight.dtype
         features = pooled.features if self.embedding is None else self.embedding(pooled.features, valid)
-        features = self.dropout(features).to(dtype)  # (B, N, E)
+        features = features.to(dtype)  # (B, N, E)
         with torch.autocast(features.device.type, enabled=False):
             out = self.aggregation(features, valid, None if context is None else context.to(dtype))
         return RecognizerOutput(

@@ -98,6 +98,9 @@ class TrainingModule(L.LightningModule):
         # Dropout draws from the global generator, and so do loaders when they begin, which a resumed run does at
         # another moment. Seeded at each step, the step draws the same in both.
         torch.manual_seed(_mix(self.config.train.seed, self.current_epoch, batch_idx, self.global_rank))
+        if self.recognizer.aggregation.learns_where:
+            progress = self.global_step / (self._steps_per_epoch() * self.config.train.epochs)
+            self.recognizer.aggregation.openness = openness(progress, self.config.train.attention_warmup)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor | None:
         self._note_failures(batch)
@@ -194,12 +197,22 @@ class TrainingModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         settings = self.config.train
         optimizer = make_optimizer(settings, self.recognizer)
-        videos_per_rank = math.ceil(len(self.data.train) / self.trainer.world_size)
-        steps_per_epoch = math.ceil(math.ceil(videos_per_rank / int(settings.batch_size)) / settings.accumulate)
+        steps_per_epoch = self._steps_per_epoch()
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(settings, step / steps_per_epoch)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _steps_per_epoch(self) -> int:
+        settings = self.config.train
+        videos_per_rank = math.ceil(len(self.data.train) / self.trainer.world_size)
+        return math.ceil(math.ceil(videos_per_rank / int(settings.batch_size)) / settings.accumulate)
+
+    def is_settled(self, epoch: float) -> bool:
+        """True once attention was released for the whole of an epoch, from 0: only then are epochs compared."""
+        settings = self.config.train
+        held = 2 * settings.attention_warmup * settings.epochs if self.recognizer.aggregation.learns_where else 0
+        return epoch >= math.ceil(held)
 
 
 def _make_score(config: Config, num_classes: int) -> Metric:
@@ -259,3 +272,13 @@ def learning_rate_factor(settings: TrainConfig, epoch: float) -> float:
 def _mix(*numbers: int) -> int:
     """One seed from several numbers, far from the seeds of their neighbours."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def openness(progress: float, warmup: float) -> float:
+    """How far attention is released: 0 for the first ``warmup`` of the steps, then rising to 1 in as many.
+
+    Args:
+        progress: share of the steps that are done, 0 to 1.
+        warmup: share of the steps; 0 releases from the start.
+    """
+    return min(1.0, max(0.0, progress / warmup - 1)) if warmup else 1.0

@@ -49,10 +49,11 @@ class MemoryWriter(Writer):
         self.weights: dict[str, Tensor] = {}
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        row = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if is_better(row, self.best):
+        module = _training_module(pl_module)
+        row = _row(trainer)
+        if _improves(module, row, self.best):
             self.best = row
-            self.weights = copy.deepcopy(_training_module(pl_module).recognizer.state_dict())
+            self.weights = copy.deepcopy(module.recognizer.state_dict())
 
 
 class RunWriter(Writer):
@@ -88,10 +89,9 @@ class RunWriter(Writer):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = _training_module(pl_module)
-        row = {"epoch": float(trainer.current_epoch)}
-        row.update({name: float(value) for name, value in trainer.callback_metrics.items()})
+        row = _row(trainer)
         self.history.append(row)
-        improved = is_better(row, self.best)
+        improved = _improves(module, row, self.best)
         if improved:
             self.best = row
         last_epoch = trainer.should_stop or trainer.current_epoch + 1 >= self.config.train.epochs
@@ -153,6 +153,18 @@ def _of_all_ranks(failures: dict[str, str]) -> dict[str, str]:
     found: list[dict[str, str]] = [{} for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather_object(found, failures)
     return {video: reason for one in found for video, reason in one.items()}
+
+
+def _row(trainer: L.Trainer) -> dict[str, float]:
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return {"epoch": float(trainer.current_epoch), **metrics}
+
+
+def _improves(module: TrainingModule, row: Mapping[str, float], best: Mapping[str, float]) -> bool:
+    """True if an epoch is the best so far; while attention is held the newest is, whatever its score."""
+    if not best or not module.is_settled(best["epoch"]):
+        return True
+    return is_better(row, best)
 
 
 def is_better(row: Mapping[str, float], best: Mapping[str, float]) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from actionpool.errors import ConfigError
-from actionpool.models.aggregation.base import Aggregated, Aggregation, topk_mean, zero_invalid
+from actionpool.models.aggregation.base import Aggregated, Aggregation, class_head, topk_mean, zero_invalid
 from actionpool.models.layers import TanhScore, at_least_float32
 from actionpool.models.losses import log1mexp, video_bce, video_nll
 
@@ -39,17 +39,17 @@ class BackgroundSuppression(Aggregation):
         if not 0 < ratio <= 1:
             raise ConfigError(f"bas-net got ratio={ratio}; give a share of the segments in (0, 1]")
         self.ratio = ratio
-        self.background = nn.Linear(in_channels, 1)
+        self.background = class_head(in_channels, 1)
         self.relevance_score = TanhScore(in_channels, hidden, bias=True)
 
     def aggregate(self, features: Tensor, logits: Tensor, valid: Tensor, context: Tensor) -> Aggregated:
         """See ``Aggregation.aggregate``."""
-        scores = at_least_float32(self.relevance_score(features))  # (B, N)
+        scores = self.hold(at_least_float32(self.relevance_score(features)))  # (B, N)
         relevance = torch.where(valid, scores.sigmoid(), 0)
         # Normalised in log space, which works even where every sigmoid underflows.
         weights = torch.where(valid, F.logsigmoid(scores), -torch.inf).softmax(dim=1)
-        suppressed = at_least_float32(self.classifier(features * relevance.unsqueeze(-1).to(features.dtype)))
-        video = topk_mean(suppressed, valid, ratio=self.ratio)
+        suppressed = self.classify(features * relevance.unsqueeze(-1).to(features.dtype))
+        video = topk_mean(suppressed, valid, ratio=self.ratio, openness=self.openness)
         return Aggregated(self.segment_log_probs(video), relevance, weights, suppressed)
 
     def auxiliary_loss(self, features: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
@@ -60,7 +60,8 @@ class BackgroundSuppression(Aggregation):
         term weighs as much as one of the K classes.
         """
         features = zero_invalid(features, valid)
-        relevance = torch.where(valid, at_least_float32(self.relevance_score(features)).sigmoid(), 0)
+        scores = self.hold(at_least_float32(self.relevance_score(features)))
+        relevance = torch.where(valid, scores.sigmoid(), 0)
         base = self._log_probs(features, valid)  # (B, K + 1)
         suppressed = self._log_probs(features * relevance.unsqueeze(-1).to(features.dtype), valid)
         with_background = torch.cat([labels, torch.ones_like(labels[:, :1])], dim=1)
@@ -71,5 +72,6 @@ class BackgroundSuppression(Aggregation):
 
     def _log_probs(self, features: Tensor, valid: Tensor) -> Tensor:
         """``(B, N, E)`` to ``(B, K + 1)``, background last."""
-        logits = torch.cat([self.classifier(features), self.background(features)], dim=-1)
-        return self.segment_log_probs(topk_mean(at_least_float32(logits), valid, ratio=self.ratio))
+        features = self.dropout(features)
+        logits = at_least_float32(torch.cat([self.classifier(features), self.background(features)], dim=-1))
+        return self.segment_log_probs(topk_mean(logits, valid, ratio=self.ratio, openness=self.openness))

@@ -47,14 +47,24 @@ class Aggregation(nn.Module):
 
     Attributes:
         features_from: backbone stage whose average is passed as ``context``; None if the aggregation reads none.
+        learns_where: True if it learns which segments count. Such an aggregation starts held: see ``openness``.
+        openness: 0 holds the weights uniform, 1 releases them; between, top-k narrows. Training raises it, since the
+            first gradients of a relevance follow a class head that knows nothing yet. It is not stored.
     """
 
     features_from: str | None = None
+    learns_where = True
+    openness = 1.0
 
     def __init__(self, in_channels: int, num_classes: int, *, multilabel: bool = False) -> None:
         super().__init__()
-        self.classifier = nn.Linear(in_channels, num_classes)
+        self.classifier = class_head(in_channels, num_classes)
+        self.dropout = nn.Dropout(0.0)
         self.multilabel = multilabel
+
+    def classify(self, features: Tensor) -> Tensor:
+        """``(..., E)`` to logits ``(..., K)``; dropout stands here alone, so relevance reads whole features."""
+        return at_least_float32(self.classifier(self.dropout(features)))
 
     def segment_log_probs(self, segment_logits: Tensor) -> Tensor:
         """``(..., K)`` logits to log-probabilities: log-softmax, or log-sigmoid if multi-label."""
@@ -70,7 +80,7 @@ class Aggregation(nn.Module):
         """
         features = zero_invalid(features, valid)
         context = features if context is None else zero_invalid(context, valid)
-        logits = at_least_float32(self.classifier(features))  # (B, N, K)
+        logits = self.classify(features)  # (B, N, K)
         done = self.aggregate(features, logits, valid, context)
         shown = logits if done.segment_logits is None else done.segment_logits
         return AggregationOutput(done.log_probs, zero_invalid(shown, valid), done.relevance, done.weights)
@@ -86,6 +96,10 @@ class Aggregation(nn.Module):
         """
         raise NotImplementedError
 
+    def hold(self, scores: Tensor) -> Tensor:
+        """Relevance scores as they are, or 0 while the weights are held uniform."""
+        return scores if self.openness > 0 else scores * 0
+
     def auxiliary_loss(self, features: Tensor, labels: Tensor, valid: Tensor) -> Tensor | None:
         """A loss of the aggregation besides that of its ``log_probs``; none by default.
 
@@ -98,6 +112,17 @@ class Aggregation(nn.Module):
             A scalar, at least float32, that is added to the loss, or None.
         """
         return None
+
+
+def class_head(in_channels: int, num_classes: int) -> nn.Linear:
+    """A class layer that starts near zero, N(0, 0.001) as TSN's (arXiv 1608.00859).
+
+    Torch's default start is as large as what is learned, and the first gradients of a relevance would follow it.
+    """
+    layer = nn.Linear(in_channels, num_classes)
+    nn.init.normal_(layer.weight, std=0.001)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def zero_invalid(rows: Tensor, valid: Tensor) -> Tensor:
@@ -141,7 +166,7 @@ def log_or_minus_infinity(weights: Tensor) -> Tensor:
 
 
 def topk_segments(
-    logits: Tensor, valid: Tensor, *, k: int | None = None, ratio: float = 0.125
+    logits: Tensor, valid: Tensor, *, k: int | None = None, ratio: float = 0.125, openness: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Choose the k highest segments of each class.
 
@@ -150,6 +175,7 @@ def topk_segments(
         valid: bool ``(B, N)``.
         k: number of segments, at most all valid ones.
         ratio: share of the valid segments, rounded up; used if k is None.
+        openness: 1 takes as many; 0 takes all valid segments; between, a number between.
 
     Returns:
         ``(B, N, K)``, 1 for the chosen segments and 0 elsewhere, and their number ``(B,)``.
@@ -165,6 +191,9 @@ def topk_segments(
     else:
         count = num_valid.clamp(min=1, max=k)
         largest = min(k, num_segments)
+    if openness < 1:
+        count = (num_valid + openness * (count - num_valid)).round().long().clamp(min=1)
+        largest = num_segments
     excluded = torch.where(valid.unsqueeze(-1), logits.detach(), -torch.inf)
     order = excluded.topk(largest, dim=1).indices  # (B, largest, K)
     # The same number was taken for all videos; shorter ones drop the end of their list.
@@ -173,7 +202,9 @@ def topk_segments(
     return chosen, count
 
 
-def topk_mean(logits: Tensor, valid: Tensor, *, k: int | None = None, ratio: float = 0.125) -> Tensor:
+def topk_mean(
+    logits: Tensor, valid: Tensor, *, k: int | None = None, ratio: float = 0.125, openness: float = 1.0
+) -> Tensor:
     """Mean of each class's highest logits, ``(B, N, K)`` to ``(B, K)``; arguments as ``topk_segments``."""
-    chosen, count = topk_segments(logits, valid, k=k, ratio=ratio)
+    chosen, count = topk_segments(logits, valid, k=k, ratio=ratio, openness=openness)
     return (chosen * logits).sum(dim=1) / count.unsqueeze(1)

@@ -29,6 +29,8 @@ class MeanAggregation(Aggregation):
         of: average ``"probabilities"``, or ``"logits"`` before the softmax as TSN does.
     """
 
+    learns_where = False
+
     def __init__(
         self,
         in_channels: int,
@@ -86,7 +88,7 @@ class TopKAggregation(Aggregation):
 
     def aggregate(self, features: Tensor, logits: Tensor, valid: Tensor, context: Tensor) -> Aggregated:
         """See ``Aggregation.aggregate``."""
-        chosen, k = topk_segments(logits, valid, k=self.k, ratio=self.ratio)
+        chosen, k = topk_segments(logits, valid, k=self.k, ratio=self.ratio, openness=self.openness)
         log_probs = self.segment_log_probs((chosen * logits).sum(dim=1) / k.unsqueeze(1))  # (B, K)
         share = log_probs.softmax(dim=1)  # the softmax of log p is p over its sum
         relevance = (chosen * share.unsqueeze(1)).sum(dim=2)  # (B, N)
@@ -133,7 +135,7 @@ class AttentionAggregation(Aggregation):
 
     def aggregate(self, features: Tensor, logits: Tensor, valid: Tensor, context: Tensor) -> Aggregated:
         """See ``Aggregation.aggregate``."""
-        scores = at_least_float32(self.relevance_score(features))  # (B, N)
+        scores = self.hold(at_least_float32(self.relevance_score(features)))  # (B, N)
         weights = segment_log_weights(scores, valid, self.normaliser).exp()
         relevance = torch.where(valid, scores.sigmoid(), 0) if self.normaliser == "sigmoid" else weights
         return Aggregated(self.segment_log_probs(weighted_mean(logits, weights)), relevance, weights)

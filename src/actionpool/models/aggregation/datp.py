@@ -22,13 +22,20 @@ from actionpool.models.aggregation.base import (
 )
 from actionpool.models.layers import at_least_float32, move_together, packed, rank_of
 
-WeightModel = Literal["uniform", "direct", "gaussian", "mixture", "beta"]
+WeightModel = Literal[
+    "uniform", "direct", "gaussian", "mixture", "beta", "regressed-gaussian", "regressed-mixture", "regressed-beta"
+]
 
 # Before training: a Gaussian of this width at 1/2 differs from uniform by 1 / (12 sigma^2) = 0.7%.
 _SIGMA_FLOOR = 0.05
 _SIGMA_START = 3.5
 # A Beta(1 + c, 1 + c) with this c differs from uniform by less than 1% at up to 10,000 segments.
 _BETA_START = 1e-3
+# Narrowest fitted Gaussian, as a share of the video.
+_WIDTH_FLOOR = 0.05
+# Logits of a mixture stay within this: unbounded, a softmax ends on one of two equal segments.
+_MOST_LOGIT = 2.0
+_FIT_STEPS = 5
 
 
 class DATPAggregation(Aggregation):
@@ -38,13 +45,19 @@ class DATPAggregation(Aggregation):
     which sum to 1 over valid segments, are
 
     - ``"uniform"``: 1 / N (TSN)
-    - ``"direct"``: the softmax of one regressed logit per segment
-    - ``"gaussian"``: proportional to ``exp(-(t[n] - mu)^2 / 2 sigma^2)``, mu a sigmoid, sigma a softplus + 0.05
-    - ``"mixture"``: J such Gaussians, each summing to 1 over the segments, weighted by ``softmax(pi)``
-    - ``"beta"``: proportional to ``t[n]^(alpha - 1) (1 - t[n])^(beta - 1)``, alpha and beta > 1
+    - ``"direct"``: the softmax of one regressed logit per segment, ``a[n]``
+    - ``"gaussian"``: proportional to ``exp(-precision (t[n] - mu)^2 / 2)``
+    - ``"mixture"``: J Gaussians
+    - ``"beta"``: proportional to ``t[n]^(alpha - 1) (1 - t[n])^(beta - 1)``
 
     and the video score is ``log sum_n w[n] softmax(z[n])``. Relevance is the weight. All models take any N with the
-    same parameters. Untrained, each is within 1% of uniform.
+    same parameters. They are fitted: the auxiliary network gives a logit per segment, with the softmax a. With
+    ``mu = sum a t``, ``v = sum a (t - mu)^2`` and the variance u of N equal weights, the Gaussian has
+    ``precision = 1 / (v + f^2) - 1 / (u + f^2)``, f the smaller of 0.05 and half a segment; the mixture is fitted by
+    expectation maximisation and divided by its fit to equal weights; alpha and beta match mu and v. Untrained, all are
+    uniform. ``"regressed-gaussian"``, ``"regressed-mixture"`` and ``"regressed-beta"`` regress mu, sigma, pi, alpha and
+    beta from the whole video instead, which does not find a lone segment from its flat start; runs of earlier versions
+    have them.
 
     Args:
         in_channels, num_classes, multilabel: see ``Aggregation``.
@@ -74,16 +87,18 @@ class DATPAggregation(Aggregation):
         if num_components < 1:
             raise ConfigError(f"datp got num_components={num_components}; give at least 1")
         self.weight_model: WeightModel = weight_model
-        self.num_components = num_components if weight_model == "mixture" else 1
+        self.by_moments = weight_model in ("gaussian", "mixture", "beta")
+        self.learns_where = weight_model != "uniform"
+        self.num_components = num_components if weight_model.endswith("mixture") else 1
         self.pool = pool
         self.parameter_network: ParameterNetwork | None = None
         if weight_model != "uniform":
             self.features_from, channels = context or (None, in_channels)
             self.parameter_network = ParameterNetwork(
                 channels,
-                start=_start(weight_model, self.num_components),
+                start=[0.0] if self.by_moments else _start(weight_model, self.num_components),
                 hidden=hidden,
-                per_segment=weight_model == "direct",
+                per_segment=self.by_moments or weight_model == "direct",
             )
 
     def aggregate(self, features: Tensor, logits: Tensor, valid: Tensor, context: Tensor) -> Aggregated:
@@ -103,12 +118,17 @@ class DATPAggregation(Aggregation):
         # those of valid segments only.
         rank = rank_of(valid)  # (B, N)
         parameters = at_least_float32(self.parameter_network(move_together(context, valid, rank), packed(valid)))
+        parameters = self.hold(parameters)
+        logits = parameters.squeeze(-1)
         if self.weight_model == "direct":
-            return segment_log_weights(parameters.squeeze(-1).gather(1, rank.clamp(min=0)), valid)
+            return segment_log_weights(logits.gather(1, rank.clamp(min=0)), valid)
         count = valid.sum(dim=1, keepdim=True)
         # One half where not valid: a harmless position, whose weight is left out afterwards.
         positions = torch.where(valid, (rank.to(dtype) + 0.5) / count.clamp(min=1), 0.5)  # (B, N)
-        if self.weight_model == "beta":
+        if self.by_moments:
+            logits = logits.gather(1, rank.clamp(min=0))
+            return _fitted_log_weights(self.weight_model, logits, positions, valid, self.num_components)
+        if self.weight_model == "regressed-beta":
             return segment_log_weights(_beta_scores(parameters, positions), valid)
         return _gaussian_log_weights(parameters, positions, valid, self.num_components)
 
@@ -167,14 +187,72 @@ class ParameterNetwork(nn.Module):
         return parameters
 
 
+def _fitted_log_weights(
+    weight_model: WeightModel, logits: Tensor, positions: Tensor, valid: Tensor, num_components: int
+) -> Tensor:
+    """Fit a model of time to ``softmax(logits)``, both ``(B, N)``; exactly uniform for equal logits."""
+    if weight_model == "mixture":
+        logits = _MOST_LOGIT * torch.tanh(logits / _MOST_LOGIT)
+    attention = segment_log_weights(logits, valid).exp()
+    uniform = uniform_weights(valid, logits.dtype)
+    count = valid.sum(dim=1, keepdim=True).clamp(min=1).to(logits.dtype)
+    floor = (0.5 / count).clamp(max=_WIDTH_FLOOR) ** 2  # (B, 1)
+    if weight_model == "mixture":
+        fits = (_mixture_scores(weights, positions, floor, num_components) for weights in (attention, uniform))
+        fitted, flat = fits
+        return segment_log_weights(fitted - flat, valid)
+    mean, variance = _moments(attention, positions)
+    half, spread = _moments(uniform, positions)
+    if weight_model == "gaussian":
+        precision = 1 / (variance + floor) - 1 / (spread + floor)
+        return segment_log_weights(-precision * (positions - mean) ** 2 / 2, valid)
+    alpha, beta = _beta_of(mean, variance + floor)
+    flat_alpha, flat_beta = _beta_of(half, spread + floor)
+    scores = (alpha - flat_alpha) * positions.log() + (beta - flat_beta) * (-positions).log1p()
+    return segment_log_weights(scores, valid)
+
+
+def _moments(weights: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance ``(B, 1)`` of positions under weights that sum to 1."""
+    mean = (weights * positions).sum(dim=1, keepdim=True)
+    return mean, (weights * (positions - mean) ** 2).sum(dim=1, keepdim=True)
+
+
+def _beta_of(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Alpha and beta of the Beta density with this mean and variance."""
+    concentration = mean * (1 - mean) / variance - 1
+    return mean * concentration, (1 - mean) * concentration
+
+
+def _mixture_scores(weights: Tensor, positions: Tensor, floor: Tensor, num_components: int) -> Tensor:
+    """Log density ``(B, N)`` of J Gaussians that expectation maximisation fits to weighted positions."""
+    places = positions.unsqueeze(2)  # (B, N, 1)
+    start = (torch.arange(num_components, device=positions.device, dtype=positions.dtype) + 0.5) / num_components
+    means = start.expand(len(positions), -1)  # (B, J): components start apart
+    variances = torch.full_like(means, (0.5 / num_components) ** 2)
+    shares = torch.full_like(means, 1 / num_components)
+
+    def log_joint() -> Tensor:
+        exponents = -((places - means.unsqueeze(1)) ** 2) / (2 * variances.unsqueeze(1))
+        return exponents + (shares.clamp(min=1e-6).log() - variances.log() / 2).unsqueeze(1)  # (B, N, J)
+
+    for _ in range(_FIT_STEPS):
+        owned = log_joint().softmax(dim=2) * weights.unsqueeze(2)
+        shares = owned.sum(dim=1)
+        total = shares.clamp(min=1e-6)
+        means = (owned * places).sum(dim=1) / total
+        variances = (owned * (places - means.unsqueeze(1)) ** 2).sum(dim=1) / total + floor
+    return log_joint().logsumexp(dim=2)
+
+
 def _start(weight_model: WeightModel, num_components: int) -> list[float]:
     """Parameters of (nearly) uniform weights."""
-    if weight_model in ("gaussian", "mixture"):
+    if weight_model in ("regressed-gaussian", "regressed-mixture"):
         # Components start apart: at one place they would get the same gradient and stay together.
         centres = [(j + 0.5) / num_components for j in range(num_components)]
         means = [math.log(centre / (1 - centre)) for centre in centres]
         sigma = math.log(math.expm1(_SIGMA_START - _SIGMA_FLOOR))
-        shares = [0.0] * num_components if weight_model == "mixture" else []
+        shares = [0.0] * num_components if weight_model == "regressed-mixture" else []
         return means + [sigma] * num_components + shares
     return [0.0] if weight_model == "direct" else [0.0, 0.0]
 

@@ -12,6 +12,7 @@ from actionpool.errors import ConfigError
 from actionpool.models.aggregation.base import (
     Aggregated,
     Aggregation,
+    class_head,
     segment_log_weights,
     topk_segments,
     weighted_log_mean,
@@ -89,23 +90,25 @@ class VSAMAggregation(Aggregation):
         self.relevance_score = TanhScore(in_channels, hidden)
         self.which: nn.Linear | None = None
         if variant == "two-way":
-            self.which = nn.Linear(in_channels, num_classes)
+            self.which = class_head(in_channels, num_classes)
             start_at_zero(self.classifier)
 
     def aggregate(self, features: Tensor, logits: Tensor, valid: Tensor, context: Tensor) -> Aggregated:
         """See ``Aggregation.aggregate``."""
-        scores = at_least_float32(self.relevance_score(features))  # (B, N)
+        scores = self.hold(at_least_float32(self.relevance_score(features)))  # (B, N)
         log_relevance = segment_log_weights(scores, valid, self.normaliser)
         weights = log_relevance.exp()
         if self.best_ratio is not None:
             log_scores = F.logsigmoid(logits) + F.logsigmoid(scores).unsqueeze(-1)  # (B, N, K), log r[n] sigmoid(A)
-            chosen, count = topk_segments(log_scores, valid, ratio=self.best_ratio)
+            chosen, count = topk_segments(log_scores, valid, ratio=self.best_ratio, openness=self.openness)
             kept = torch.where(chosen > 0, log_scores, -torch.inf)
             log_probs = torch.logsumexp(kept, dim=1) - count.log().unsqueeze(1)
         elif self.which is None:
             log_probs = weighted_log_mean(self.segment_log_probs(logits), log_relevance)
         else:
-            log_probs = self._two_way(logits, at_least_float32(self.which(features)), valid, log_relevance)
+            log_probs = self._two_way(
+                logits, at_least_float32(self.which(self.dropout(features))), valid, log_relevance
+            )
         relevance = torch.where(valid, scores.sigmoid(), 0) if self.normaliser == "sigmoid" else weights
         return Aggregated(log_probs, relevance, weights)
 
