@@ -182,19 +182,69 @@ def datp_weights(model, num_segments, parameters, num_components=1):
         return [1 / num_segments] * num_segments
     if model == "direct":
         return softmax([logit for (logit,) in parameters])
-    if model == "beta":
+    if model in ("gaussian", "mixture", "beta"):
+        return fitted_weights(model, [logit for (logit,) in parameters], num_components)
+    if model == "regressed-beta":
         # alpha - 1 is the positive root of z^2 - x z = c^2.
         alpha, beta = (1 + (x + math.sqrt(x * x + 4e-6)) / 2 for x in parameters)
         times = [(n - 0.5) / num_segments for n in range(1, num_segments + 1)]
         density = [t ** (alpha - 1) * (1 - t) ** (beta - 1) for t in times]
         return [d / sum(density) for d in density]
-    shares = softmax(parameters[2 * num_components :]) if model == "mixture" else [1.0]
+    shares = softmax(parameters[2 * num_components :]) if model == "regressed-mixture" else [1.0]
     weights = [0.0] * num_segments
     for j in range(num_components):
         sigma = math.log(1 + math.exp(parameters[num_components + j])) + 0.05
         component = gaussian(num_segments, sigmoid(parameters[j]), sigma)
         weights = [w + shares[j] * c for w, c in zip(weights, component, strict=True)]
     return weights
+
+
+def fitted_weights(model, logits, num_components):
+    """A model of time fitted to the softmax of the logits, one sum after the other."""
+    count = len(logits)
+    times = [(n - 0.5) / count for n in range(1, count + 1)]
+    floor = min(0.05, 0.5 / count) ** 2
+    equal = [1 / count] * count
+    if model == "mixture":
+        seen = softmax([2 * math.tanh(logit / 2) for logit in logits])
+        fitted, flat = (mixture_density(weights, times, floor, num_components) for weights in (seen, equal))
+        return softmax([a - b for a, b in zip(fitted, flat, strict=True)])
+
+    def moments(weights):
+        mean = sum(w * t for w, t in zip(weights, times, strict=True))
+        return mean, sum(w * (t - mean) ** 2 for w, t in zip(weights, times, strict=True)) + floor
+
+    (mean, variance), (half, spread) = moments(softmax(logits)), moments(equal)
+    if model == "gaussian":
+        return softmax([-(1 / variance - 1 / spread) * (t - mean) ** 2 / 2 for t in times])
+
+    def shape(mean, variance):
+        total = mean * (1 - mean) / variance - 1
+        return mean * total, (1 - mean) * total
+
+    (alpha, beta), (flat_alpha, flat_beta) = shape(mean, variance), shape(half, spread)
+    return softmax([(alpha - flat_alpha) * math.log(t) + (beta - flat_beta) * math.log(1 - t) for t in times])
+
+
+def mixture_density(weights, times, floor, num_components, steps=5):
+    """Log density at each time of Gaussians that were fitted by expectation maximisation."""
+    components = [
+        ((j + 0.5) / num_components, (0.5 / num_components) ** 2, 1 / num_components) for j in range(num_components)
+    ]
+
+    def joint(t):
+        return [p * math.exp(-((t - m) ** 2) / (2 * v)) / math.sqrt(v) for m, v, p in components]
+
+    for _ in range(steps):
+        owned = [[w * part / sum(joint(t)) for part in joint(t)] for w, t in zip(weights, times, strict=True)]
+        found = []
+        for j in range(num_components):
+            share = sum(row[j] for row in owned)
+            mean = sum(row[j] * t for row, t in zip(owned, times, strict=True)) / share
+            variance = sum(row[j] * (t - mean) ** 2 for row, t in zip(owned, times, strict=True)) / share
+            found.append((mean, variance + floor, share))
+        components = found
+    return [math.log(sum(joint(t))) for t in times]
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------

@@ -13,9 +13,15 @@ from actionpool.models.losses import video_nll
 from support import oracles
 from support.aggregation_cases import VALID, check_against, layer, made, move, videos
 
-MODELS = ["uniform", "direct", "gaussian", "mixture", "beta"]
+FITTED = ["gaussian", "mixture", "beta"]
+REGRESSED = ["regressed-gaussian", "regressed-mixture", "regressed-beta"]  # of earlier versions
+MODELS = ["uniform", "direct", *FITTED, *REGRESSED]
 # Parameters of curves that are far from uniform.
-SHARP = {"gaussian": [-0.5, -1.0], "mixture": [-1.0, 0.3, 2.0, -2.0, -1.5, -3.0, 0.5, 0.0, -0.5], "beta": [1.5, 0.5]}
+SHARP = {
+    "regressed-gaussian": [-0.5, -1.0],
+    "regressed-mixture": [-1.0, 0.3, 2.0, -2.0, -1.5, -3.0, 0.5, 0.0, -0.5],
+    "regressed-beta": [1.5, 0.5],
+}
 
 
 def trained(weight_model, channels=6, hidden=5, **options):
@@ -36,7 +42,7 @@ def naive_weights(aggregation, rows):
         [layer(convolution) for convolution in network.convolutions],
         layer(network.first),
         layer(network.last),
-        aggregation.weight_model == "direct",
+        aggregation.weight_model in ("direct", *FITTED),
     )
     return oracles.datp_weights(aggregation.weight_model, len(rows), parameters, aggregation.num_components)
 
@@ -56,11 +62,12 @@ def test_against_loops(weight_model, pool, multilabel):
     check_against(aggregation(features, VALID), features, VALID, naive)
 
 
+@pytest.mark.parametrize("weight_model", ["mixture", "regressed-mixture"])
 @pytest.mark.parametrize("num_components", [1, 2, 5])
-def test_mixture_of_any_size_against_loops(num_components):
-    aggregation = made(DATPAggregation, 6, 4, weight_model="mixture", num_components=num_components, hidden=5)
+def test_mixture_of_any_size_against_loops(num_components, weight_model):
+    aggregation = made(DATPAggregation, 6, 4, weight_model=weight_model, num_components=num_components, hidden=5)
     with torch.no_grad():
-        aggregation.parameter_network.last.bias.sub_(3.0)  # narrower, and further left
+        aggregation.parameter_network.last.bias.sub_(3.0)  # regressed: narrower, and further left
     features = videos(6)
     weights = aggregation(features, VALID).weights[0]
     expected = naive_weights(aggregation, features[0].tolist())
@@ -81,7 +88,7 @@ def test_the_same_weights_take_any_number_of_segments(weight_model, num_segments
     torch.testing.assert_close(output.weights, torch.tensor(expected, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("weight_model", ["gaussian", "mixture", "beta"])
+@pytest.mark.parametrize("weight_model", REGRESSED)
 def test_a_curve_means_the_same_at_any_number_of_segments(weight_model):
     """Parameters that do not depend on the input give one curve over (0, 1), sampled more or less finely."""
     aggregation = trained(weight_model)
@@ -93,7 +100,7 @@ def test_a_curve_means_the_same_at_any_number_of_segments(weight_model):
     # Segment n of 9 has its centre where segment 3 n + 1 of 27 has its own. Each Gaussian of a mixture sums to 1 over
     # the segments that there are, hence the tolerance.
     every_third = fine[1::3] / fine[1::3].sum()
-    torch.testing.assert_close(coarse, every_third, rtol=0.05 if weight_model == "mixture" else 1e-9, atol=0)
+    torch.testing.assert_close(coarse, every_third, rtol=0.05 if weight_model == "regressed-mixture" else 1e-9, atol=0)
     assert coarse.max() / coarse.min() > 1.5
 
 
@@ -110,16 +117,35 @@ def test_untrained_is_mean_consensus_within_one_percent(weight_model, num_segmen
     torch.testing.assert_close(output.log_probs.exp(), expected.log_probs.exp(), rtol=0.01, atol=0)
 
 
-@pytest.mark.parametrize("weight_model", ["direct", "gaussian", "mixture", "beta"])
+@pytest.mark.parametrize("weight_model", ["direct", *FITTED, *REGRESSED])
 def test_every_parameter_of_the_curve_learns_from_the_first_step(weight_model):
     aggregation = made(DATPAggregation, 6, 4, trained=False, weight_model=weight_model)
     aggregation(videos(6), VALID).log_probs[:, 1].sum().backward()
-    assert (aggregation.parameter_network.last.bias.grad != 0).all() or weight_model == "direct"
+    assert weight_model not in REGRESSED or (aggregation.parameter_network.last.bias.grad != 0).all()
     assert (aggregation.parameter_network.last.weight.grad.abs().amax(dim=1) > 0).all()
 
 
+@pytest.mark.parametrize("weight_model", ["direct", *FITTED])
+@pytest.mark.parametrize("num_segments", [1, 2, 10, 1000])
+def test_fitted_models_start_exactly_uniform(weight_model, num_segments):
+    valid = torch.arange(num_segments).unsqueeze(0) < torch.tensor([[num_segments], [(num_segments + 1) // 2]])
+    weights = made(DATPAggregation, 6, 4, trained=False, weight_model=weight_model)(videos(6, valid), valid).weights
+    torch.testing.assert_close(weights, valid.double() / valid.sum(dim=1, keepdim=True), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("weight_model", ["direct", *FITTED])
+def test_a_held_attention_is_uniform_and_learns_nothing_of_where(weight_model):
+    aggregation = trained(weight_model)
+    aggregation.openness = 0.0
+    output = aggregation(videos(6), VALID)
+    torch.testing.assert_close(output.weights, VALID.double() / VALID.sum(dim=1, keepdim=True))
+    output.log_probs.sum().backward()
+    assert all(not p.grad.any() for p in aggregation.parameter_network.parameters())
+    assert aggregation.classifier.weight.grad.any()
+
+
 def test_components_of_a_mixture_part_from_each_other():
-    aggregation = made(DATPAggregation, 6, 4, trained=False, weight_model="mixture")
+    aggregation = made(DATPAggregation, 6, 4, trained=False, weight_model="regressed-mixture")
     aggregation(videos(6), VALID).log_probs[:, 1].sum().backward()
     means = aggregation.parameter_network.last.bias.grad[:3]
     assert len(means.unique()) == 3
@@ -180,7 +206,7 @@ def test_the_gradient_of_a_segment_is_its_responsibility_for_the_right_class(wei
         torch.testing.assert_close(seen["log_p"].grad[video], expected)
 
 
-@pytest.mark.parametrize("weight_model", ["direct", "gaussian", "mixture", "beta"])
+@pytest.mark.parametrize("weight_model", ["direct", *FITTED, *REGRESSED])
 def test_gradcheck_where_curves_are_sharp(weight_model):
     aggregation = trained(weight_model)
     features = videos(6).nan_to_num(0.0).requires_grad_()
@@ -211,7 +237,7 @@ def test_a_curve_can_follow_a_mark_anywhere():
     assert (weights.argmax(dim=1) == places).all()
 
 
-@pytest.mark.parametrize("weight_model", ["gaussian", "mixture", "beta"])
+@pytest.mark.parametrize("weight_model", [*FITTED, *REGRESSED])
 def test_a_model_of_time_depends_on_the_order(weight_model):
     aggregation = trained(weight_model)
     features = videos(6)[:1]
