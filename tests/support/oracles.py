@@ -206,7 +206,7 @@ def fitted_weights(model, logits, num_components):
     floor = min(0.05, 0.5 / count) ** 2
     equal = [1 / count] * count
     if model == "mixture":
-        seen = softmax([2 * math.tanh(logit / 2) for logit in logits])
+        seen = softmax([1.5 * math.tanh(logit / 1.5) for logit in logits])
         fitted, flat = (mixture_density(weights, times, floor, num_components) for weights in (seen, equal))
         return softmax([a - b for a, b in zip(fitted, flat, strict=True)])
 

@@ -34,7 +34,7 @@ _BETA_START = 1e-3
 # Narrowest fitted Gaussian, as a share of the video.
 _WIDTH_FLOOR = 0.05
 # Logits of a mixture stay within this: unbounded, a softmax ends on one of two equal segments.
-_MOST_LOGIT = 2.0
+_MOST_LOGIT = 1.5
 _FIT_STEPS = 5
 
 
