@@ -22,7 +22,7 @@ from actionpool.config.loading import override, parse_config
 from actionpool.models.build import build_recognizer
 from actionpool.models.losses import video_nll
 from actionpool.models.recognizer import Recognizer
-from actionpool.training.optimizer import openness
+from actionpool.training.module import openness
 from actionpool.values import RecognizerOutput
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

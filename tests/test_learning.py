@@ -14,7 +14,7 @@ import torch
 from actionpool.config.loading import override, parse_config
 from actionpool.models.build import build_recognizer
 from actionpool.models.losses import video_nll
-from actionpool.training.optimizer import openness
+from actionpool.training.module import openness
 from support.carriers import carrier_features, patterned_maps
 
 pytestmark = pytest.mark.learning
