@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from actionpool import localization as module
-from actionpool.config.loading import parse_localize
-from actionpool.config.sections import LocalizeSettings
+from actionpool.config.loading import load_config, parse_localize, parse_saved, parse_saved_localize
+from actionpool.config.sections import Config, LocalizeSettings
 from actionpool.errors import ConfigError, DataError
 from actionpool.localization import localize, make_grid
 
@@ -60,10 +60,24 @@ def naive_contrast(cells, start, end, margin):
     return naive_mean(cells, [(start, end)]) - naive_mean(cells, [(start - width, start), (end, end + width)])
 
 
+def naive_score(cells, start, end, settings):
+    """Outer-inner contrast; a fixed one for the whole video, where it is always proposed."""
+    if settings.whole_video and (start, end) == (cells[0][0], cells[-1][1]):
+        return settings.whole_video_contrast
+    return naive_contrast(cells, start, end, settings.outer_margin)
+
+
 def naive_cut(cells, settings):
     values = [value for *_, value in cells]
     low, high = min(values), max(values)
     candidates = []
+    if settings.whole_video:
+        start, end = cells[0][0], cells[-1][1]
+        longest = float("inf") if settings.max_length_seconds is None else settings.max_length_seconds
+        if settings.min_length_seconds <= end - start <= longest:
+            candidates.append((start, end))
+    if high <= 0 or high - low < settings.min_range:
+        return candidates
     for threshold in settings.thresholds:
         cut = {"range": low + threshold * (high - low), "maximum": threshold * high, "absolute": threshold}
         found = []
@@ -83,7 +97,7 @@ def naive_cut(cells, settings):
             longest = float("inf") if settings.max_length_seconds is None else settings.max_length_seconds
             if settings.min_length_seconds <= end - start <= longest and (start, end) not in candidates:
                 candidates.append((start, end))
-    return candidates if high > 0 else []
+    return candidates
 
 
 def overlap(a, b):
@@ -123,7 +137,7 @@ def naive_localize(scores, relevance, probabilities, segments, classes, settings
             curve.append(row[k] * (r / scale) if settings.source == "product" else gated)
         cells = naive_cells(curve, segments, settings.cells_per_segment)
         scored = [
-            (s, e, naive_contrast(cells, s, e, settings.outer_margin) + settings.video_score_weight * probabilities[k])
+            (s, e, naive_score(cells, s, e, settings) + settings.video_score_weight * probabilities[k])
             for s, e in naive_cut(cells, settings)
         ]
         found += [(score, k, s, e) for s, e, score in naive_suppress(scored, settings)]
@@ -182,16 +196,24 @@ def test_documented_example():
 
 def test_equals_plain_loops():
     rng = random.Random(0)
-    total = soft = 0
+    total = soft = whole = 0
     for _ in range(400):
         video, settings = random_video(rng), random_settings(rng)
-        got = plain(localize(*video, settings))
-        expected = naive_localize(*video, settings)
-        assert [row[:3] for row in got] == [row[:3] for row in expected]
-        assert [row[3] for row in got] == pytest.approx([row[3] for row in expected], abs=1e-10)
-        total += len(got)
-        soft += settings.nms == "soft" and len(got) > 3
-    assert total > 1000 and soft > 20
+        for newer in (
+            {"whole_video": False, "min_range": 0.0},
+            {"whole_video": False, "min_range": 0.4},
+            {"whole_video": True, "whole_video_contrast": 0.2, "min_range": 0.0},
+            {"whole_video": True, "whole_video_contrast": 0.5, "min_range": 0.4},
+        ):
+            settings = settings.model_copy(update=newer)
+            got = plain(localize(*video, settings))
+            expected = naive_localize(*video, settings)
+            assert [row[:3] for row in got] == [row[:3] for row in expected]
+            assert [row[3] for row in got] == pytest.approx([row[3] for row in expected], abs=1e-10)
+            total += len(got)
+            soft += settings.nms == "soft" and len(got) > 3
+            whole += (video[3][0][0], video[3][-1][1]) in [row[1:3] for row in got]
+    assert total > 1000 and soft > 20 and whole > 100
 
 
 def test_interpolation_alone():
@@ -212,8 +234,11 @@ def test_interpolation_alone():
 def test_a_step_is_found_where_it_is():
     curve = np.where((np.arange(60) >= 20) & (np.arange(60) < 35), 1.0, 0.0)[:, None]
     segments = np.stack([np.arange(60) * 0.5, np.arange(1, 61) * 0.5], axis=1)
-    best = localize(curve, np.ones(60), [0.8], segments, ["run"], LocalizeSettings(thresholds=(0.5,)))
+    settings = LocalizeSettings(thresholds=(0.5,))
+    best = localize(curve, np.ones(60), [0.8], segments, ["run"], settings.model_copy(update={"whole_video": False}))
     assert len(best) == 1 and best[0].label == "run"
+    (first, whole) = localize(curve, np.ones(60), [0.8], segments, ["run"], settings)
+    assert [first] == best and (whole.interval.start_seconds, whole.interval.end_seconds) == (0.0, 30.0)
     assert best[0].interval.start_seconds == pytest.approx(10.0, abs=0.07)
     assert best[0].interval.end_seconds == pytest.approx(17.5, abs=0.07)
 
@@ -223,7 +248,12 @@ def test_two_classes_in_one_video():
     scores[2:6, 0] = scores[12:18, 2] = 0.9
     segments = np.stack([np.arange(20.0), np.arange(1, 21.0)], axis=1)
     found = localize(
-        scores, np.ones(20), [0.9, 0.05, 0.8], segments, ["a", "b", "c"], LocalizeSettings(thresholds=(0.5,))
+        scores,
+        np.ones(20),
+        [0.9, 0.05, 0.8],
+        segments,
+        ["a", "b", "c"],
+        LocalizeSettings(thresholds=(0.5,), whole_video=False),
     )
     assert [(d.label, round(d.interval.start_seconds), round(d.interval.end_seconds)) for d in found] == [
         ("a", 2, 6),
@@ -321,10 +351,76 @@ def test_nothing_in_nothing_out():
     segments = [(0.0, 1.0), (1.0, 2.0)]
     assert localize(np.zeros((0, 2)), [], [0.9, 0.9], np.zeros((0, 2)), ["a", "b"]) == []
     assert localize([[0.9], [0.9]], [1, 1], [0.05], segments, ["a"]) == []
-    assert localize([[0.0], [0.0]], [1, 1], [0.9], segments, ["a"]) == []
-    assert localize([[0.9], [0.9]], [0, 0], [0.9], segments, ["a"]) == []
-    flat = localize([[0.5], [0.5]], [1, 1], [0.9], segments, ["a"])
+    assert localize([[0.0], [0.0]], [1, 1], [0.9], segments, ["a"], EARLIER) == []
+    assert localize([[0.9], [0.9]], [0, 0], [0.9], segments, ["a"], EARLIER) == []
+    flat = localize([[0.5], [0.5]], [1, 1], [0.9], segments, ["a"], EARLIER)
     assert plain(flat) == [("a", 0.0, 2.0, 0.5 + 0.9)]
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_a_class_that_is_nowhere_in_particular_is_everywhere(level):
+    rng = random.Random(7)
+    segments = [(i, i + 1.0) for i in range(20)]
+    noise = [[min(max(level + rng.uniform(-0.04, 0.04), 0.0), 1.0)] for _ in segments]
+    (whole,) = localize(noise, np.ones(20), [0.9], segments, ["a"])
+    assert (whole.interval.start_seconds, whole.interval.end_seconds) == (0.0, 20.0)
+    assert whole.score == 0.9 + 0.5  # ranked by the probability of the video alone
+    assert localize(noise, np.ones(20), [0.9], segments, ["a"], LocalizeSettings(whole_video=False)) == []
+    cut = localize(noise, np.ones(20), [0.9], segments, ["a"], LocalizeSettings(min_range=0.0))
+    assert len(cut) > 1
+    assert localize(noise, np.ones(20), [0.9], segments, ["a"], LocalizeSettings(max_length_seconds=19.9)) == []
+
+
+@pytest.mark.parametrize("base", [0.0, 0.1, 0.2])
+@pytest.mark.parametrize("length", [3, 5, 12])
+def test_cuts_that_stand_out_rank_above_the_whole_video_and_cuts_of_noise_below(base, length):
+    segments = [(i, i + 1.0) for i in range(20)]
+    peaked = [[base + (1 - base) * (4 <= i < 4 + length)] for i in range(20)]
+    found = localize(peaked, np.ones(20), [0.9], segments, ["a"])
+    best = found[0].interval
+    assert abs(best.start_seconds - 4) <= 0.5 and abs(best.end_seconds - 4 - length) <= 0.5
+    rng = random.Random(8)
+    wins = 0
+    for _ in range(50):
+        noise = [[base + 0.5 * rng.random()] for _ in segments]
+        best = localize(noise, np.ones(20), [0.9], segments, ["a"])[0].interval
+        wins += (best.start_seconds, best.end_seconds) == (0.0, 20.0)
+    assert wins == 50
+
+
+def test_the_least_range_is_reached_exactly():
+    two = ([[0.25], [0.5]], [1, 1], [0.9], [(0.0, 1.0), (1.0, 2.0)], ["a"])
+    reached = localize(*two, LocalizeSettings(cells_per_segment=1, min_range=0.25, relevance_scale="as-is"))
+    assert (1.0, 2.0) in [row[1:3] for row in plain(reached)]
+    missed = localize(*two, LocalizeSettings(cells_per_segment=1, min_range=0.2501, relevance_scale="as-is"))
+    assert [row[1:3] for row in plain(missed)] == [(0.0, 2.0)]
+
+
+def test_settings_of_earlier_files_find_what_they_found(tmp_path):
+    """Detections of the version before the whole video was proposed, as they were written then."""
+    saved = {name: value for name, value in EARLIER.model_dump(mode="json").items() if name not in NEWER}
+    assert parse_saved_localize(saved) == EARLIER
+    values = Config().model_dump(mode="json")
+    values["localize"] = {**saved, "nms_tiou": 0.3}
+    assert parse_saved(values).localize == EARLIER.model_copy(update={"nms_tiou": 0.3})
+    (tmp_path / "config.yaml").write_text(json.dumps(values))
+    assert load_config(tmp_path / "config.yaml").localize == parse_saved(values).localize
+    assert parse_saved(Config().model_dump(mode="json")) == Config()
+    scores = [[0.31, 0.62], [0.35, 0.6], [0.9, 0.61], [0.87, 0.6], [0.33, 0.63], [0.3, 0.6]]
+    segments = [(i * 0.64, (i + 1) * 0.64) for i in range(6)]
+    relevance = [0.2, 0.25, 0.3, 0.3, 0.2, 0.2]
+    found = localize(scores, relevance, [0.8, 0.4], segments, ["a", "b"], parse_saved_localize(saved))
+    assert plain(found) == WRITTEN_BEFORE
+
+
+NEWER = ("whole_video", "min_range")
+EARLIER = LocalizeSettings(whole_video=False, min_range=0.0)
+WRITTEN_BEFORE = [
+    ("a", 1.12, 2.72, 1.262052083333333),
+    ("a", 1.52, 2.32, 0.9730208333333329),
+    ("b", 0.56, 2.8000000000000003, 0.5284523809523811),
+    ("b", 1.36, 2.32, 0.45380208333333283),
+]
 
 
 GOOD = {

@@ -79,11 +79,11 @@ def localize(
     if not len(segments):
         return []
     detections: list[tuple[float, int, float, float]] = []
-    for index in _classes_to_find(probabilities, settings):
+    for index in classes_to_find(probabilities, settings):
         curve = _curve(scores[:, index], relevances, settings)
         grid = make_grid(curve, segments, settings.cells_per_segment)
         candidates = _candidates(grid, settings)
-        contrast = _contrast(grid, candidates, settings.outer_margin)
+        contrast = _contrast(grid, candidates, settings)
         kept = _suppress(candidates, contrast + settings.video_score_weight * probabilities[index], settings)
         detections += [(score, index, start, end) for start, end, score in kept]
     detections.sort(key=lambda detection: (-detection[0], *detection[1:]))
@@ -102,6 +102,19 @@ def advances(segments_seconds: ArrayLike) -> bool:
     """
     segments = np.asarray(segments_seconds, np.float64).reshape(-1, 2)
     return len(segments) > 0 and _first_out_of_order(segments) is None
+
+
+def classes_to_find(probabilities: Floats, settings: LocalizeSettings) -> list[int]:
+    """Indices of the classes whose intervals `localize` searches.
+
+    Args:
+        probabilities: ``(K,)``, probability of each class in the video.
+        settings: ``class_threshold`` and ``always_best_class`` decide.
+    """
+    indices = [int(index) for index in np.flatnonzero(probabilities > settings.class_threshold)]
+    if not indices and settings.always_best_class and len(probabilities):
+        indices = [int(probabilities.argmax())]
+    return indices
 
 
 def make_grid(curve: Floats, segments: Floats, cells_per_segment: int) -> Grid:
@@ -164,13 +177,6 @@ def _first_out_of_order(segments: Floats) -> int | None:
     return int(back[0]) + 1 if len(back) else None
 
 
-def _classes_to_find(probabilities: Floats, settings: LocalizeSettings) -> list[int]:
-    indices = [int(index) for index in np.flatnonzero(probabilities > settings.class_threshold)]
-    if not indices and settings.always_best_class and len(probabilities):
-        indices = [int(probabilities.argmax())]
-    return indices
-
-
 def _curve(scores: Floats, relevance: Floats, settings: LocalizeSettings) -> Floats:
     largest = relevance.max()
     if settings.relevance_scale == "maximum" and largest > 0:
@@ -181,23 +187,23 @@ def _curve(scores: Floats, relevance: Floats, settings: LocalizeSettings) -> Flo
 
 
 def _candidates(grid: Grid, settings: LocalizeSettings) -> Floats:
-    """Start and end of each distinct candidate, ``(J, 2)``, by threshold and then by time."""
+    """Start and end of each distinct candidate, ``(J, 2)``: the whole video, then by threshold and by time."""
     least, greatest = float(grid.values.min()), float(grid.values.max())
-    if greatest <= 0:
-        return np.zeros((0, 2))
-    candidates: dict[tuple[float, float], None] = {}
-    for threshold in settings.thresholds:
+    found: list[tuple[float, float]] = []
+    if settings.whole_video:
+        found.append((float(grid.edges_seconds[0]), float(grid.edges_seconds[-1])))
+    is_cut = greatest > 0 and greatest - least >= settings.min_range
+    for threshold in settings.thresholds if is_cut else ():
         cut = threshold
         if settings.threshold_scale == "range":
             cut = least + threshold * (greatest - least)
         elif settings.threshold_scale == "maximum":
             cut = threshold * greatest
-        for start, end in _joined(_runs(grid, cut), settings.merge_gap_seconds):
-            length = end - start
-            longest = settings.max_length_seconds
-            if length >= settings.min_length_seconds and (longest is None or length <= longest):
-                candidates[start, end] = None
-    return np.array(list(candidates), np.float64).reshape(-1, 2)
+        found += _joined(_runs(grid, cut), settings.merge_gap_seconds)
+    candidates = np.array(list(dict.fromkeys(found)), np.float64).reshape(-1, 2)
+    length = candidates[:, 1] - candidates[:, 0]
+    longest = np.inf if settings.max_length_seconds is None else settings.max_length_seconds
+    return candidates[(length >= settings.min_length_seconds) & (length <= longest)]
 
 
 def _runs(grid: Grid, cut: float) -> list[tuple[float, float]]:
@@ -218,20 +224,25 @@ def _joined(runs: list[tuple[float, float]], gap: float) -> list[tuple[float, fl
     return joined
 
 
-def _contrast(grid: Grid, candidates: Floats, margin: float) -> Floats:
+def _contrast(grid: Grid, candidates: Floats, settings: LocalizeSettings) -> Floats:
     """Mean of the curve inside each candidate minus its mean in the surroundings, ``(J,)``.
 
-    The surroundings end where the video does. If the candidate is the whole video, their mean counts as 0.
+    The surroundings end where the video does. The whole video has none: its contrast is ``whole_video_contrast`` where
+    it is proposed for every class, else their mean counts as 0.
     """
     start, end = candidates[:, 0], candidates[:, 1]
-    length = end - start
+    length, margin = end - start, settings.outer_margin
     first = np.maximum(start - margin * length, grid.edges_seconds[0])
     last = np.minimum(end + margin * length, grid.edges_seconds[-1])
     at_start, at_end = grid.integral(start), grid.integral(end)
     around = (at_start - grid.integral(first)) + (grid.integral(last) - at_end)
     around_length = (start - first) + (last - end)
     outer = np.divide(around, around_length, out=np.zeros_like(around), where=around_length > 0)
-    return np.asarray((at_end - at_start) / length - outer, np.float64)
+    contrast: Floats = (at_end - at_start) / length - outer
+    if settings.whole_video:
+        is_whole = (start == grid.edges_seconds[0]) & (end == grid.edges_seconds[-1])
+        return np.where(is_whole, settings.whole_video_contrast, contrast)
+    return contrast
 
 
 def _suppress(candidates: Floats, scores: Floats, settings: LocalizeSettings) -> list[tuple[float, float, float]]:

@@ -85,12 +85,15 @@ def test_what_tune_fitted_is_taken_unless_told_otherwise(untrimmed_run, tmp_path
     model = load(untrimmed_run)
     assert open_localizer(model).settings == LocalizeSettings()
     path = untrimmed_run / "localize.json"
-    fitted = {"format": "actionpool-localize-1", "weights_hash": model.weights_hash, "settings": {"nms_tiou": 0.3}}
+    settings = LocalizeSettings(nms_tiou=0.3).model_dump(mode="json")
+    fitted = {"format": "actionpool-localize-1", "weights_hash": model.weights_hash, "settings": settings}
     try:
         write_json(path, fitted)
         localizer = open_localizer(model, ["localize.min_score=0.2"])
         assert localizer.settings == LocalizeSettings(nms_tiou=0.3, min_score=0.2)
         assert "fitted by 'actionpool tune'" in localizer.origin and "min_score=0.2" in localizer.origin
+        write_json(path, {**fitted, "settings": {"nms_tiou": 0.3}})  # before the whole video was proposed
+        assert open_localizer(model).settings == LocalizeSettings(nms_tiou=0.3, whole_video=False, min_range=0.0)
         write_json(path, {**fitted, "weights_hash": "0" * 64})
         other = open_localizer(model)
         assert other.settings == LocalizeSettings() and "fitted to other weights" in other.origin

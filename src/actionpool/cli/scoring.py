@@ -62,7 +62,7 @@ def evaluate(
     _print_evaluation(evaluation.report, evaluation.missing)
     _print_streams({**evaluation.streams, "fused": evaluation.report} if evaluation.streams else {})
     if evaluation.when is not None:
-        print_line(f"\n{evaluation.when.report.text()}\n{evaluation.when.breakdown.text()}")
+        print_line(f"\n{evaluation.when.text()}")
         print_line(f"The detections and their truth are in {evaluation.when.folder}.")
 
 

@@ -17,6 +17,7 @@ from actionpool.data.datasets.opening import check_recipe, open_dataset
 from actionpool.data.sources import Example, Source, read_source
 from actionpool.data.splits import read_splits
 from actionpool.errors import AnnotationError, UsageError, did_you_mean
+from actionpool.evaluation.blind import blind_detections, score_blind
 from actionpool.evaluation.breakdown import break_down
 from actionpool.evaluation.classification import ClassificationReport, VideoMapReport, classification_report, video_map
 from actionpool.evaluation.detection import score_detections
@@ -274,6 +275,8 @@ class _Timed:
         self._protocol = find_protocol(protocol or "own-thumos")
         self._localizer = None if self._truth is None else open_localizer(model, overrides)
         self._found: dict[str, list[Detection]] = {}
+        self._blind: dict[str, list[Detection]] = {}
+        self._durations: dict[str, float] = {}
 
     def record(self) -> dict[str, Any]:
         """The settings of localization."""
@@ -283,7 +286,11 @@ class _Timed:
         """The detections of one video; None if none are searched for."""
         if self._localizer is None or isinstance(score, Failure):
             return None
-        found = self._localizer.find(score)
+        found, duration = self._localizer.find(score), score.info.duration_seconds
+        self._durations[example.video] = duration
+        self._blind[example.video] = blind_detections(
+            score.probabilities.double().numpy(), self._localizer.classes, duration, self._localizer.settings
+        )
         if found is not None:
             self._found[example.video] = found
         return found
@@ -293,11 +300,13 @@ class _Timed:
         if self._truth is None or not self._found:
             return None
         write_detections(folder / "detections.json", self._found, format="activitynet")
-        write_ground_truth(folder / "truth.json", self._truth, subset=split)
+        truth = replace(self._truth, durations_seconds=self._durations)
+        write_ground_truth(folder / "truth.json", truth, subset=split)
         predictions = DetectionTable.from_detections(self._found)
         return DetectionScore(
-            score_detections(predictions, self._truth, self._protocol),
-            break_down(predictions, self._truth, self._protocol),
+            score_detections(predictions, truth, self._protocol),
+            break_down(predictions, truth, self._protocol),
+            score_blind(DetectionTable.from_detections(self._blind), predictions, truth, self._protocol),
             self._found,
             self.record(),
             folder,

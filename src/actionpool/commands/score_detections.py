@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from actionpool.errors import UsageError
+from actionpool.evaluation.blind import BlindBaseline, blind_predictions, score_blind
 from actionpool.evaluation.bootstrap import Comparison, compare
 from actionpool.evaluation.breakdown import Breakdown, break_down
 from actionpool.evaluation.detection import DetectionReport
@@ -22,22 +23,26 @@ class DetectionsScore:
     Attributes:
         report: average precision by protocol.
         breakdown: which errors cost how much.
+        blind: the score of each detected class over its whole video.
         comparison: with a second file; None without.
     """
 
     report: DetectionReport
     breakdown: Breakdown
+    blind: BlindBaseline
     comparison: Comparison | None
 
     def to_json(self) -> dict[str, Any]:
         """The scores as plain JSON values."""
         compared = {} if self.comparison is None else {"comparison": self.comparison.to_json()}
-        return {**self.report.to_json(), "breakdown": self.breakdown.to_json(), **compared}
+        explained = {"breakdown": self.breakdown.to_json(), "blind": self.blind.to_json()}
+        return {**self.report.to_json(), **explained, **compared}
 
     def text(self) -> str:
-        """The scores as lines for people."""
-        parts = (self.report, self.breakdown, self.comparison)
-        return "\n".join(part.text() for part in parts if part is not None)
+        """The scores as lines for people; without a score, why there is none."""
+        parts = () if self.report.mismatch else (self.blind, self.breakdown)
+        parts = (*parts, *(() if self.comparison is None else (self.comparison,)))
+        return "\n".join([self.report.text(self.blind.report), *(part.text() for part in parts)])
 
 
 def score_detections(
@@ -82,5 +87,6 @@ def score_detections(
     return DetectionsScore(
         score_table(first, truth, chosen),
         break_down(first, truth, chosen),
+        score_blind(blind_predictions(first, truth.durations_seconds), first, truth, chosen),
         None if against is None else compare(first, read_predictions(Path(against)), truth, chosen),
     )

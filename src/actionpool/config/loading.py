@@ -18,6 +18,9 @@ from actionpool.errors import ConfigError, did_you_mean
 
 _Section = TypeVar("_Section", bound=BaseModel)
 
+_EARLIER_LOCALIZE: Mapping[str, Any] = {"whole_video": False, "min_range": 0.0}
+"""How intervals were found before a setting existed, for files that lack it."""
+
 
 def preset(name: str, *, recipe: str | None = None) -> Config:
     """The configuration of a named model.
@@ -148,7 +151,16 @@ def parse_saved(values: Mapping[str, Any]) -> Config:
             aggregation.setdefault("weight_model", "regressed-gaussian")
         model = {**model, **({"aggregation": aggregation} if aggregation else {})}
         values = {**values, "model": model, "train": {**train, "attention_warmup": 0.0}}
-    return parse_config(values)
+    return parse_config({**values, "localize": {**_EARLIER_LOCALIZE, **values.get("localize", {})}})
+
+
+def parse_saved_localize(values: Mapping[str, Any]) -> LocalizeSettings:
+    """Read the settings of ``localize`` that ``tune`` or a prediction keeps, of this version or an earlier one.
+
+    Raises:
+        ConfigError: as for ``parse_config``.
+    """
+    return parse_localize({**_EARLIER_LOCALIZE, **values})
 
 
 def load_config(path: Path) -> Config:

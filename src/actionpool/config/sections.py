@@ -278,6 +278,24 @@ class LocalizeSettings(Strict):
     video_score_weight: float = Field(
         1.0, ge=0, le=100, description="Weight of the class's video probability in a detection's score."
     )
+    whole_video: bool = Field(
+        True, description="Propose the whole video as a candidate of each class that is searched, beside the cuts."
+    )
+    whole_video_contrast: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Outer-inner contrast that the whole video counts with, in the curve's own units (probability): "
+        "only a cut that stands out by more ranks above it.",
+    )
+    min_range: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Smallest difference between the curve's greatest and least value, in the curve's own units "
+        "(probability), at which it is cut; below, only the whole video is proposed. The default is about the error of "
+        "a network's probabilities.",
+    )
     min_length_seconds: float = Field(0.0, ge=0, allow_inf_nan=False, description="Shorter candidates are dropped.")
     max_length_seconds: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Longer candidates are dropped; none keeps any length."

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actionpool.data.sources.activitynet import GRACE_SECONDS
 from actionpool.errors import AnnotationError, first_few
 from actionpool.evaluation.protocols import Protocol
 from actionpool.evaluation.tables import DetectionTable, Floats, GroundTruth, Indices, indices_in
@@ -21,6 +22,8 @@ from actionpool.evaluation.tables import DetectionTable, Floats, GroundTruth, In
 Flags = NDArray[np.bool_]
 
 _PAIRS_AT_ONCE = 1 << 22
+
+_TOLERANCE = 0.05  # of a duration, which containers and annotations round
 
 
 def temporal_iou(first: Floats, second: Floats) -> Floats:
@@ -125,6 +128,8 @@ def score_detections(predictions: DetectionTable, truth: GroundTruth, protocol: 
         num_ignored=int((case.ignorable & ~matches.hit[:, 0]).sum()),
         unknown_labels=case.unknown_labels,
         coverage=case.coverage,
+        mismatch=_mismatch(predictions, case),
+        warnings=tuple(sentence for sentence in (_after_the_end(predictions, truth),) if sentence),
     )
 
 
@@ -337,6 +342,36 @@ def _coverage(predictions: DetectionTable, named: Indices, videos: tuple[str, ..
     )
 
 
+def _mismatch(predictions: DetectionTable, case: Case) -> str:
+    """Why no detection could be scored, where its names are the reason; "" where some could, or there is none."""
+    coverage = case.coverage
+    if not coverage.num_scored and coverage.unknown:
+        return (
+            f"no video of the predictions is in the ground truth: {first_few(coverage.unknown)}, but there "
+            f"{first_few(case.videos)}; give both the same names"
+        )
+    if predictions.labels and len(case.unknown_labels) == len(predictions.labels):
+        return (
+            f"no class of the predictions has an instance in the ground truth: {first_few(predictions.labels)}, but "
+            f"there {first_few(case.classes)}; give both the same names"
+        )
+    return ""
+
+
+def _after_the_end(predictions: DetectionTable, truth: GroundTruth) -> str:
+    """A sentence on detections that end clearly after their video; "" where none does, or no duration is known."""
+    names = list(truth.durations_seconds)
+    durations = np.array([*truth.durations_seconds.values(), np.inf])  # the last one for videos of unknown duration
+    duration = durations[indices_in(predictions.videos, names)][predictions.video_index]
+    end = predictions.segments_seconds[:, 1]
+    late = np.flatnonzero(end > duration * (1 + _TOLERANCE) + GRACE_SECONDS)
+    if not len(late):
+        return ""
+    worst = late[np.argmax(end[late] / duration[late])]
+    example = f"{predictions.videos[predictions.video_index[worst]]}: {end[worst]:g} of {duration[worst]:g} s"
+    return f"{len(late)} of {len(end)} detections end after their video's duration ({example}); are they frames?"
+
+
 def _bits(values: list[int], count: int) -> Flags:
     packed = np.array(values, np.int64).reshape(-1, 1)
     return np.asarray((packed >> np.arange(count)) & 1 == 1)
@@ -403,6 +438,9 @@ class DetectionReport:
         num_ignored: detections neither right nor wrong, at the lowest threshold.
         unknown_labels: class name to the number of detections not scored, since no instance has that class.
         coverage: which videos the predictions cover.
+        mismatch: why no detection could be scored, where no name of a video or class is that of the ground truth; else
+            empty.
+        warnings: sentences on what is probably wrong with the detections.
     """
 
     protocol: Protocol
@@ -415,6 +453,8 @@ class DetectionReport:
     num_ignored: int
     unknown_labels: Mapping[str, int]
     coverage: Coverage
+    mismatch: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def score(self) -> float:
@@ -436,11 +476,15 @@ class DetectionReport:
             "num_ignored": self.num_ignored,
             "unknown_labels": dict(self.unknown_labels),
             "coverage": self.coverage.to_json(),
+            "mismatch": self.mismatch,
+            "warnings": list(self.warnings),
         }
 
-    def text(self) -> str:
-        """A few lines for people; each number with its protocol."""
+    def text(self, blind: DetectionReport | None = None) -> str:
+        """A few lines for people; each number with its protocol, and the blind one beside it where that is given."""
         name = self.protocol.name
+        if self.mismatch:
+            return f"{name}: nothing to score: {self.mismatch}\n"
         lines = [f"Protocol: {name}: {self.protocol.description}", *self.coverage.lines()]
         lines.append(
             f"Classes: {len(self.per_class)}, instances: {self.num_instances}, detections: {self.num_detections}, "
@@ -448,9 +492,21 @@ class DetectionReport:
         )
         if self.num_ignored:
             lines.append(f"  {self.num_ignored} detections ignored, since they overlap an Ambiguous span")
-        if self.unknown_labels:
-            lines.append(f"  detections of classes without an instance, not scored: {dict(self.unknown_labels)}")
-        for tiou, value in zip(self.protocol.tious, self.mean_precision, strict=True):
-            lines.append(f"{name}  mAP at tIoU {tiou:g}: {100 * value:.2f}%")
-        lines += [f"{name}  {average}: {100 * value:.2f}%" for average, value in self.averages.items()]
+        unknown = {label: count for label, count in self.unknown_labels.items() if count}
+        if unknown:
+            lines.append(
+                f"  {sum(unknown.values())} detections of classes without an instance, not scored: "
+                f"{first_few(list(unknown), _NAMES_SHOWN)}"
+            )
+        lines += [f"Warning: {sentence}" for sentence in self.warnings]
+        values = {
+            f"mAP at tIoU {tiou:g}": value for tiou, value in zip(self.protocol.tious, self.mean_precision, strict=True)
+        }
+        values |= self.averages
+        blind_values = () if blind is None else (*blind.mean_precision, *blind.averages.values())
+        beside = [f"   (blind {100 * value:.2f}%)" for value in blind_values] or [""] * len(values)
+        lines += [
+            f"{name}  {what}: {100 * value:.2f}%{other}"
+            for (what, value), other in zip(values.items(), beside, strict=True)
+        ]
         return "\n".join(lines) + "\n"

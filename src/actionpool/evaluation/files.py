@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from actionpool.data.example import Example, Source
+from actionpool.data.packs.timing import duration_of
 from actionpool.data.sources import read_source
 from actionpool.data.sources.base import read_json, read_text, split_labels, split_word
 from actionpool.data.sources.table import SUFFIXES
@@ -132,6 +133,9 @@ def read_ground_truth(path: Path, *, split: str | None = None, ambiguous: Path |
             rows.add_label(name)
     for example in examples:
         rows.add_video(example.video)
+        duration = duration_of(example.columns)
+        if duration > 0:
+            rows.durations_seconds[example.video] = duration
         for label, interval in _timed_labels(example):
             if label == AMBIGUOUS:
                 rows.add_ambiguous(example.video, interval.start_seconds, interval.end_seconds)
@@ -167,9 +171,11 @@ def _part(source: Source, example: Example) -> str:
 
 def write_ground_truth(path: Path, truth: GroundTruth, *, subset: str) -> None:
     """Write timed truth as ActivityNet's JSON, which `read_ground_truth` and other scorers read; atomically."""
+    durations = truth.durations_seconds
     database = {
         video: {
             "subset": subset,
+            **({"duration": durations[video]} if video in durations else {}),
             "annotations": [
                 {"label": one.label, "segment": [one.interval.start_seconds, one.interval.end_seconds]}
                 for one in instances

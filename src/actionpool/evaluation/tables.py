@@ -94,6 +94,7 @@ class GroundTruth:
         ambiguous_video_index: ``(A,)`` into ``videos``, of the spans in which even people could not tell.
         ambiguous_seconds: ``(A, 2)``.
         knows_ambiguous: whether the source tells such spans at all; without, A = 0 means nothing.
+        durations_seconds: duration of each video whose source states it.
 
     Raises:
         AnnotationError: a bound is not finite, is negative, reversed or absurdly late.
@@ -107,6 +108,7 @@ class GroundTruth:
     ambiguous_video_index: Indices = field(default_factory=lambda: np.zeros(0, np.int64))
     ambiguous_seconds: Floats = field(default_factory=lambda: np.zeros((0, 2)))
     knows_ambiguous: bool = False
+    durations_seconds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for index, segments, kind in (
@@ -146,6 +148,7 @@ class Rows:
         self._rows: list[tuple[int, int, float, float, float]] = []
         self._ambiguous: list[tuple[int, float, float]] = []
         self.knows_ambiguous = False
+        self.durations_seconds: dict[str, float] = {}
 
     def add_video(self, video: str) -> int:
         return self._videos.setdefault(video, len(self._videos))
@@ -178,6 +181,7 @@ class Rows:
             spans[:, 0].astype(np.int64),
             spans[:, 1:],
             self.knows_ambiguous,
+            self.durations_seconds,
         )
 
     def _columns(self) -> tuple[Indices, Floats]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actionpool.config.loading import override, parse_localize
+from actionpool.config.loading import override, parse_saved_localize
 from actionpool.config.options import Overrides
 from actionpool.config.sections import LocalizeSettings
 from actionpool.data.sources import Example
@@ -105,4 +105,4 @@ def _read_fitted(model: TrainedRecognizer) -> LocalizeSettings | None:
         weights, settings = str(value["weights_hash"]), dict(value["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} cannot be read ({error}); run 'actionpool tune' again, or remove it") from None
-    return parse_localize(settings) if weights == model.weights_hash else None
+    return parse_saved_localize(settings) if weights == model.weights_hash else None

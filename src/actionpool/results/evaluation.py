@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from actionpool.errors import DataError, first_problem
+from actionpool.evaluation.blind import BlindBaseline
 from actionpool.evaluation.breakdown import Breakdown
 from actionpool.evaluation.classification import ClassificationReport, VideoMapReport
 from actionpool.evaluation.detection import DetectionReport
@@ -38,6 +39,7 @@ class DetectionScore:
     Attributes:
         report: by a named protocol.
         breakdown: what each kind of error costs.
+        blind: the score of the same classes over whole videos.
         detections: by video, as ``predict`` finds them.
         settings: of localization.
         folder: holds ``detections.json`` and ``truth.json``, which ``eval --predictions`` scores the same.
@@ -45,6 +47,7 @@ class DetectionScore:
 
     report: DetectionReport
     breakdown: Breakdown
+    blind: BlindBaseline
     detections: dict[str, list[Detection]]
     settings: dict[str, Any]
     folder: Path
@@ -54,9 +57,15 @@ class DetectionScore:
         return {
             "detection": self.report.to_json(),
             "breakdown": self.breakdown.to_json(),
+            "blind": self.blind.to_json(),
             "localize": self.settings,
             "files": str(self.folder),
         }
+
+    def text(self) -> str:
+        """The scores as lines for people; without a score, why there is none."""
+        explained = () if self.report.mismatch else (self.blind, self.breakdown)
+        return "\n".join([self.report.text(self.blind.report), *(part.text() for part in explained)])
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -95,7 +104,11 @@ class Evaluation:
             else:
                 found = [("top-1", report.top1), ("top-5", report.top5), ("mean class", report.mean_class_accuracy)]
             scores += [(f"{name} {what}".strip(), value) for what, value in found]
-        return scores + ([] if self.when is None else list(self.when.report.averages.items()))
+        if self.when is not None:
+            blind = self.when.blind.report.averages
+            for what, value in self.when.report.averages.items():
+                scores += [(what, value), (f"blind {what}", blind[what])]
+        return scores
 
     @property
     def score(self) -> float:
@@ -148,6 +161,8 @@ class SavedDetectionReport(Entry):
         averages: the protocol's means over thresholds, by name.
         num_instances, num_detections: that were scored.
         coverage: which videos were scored; ``coverage["missing"]`` lists those without a prediction.
+        mismatch: why no detection could be scored, if no name is that of the ground truth; else empty.
+        warnings: sentences on what is probably wrong with the detections.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -157,6 +172,8 @@ class SavedDetectionReport(Entry):
     num_instances: int
     num_detections: int
     coverage: dict[str, Any]
+    mismatch: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class SavedErrorKind(Entry):
@@ -176,11 +193,40 @@ class SavedBreakdown(Entry):
     kinds: dict[str, SavedErrorKind]
 
 
+class SavedBlind(Entry):
+    """Scores of detections over whole videos, by the protocol of the detections that are judged.
+
+    Attributes:
+        protocol: its name.
+        mAP: tIoU threshold to mean average precision.
+        averages: the protocol's means over thresholds, by name.
+        per_class: average precision of each class at each threshold.
+        num_detections: number of whole videos that were scored, once for each class.
+        comparison: ``Comparison.to_json``, from the whole videos (``first``) to the detections (``second``).
+    """
+
+    protocol: str
+    mAP: dict[str, float]
+    averages: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    num_detections: int
+    comparison: dict[str, Any]
+
+
 class SavedDetections(Entry):
-    """When: scores of the detections, the settings of localization, and the folder of the detections."""
+    """When: scores of the detections, the settings of localization, and the folder of the detections.
+
+    Attributes:
+        detection: the scores.
+        breakdown: what each kind of error costs.
+        blind: the scores of the same classes over whole videos; None in evaluations of earlier versions.
+        localize: settings of localization.
+        files: the folder of the detections.
+    """
 
     detection: SavedDetectionReport
     breakdown: SavedBreakdown
+    blind: SavedBlind | None = None
     localize: dict[str, Any]
     files: str
 

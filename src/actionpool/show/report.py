@@ -83,7 +83,7 @@ def render_report(run: RunFolder, data: Path | None) -> str:
         scores=[_score_section(name, saved) for name, saved in scores.items()],
         groups=[] if first is None else _video_groups(first, scored, data),
         weights=[] if first is None else _weight_charts(first, scored),
-        detection=[(one.detection, _precision_chart(one.detection)) for one in timed],
+        detection=[(one.detection, one.blind, _precision_chart(one.detection)) for one in timed],
         errors=[(one.breakdown, _error_chart(one.breakdown)) for one in timed],
         command=_command(environment),
         environment=environment,
@@ -95,6 +95,7 @@ def render_report(run: RunFolder, data: Path | None) -> str:
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = _percent
+    environment.filters["points"] = lambda value: f"{100 * value:+.2f}"
     text = (files("actionpool.show") / "templates" / "report.html").read_text(encoding="utf-8")
     return environment.from_string(text)
 

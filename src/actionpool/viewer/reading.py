@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from actionpool.config.loading import parse_localize
+from actionpool.config.loading import parse_localize, parse_saved_localize
 from actionpool.config.sections import LocalizeSettings
 from actionpool.errors import ActionPoolError, DataError, UsageError, first_problem
 from actionpool.files import printable
@@ -102,7 +102,7 @@ def _read(path: Path, size: int, modified: int) -> Reading:
         problem = str(error)
     recorded = prediction.settings.get("localize")
     try:
-        settings = parse_localize(recorded if isinstance(recorded, dict) else {})
+        settings = parse_saved_localize(recorded) if isinstance(recorded, dict) else LocalizeSettings()
     except UsageError:
         settings, recorded = LocalizeSettings(), None
     return Reading(prediction, when, has_maps, problem, settings, isinstance(recorded, dict))
