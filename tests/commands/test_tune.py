@@ -9,6 +9,7 @@ import pytest
 
 from actionpool.commands.evaluate import evaluate
 from actionpool.commands.predict import predict
+from actionpool.commands.report import report
 from actionpool.commands.tune import tune
 from actionpool.config.options import Compute, EvaluateOptions, PredictOptions
 from actionpool.errors import AnnotationError, UsageError
@@ -17,6 +18,7 @@ from actionpool.evaluation.files import read_ground_truth, read_predictions
 from actionpool.evaluation.protocols import find_protocol
 from actionpool.inference.checkpoint import load
 from actionpool.inference.localizer import open_localizer
+from actionpool.results.evaluation import list_evaluations, read_evaluation
 from actionpool.results.exports import for_subtitles, parse_formats
 from actionpool.values import Detection, Interval
 from support.subtitles import read_subtitles
@@ -56,15 +58,25 @@ def test_eval_scores_what_predict_says(untrimmed, untrimmed_run, scored, tmp_pat
     assert own_report.averages == scored.when.report.averages
 
 
-def test_eval_on_the_command_line(cli, untrimmed, untrimmed_run):
+def test_eval_on_the_command_line(cli, untrimmed, untrimmed_run, tmp_path):
     arguments = ("eval", untrimmed_run, untrimmed, "--set", KNOBS[0], "--protocol", "own-anet")
     code, out, _ = cli(*arguments)
     assert code == 0
-    for words in ("own-anet  mAP .5:.95", "put right by itself", "background", "The detections and their truth are in"):
+    for words in (
+        "own-anet  mAP .5:.95", "(blind ", "put right by itself", "background", "The detections and their truth are in",
+    ):  # fmt: skip
         assert words in out
     code, out, _ = cli(*arguments, "--json")
     when = json.loads(out)["when"]
     assert when["detection"]["protocol"] == "own-anet" and when["localize"]["class_threshold"] == 0
+    blind = when["blind"]
+    assert blind["comparison"]["first"] == blind["averages"]["mAP .5:.95"]
+    assert blind["comparison"]["second"] == when["detection"]["averages"]["mAP .5:.95"]
+    (path,) = (path for path in list_evaluations(untrimmed_run) if path.stem.startswith("test"))
+    saved = read_evaluation(path)
+    assert saved.when.blind.averages == blind["averages"]
+    page = report(untrimmed_run, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"mAP .5:.95: {100 * when['detection']['averages']['mAP .5:.95']:.1f}% (blind " in page
     folder = when["files"]
     files = ("--predictions", f"{folder}/detections.json", "--ground-truth", f"{folder}/truth.json")
     code, out, _ = cli("eval", *files, "--protocol", "own-anet", "--json")
