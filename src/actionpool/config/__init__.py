@@ -1,7 +1,10 @@
 """Typed configuration of a run: sections, presets, YAML in and out."""
 
 PUBLIC = {
-    "loading": "check_losses load_config override parse_config parse_localize preset read_overrides to_yaml",
+    "loading": (
+        "check_losses load_config override parse_config parse_localize parse_saved parse_saved_localize preset "
+        "read_overrides to_yaml"
+    ),
     "model": (
         "AggregationConfig AttentionConfig AveragePoolingConfig BaSNetConfig BackboneConfig DATPConfig "
         "DFPConfig FeaturesBackbone GatedC3DBackbone GatedC3DSimpleBackbone GridMLPConfig I3DBackbone MaxConfig "

@@ -10,8 +10,10 @@ PUBLIC = {
     "features.file": "FeatureFile FeatureHeader FeatureWriter SUFFIX common_recipe open_features",
     "features.folder": "INDEX file_name read_index recipe_in_words write_index",
     "features.store": "FeatureSet VideoFeatures edges_of from_file hold",
+    "packs.timing": "duration_of",
     "sampling": "Clips Windows one_of_each_part parts_of_video segment_seconds stretches_of_time",
     "sources": "Example Source read_source",
+    "sources.activitynet": "GRACE_SECONDS",
     "sources.base": (
         "VIDEO_SUFFIXES absolute has_video is_hidden is_video_name join_labels read_json read_text split_labels "
         "split_word"

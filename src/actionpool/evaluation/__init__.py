@@ -2,6 +2,7 @@
 
 PUBLIC = {
     "ablation": "AblationRow VideoOutcome make_row write_table",
+    "blind": "BlindBaseline blind_detections blind_predictions score_blind",
     "bootstrap": "Comparison compare",
     "breakdown": "Breakdown break_down",
     "classification": "ClassificationReport VideoMapReport classification_report video_map",

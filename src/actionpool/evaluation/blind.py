@@ -16,7 +16,7 @@ from actionpool.config.sections import LocalizeSettings
 from actionpool.evaluation.bootstrap import Comparison, compare
 from actionpool.evaluation.detection import DetectionReport, score_detections
 from actionpool.evaluation.protocols import Protocol
-from actionpool.evaluation.tables import Floats, GroundTruth, PredictionRows, DetectionTable, indices_in
+from actionpool.evaluation.tables import DetectionTable, Floats, GroundTruth, Rows, indices_in
 from actionpool.localization import classes_to_find
 from actionpool.values import Detection, Interval
 
@@ -82,15 +82,17 @@ def blind_predictions(predictions: DetectionTable, durations_seconds: Mapping[st
     keys = zip(predictions.video_index.tolist(), predictions.label_index.tolist(), strict=True)
     for key, score in zip(keys, predictions.scores.tolist(), strict=True):
         best[key] = max(score, best.get(key, score))
-    rows = PredictionRows()
+    rows = Rows()
     for name in predictions.videos:
         rows.add_video(name)
     for (video, label), score in best.items():
         rows.add(predictions.videos[video], predictions.labels[label], 0.0, float(last[video]), score)
-    return rows.done()
+    return rows.detections()
 
 
-def score_blind(blind: DetectionTable, predictions: DetectionTable, truth: GroundTruth, protocol: Protocol) -> BlindBaseline:
+def score_blind(
+    blind: DetectionTable, predictions: DetectionTable, truth: GroundTruth, protocol: Protocol
+) -> BlindBaseline:
     """Score detections over whole videos, and how far the detections that are judged are above them.
 
     Args:
