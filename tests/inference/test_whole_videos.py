@@ -89,6 +89,9 @@ def same(first, second):
     [
         ({}, ()),
         ({"maps": True}, ("model.pooling=dfp",)),
+        ({"maps": True}, ("model.pooling=moments",)),
+        ({"overrides": (*NETWORK, "model.pooling=moments")}, ()),
+        ({"overrides": (*NETWORK, "model.pooling={name: motion, grid: 2}")}, ()),
         ({}, ("features.test=uniform", "features.test_segments=5")),
         ({"windows": WindowSettings(frames_per_clip=4, clips_per_segment=2, num_segments=7)}, ()),
     ],

@@ -21,6 +21,8 @@ from support.aggregation_cases import VALID, move, videos
 POOLINGS = {
     "average": "average",
     "grid-mlp": {"name": "grid-mlp", "grid": (2, 1, 1), "widths": (6, 6), "dropout": 0},
+    "moments": "moments",
+    "motion": {"name": "motion", "grid": 2},
     "dfp": "dfp",
     "dfp-sigmoid-first": {"name": "dfp", "normaliser": "sigmoid", "channel_position": "first"},
 }
@@ -71,7 +73,8 @@ def recognizer_of(pooling, aggregation, *, multilabel=False):
     torch.manual_seed(0)
     backbone = TinyBackbone()
     head = build_pooling(TypeAdapter(PoolingConfig).validate_python(POOLINGS[pooling]), CHANNELS)
-    return move(Recognizer(backbone, head, aggregation_of(aggregation, multilabel=multilabel))).eval()
+    aggregation = aggregation_of(aggregation, multilabel=multilabel, channels=head.out_channels)
+    return move(Recognizer(backbone, head, aggregation)).eval()
 
 
 def clips_of(valid=VALID, seed=3):
@@ -93,6 +96,9 @@ def context_of(name, valid=VALID, dtype=torch.float64):
         ({"name": "dfp", "normaliser": "sigmoid"}, lambda m: m.normaliser == "sigmoid"),
         ({"name": "dfp", "channel_position": "first"}, lambda m: m.channel_position == "first"),
         ({"name": "dfp", "reduction": 2}, lambda m: m.temporal_score.hidden.out_features == 32),
+        ({"name": "moments"}, lambda m: m.out_channels == 3 * 64),
+        ({"name": "motion"}, lambda m: m.out_channels == 2 * 4 * 4),
+        ({"name": "motion", "grid": 3}, lambda m: m.out_channels == 2 * 3 * 3),
         ({"name": "mean"}, lambda m: m.of == "probabilities"),
         ({"name": "mean", "of": "logits"}, lambda m: m.of == "logits"),
         ({"name": "max"}, lambda m: m.k == 1),
@@ -113,7 +119,7 @@ def context_of(name, valid=VALID, dtype=torch.float64):
     ],
 )
 def test_every_setting_reaches_its_module(settings, found):
-    if settings["name"] == "dfp":
+    if settings["name"] in ("dfp", "moments", "motion"):
         module = build_pooling(TypeAdapter(PoolingConfig).validate_python(settings), 64)
     else:
         config = TypeAdapter(AggregationConfig).validate_python(settings)

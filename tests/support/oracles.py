@@ -5,6 +5,7 @@ A video is the list of its valid segments; padding does not exist here. Layers a
 
 from __future__ import annotations
 
+import itertools
 import math
 
 
@@ -84,6 +85,41 @@ def dfp(maps, *, spatial=None, temporal=None, channel=None, normaliser="softmax"
         g = gate(pooled)
         pooled = [g[d] * pooled[d] for d in range(num_channels)]
     return pooled, attention, over_time, g
+
+
+def moments(maps):
+    """``maps[d][t][y][x]`` to D means, D standard deviations and D mean absolute changes over time."""
+    means, deviations, changes = [], [], []
+    for channel in maps:
+        steps = [global_average([[frame]])[0] for frame in channel]
+        mean = sum(steps) / len(steps)
+        means.append(mean)
+        deviations.append((sum((step - mean) ** 2 for step in steps) / len(steps)) ** 0.5)
+        moved = [abs(after - before) for before, after in itertools.pairwise(steps)]
+        changes.append(sum(moved) / len(moved) if moved else 0.0)
+    return means + deviations + changes
+
+
+def motion(maps, grid):
+    """``maps[d][t][y][x]`` to the mean absolute change in each cell, by rows, and once more from large to small.
+
+    A cell covers the places from the floor of its beginning to the ceiling of its end, as torch's adaptive pools do.
+    """
+    num_channels, times, height, width = len(maps), len(maps[0]), len(maps[0][0]), len(maps[0][0][0])
+    cells = []
+    for row in range(grid):
+        for column in range(grid):
+            ys = range(row * height // grid, -(-(row + 1) * height // grid))
+            xs = range(column * width // grid, -(-(column + 1) * width // grid))
+            found = [
+                abs(maps[d][t + 1][y][x] - maps[d][t][y][x])
+                for d in range(num_channels)
+                for t in range(times - 1)
+                for y in ys
+                for x in xs
+            ]
+            cells.append(sum(found) / len(found) if found else 0.0)
+    return cells + sorted(cells, reverse=True)
 
 
 # --- aggregation: every function returns (p, relevance, weights) -----------------------------------------------------

@@ -48,7 +48,8 @@ def extract(
         output: the folder of features, new or begun by the same command.
         backbone: a name of ``model.backbone``, or a run folder: its backbone, pooling, frames and sizes.
         options: what the network is shown, and how the features are stored.
-        overrides: configuration overrides: ``model.backbone.*``, ``transform.*``.
+        overrides: configuration overrides: ``model.backbone.*``, ``transform.*``, and ``model.pooling`` of a named
+            network: how the map of a segment becomes one row, the average by default.
         report: receives notes, and the progress in videos.
 
     Raises:
@@ -71,6 +72,7 @@ def extract(
         dtype=options.dtype,
         compute=Compute(device=options.device, precision=options.precision),
     )
+    _warn_of_stillness(extractor.recipe, report)
     extractor = replace(extractor, network=_where(str(backbone), config))
     return extract_features(extractor, source, Path(output), batch_size=options.batch_size, report=report)
 
@@ -96,6 +98,17 @@ def _network(name: str, weights: str | None, overrides: Overrides, report: Repor
     if weights is not None:
         config = override(config, {"model.backbone.weights": str(weights)})
     return config, *open_network(config, report)
+
+
+def _warn_of_stillness(recipe: FeatureRecipe, report: Report) -> None:
+    """Warn of a pooling that sees motion where a segment is a single frame."""
+    name = (recipe.pooling or {}).get("name")
+    still = recipe.backbone["name"] == "tsn" and recipe.frames_per_clip * recipe.clips_per_segment == 1
+    if still and name in ("moments", "motion"):
+        report.note(
+            f"Warning: the pooling '{name}' sees change between frames, and each segment is one frame: its motion is 0 "
+            "everywhere. Give --clips-per-segment 4, or --frames-per-clip 4."
+        )
 
 
 def _where(name: str, config: Config) -> str | None:

@@ -151,6 +151,10 @@ def parse_saved(values: Mapping[str, Any]) -> Config:
             aggregation.setdefault("weight_model", "regressed-gaussian")
         model = {**model, **({"aggregation": aggregation} if aggregation else {})}
         values = {**values, "model": model, "train": {**train, "attention_warmup": 0.0}}
+    backbone = model.get("backbone", {})
+    if isinstance(backbone, Mapping) and backbone.get("name") == "features" and "standardise" not in backbone:
+        model = {**model, "backbone": {**backbone, "standardise": False}}  # before features were standardised
+        values = {**values, "model": model}
     return parse_config({**values, "localize": {**_EARLIER_LOCALIZE, **values.get("localize", {})}})
 
 

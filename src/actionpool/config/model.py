@@ -88,6 +88,9 @@ class FeaturesBackbone(Strict):
 
     name: Literal["features"] = "features"
     channels: int = Field(0, ge=0, description="D; 0 takes it from the data.")
+    standardise: bool = Field(
+        True, description="Subtract the mean of each channel over the training part, and divide by its deviation."
+    )
 
 
 BackboneConfig = Annotated[
@@ -101,6 +104,19 @@ class AveragePoolingConfig(Strict):
     """Mean over time and space: ``(D, t, h, w)`` to ``(D)``."""
 
     name: Literal["average"] = "average"
+
+
+class MomentsConfig(Strict):
+    """Mean, deviation and mean absolute change over a segment's time steps: ``(D, t, h, w)`` to ``(3 D)``."""
+
+    name: Literal["moments"] = "moments"
+
+
+class MotionConfig(Strict):
+    """How much each cell of a grid changes from step to step, by place and sorted: ``(D, t, h, w)`` to ``(2 g g)``."""
+
+    name: Literal["motion"] = "motion"
+    grid: int = Field(4, ge=1, le=64, description="Cells along the height and along the width.")
 
 
 class GridMLPConfig(Strict):
@@ -132,7 +148,10 @@ class DFPConfig(Strict):
 
 
 PoolingConfig = Annotated[
-    AveragePoolingConfig | DFPConfig | GridMLPConfig, Field(discriminator="name"), BeforeValidator(_named)
+    Annotated[
+        AveragePoolingConfig | MomentsConfig | MotionConfig | DFPConfig | GridMLPConfig, Field(discriminator="name")
+    ],
+    BeforeValidator(_named),
 ]
 
 

@@ -73,8 +73,8 @@ def open_recognizer(recognizer: Recognizer, compute: Compute) -> tuple[nn.Module
     device = resolve_device(compute.device)
     precision = resolve_precision(compute.precision, device)
     network = prepare_for_inference(recognizer, device, precision, compiled=compute.compiled)
-    parts = (recognizer.backbone, recognizer.pooling, recognizer.aggregation)
-    return network, device, next(parameter.dtype for part in parts for parameter in part.parameters())
+    first = next(recognizer.backbone.parameters(), None)
+    return network, device, torch.float32 if first is None else first.dtype  # stored features have no parameters
 
 
 class _Compiled(nn.Module):
@@ -102,7 +102,9 @@ def prepare_network(module: nn.Module, device: torch.device, precision: Literal[
     if device.type == "cpu":
         fuse_activations(module)
         fuse_sums(module)
-    module.to(device, torch.bfloat16 if precision == "bf16" else None)
+    # Stored features have no parameters, only the statistics that standardise them, which want float32.
+    narrow = precision == "bf16" and next(module.parameters(), None) is not None
+    module.to(device, torch.bfloat16 if narrow else None)
     for part in module.modules():  # oneDNN and cuDNN multiply fastest what lies channels last
         if isinstance(part, nn.Conv3d):
             part.to(memory_format=torch.channels_last_3d)

@@ -162,9 +162,9 @@ def make_extractor(
 
 
 def open_network(config: Config, report: Report) -> tuple[Backbone, Pooling]:
-    """Build the backbone and the pooling that a configuration names, with their weights.
+    """Build the backbone and the pooling that a configuration names, with the backbone's weights.
 
-    Without weights they are random, but the same each time.
+    Without weights they are random, but the same each time; so are the parameters of a pooling that has any.
 
     Args:
         config: its ``model`` section, and ``train.allow_pickle_weights``.
@@ -180,7 +180,12 @@ def open_network(config: Config, report: Report) -> tuple[Backbone, Pooling]:
         backbone = build_backbone(part)
         loaded = load_weights(backbone, part, allow_pickle=config.train.allow_pickle_weights)
     report.note(loaded or f"Warning: {part.name} has random weights; name some with --weights.")
-    return backbone, build_pooling(config.model.pooling, backbone.out_channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pooling = build_pooling(config.model.pooling, backbone.out_channels)
+    if next(pooling.parameters(), None) is not None:
+        report.note(f"Warning: the pooling '{config.model.pooling.name}' learns, and here it is untrained.")
+    return backbone, pooling
 
 
 def extractor_by_recipe(

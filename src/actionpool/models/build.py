@@ -18,6 +18,8 @@ from actionpool.config.model import (
     MaxConfig,
     MeanConfig,
     ModelConfig,
+    MomentsConfig,
+    MotionConfig,
     PoolingConfig,
     TopKConfig,
     TSNBackbone,
@@ -51,7 +53,14 @@ from actionpool.models.backbones import (
     video_input,
 )
 from actionpool.models.layers import TemporalEmbedding
-from actionpool.models.pooling import AveragePooling, DiscriminativeFeaturePooling, GridMLP, Pooling
+from actionpool.models.pooling import (
+    AveragePooling,
+    DiscriminativeFeaturePooling,
+    GridMLP,
+    MomentsPooling,
+    MotionPooling,
+    Pooling,
+)
 from actionpool.models.recognizer import Recognizer
 
 
@@ -111,7 +120,7 @@ def build_backbone(config: BackboneConfig) -> Backbone:
                 normalisation=config.normalisation,
             )
         case FeaturesBackbone():
-            return Features(_channels_of(config))
+            return Features(_channels_of(config), standardise=config.standardise)
     backbone.gate(config.gate_stages, kernel_size=config.gate_kernel)
     return backbone
 
@@ -149,6 +158,10 @@ def build_pooling(config: PoolingConfig, in_channels: int) -> Pooling:
     match config:
         case AveragePoolingConfig():
             return AveragePooling(in_channels)
+        case MomentsConfig():
+            return MomentsPooling(in_channels)
+        case MotionConfig():
+            return MotionPooling(in_channels, grid=config.grid)
         case DFPConfig():
             return DiscriminativeFeaturePooling(
                 in_channels,

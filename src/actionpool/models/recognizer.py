@@ -76,8 +76,9 @@ class Recognizer(nn.Module):
         """
         # Logarithms of probabilities need the precision of the aggregation's parameters, whatever the network runs in.
         dtype = self.aggregation.classifier.weight.dtype
-        features = pooled.features if self.embedding is None else self.embedding(pooled.features, valid)
-        features = features.to(dtype)  # (B, N, E)
+        features = pooled.features.to(dtype)
+        if self.embedding is not None:
+            features = self.embedding(features, valid).to(dtype)  # (B, N, E)
         with torch.autocast(features.device.type, enabled=False):
             out = self.aggregation(features, valid, None if context is None else context.to(dtype))
         return RecognizerOutput(

@@ -12,13 +12,14 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
 
 from actionpool.config.sections import Config
 from actionpool.inference.device import resolve_device, resolve_precision
+from actionpool.models.backbones import Features
 from actionpool.models.build import build_recognizer
 from actionpool.models.freezing import freeze
 from actionpool.models.recognizer import Recognizer
 from actionpool.models.weights import Pretrained
 from actionpool.reporting import SILENT, Report
 from actionpool.training.module import TrainingModule
-from actionpool.training.prepared import PreparedData
+from actionpool.training.prepared import PreparedData, channel_statistics
 from actionpool.training.writer import MemoryWriter, Writer
 
 
@@ -56,6 +57,8 @@ def fit(
     torch.manual_seed(settings.seed)
     recognizer = build_recognizer(config.model, len(data.classes))
     _begin_with(recognizer, config, pretrained, report)
+    if not writer.resumable:  # a resumed run has its statistics
+        _standardise(recognizer, config, data, report)
     module = TrainingModule(recognizer, config, data)
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
@@ -126,6 +129,19 @@ def _begin_with(recognizer: Recognizer, config: Config, pretrained: Pretrained |
             f"Warning: train.freeze holds '{settings.freeze}' of '{part.name}' at random values, since no weights were "
             "given: add --weights FILE (or default), or train it with --set train.freeze=null."
         )
+
+
+def _standardise(recognizer: Recognizer, config: Config, data: PreparedData, report: Report) -> None:
+    """Measure the channels of the training part, where features are standardised; every process finds the same."""
+    backbone = recognizer.backbone
+    if not isinstance(backbone, Features) or not backbone.standardise or data.features is None:
+        return
+    mean, std, num_rows = channel_statistics(data.features, data.train, seed=config.train.seed)
+    backbone.standardise_by(torch.from_numpy(mean), torch.from_numpy(std))
+    report.note(
+        f"Features are standardised by {num_rows} rows of the training part "
+        f"(mean {mean.mean():.3g}, deviation {std.mean():.3g} of a channel)."
+    )
 
 
 def _ignore_advice() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from actionpool.config.sections import Config
 from actionpool.data.check import Survey, survey
@@ -12,7 +15,7 @@ from actionpool.data.datasets.batches import default_num_workers
 from actionpool.data.datasets.flow import without_flow
 from actionpool.data.datasets.opening import adapt_to_features
 from actionpool.data.example import Kind
-from actionpool.data.features.store import FeatureSet
+from actionpool.data.features.store import FeatureSet, rows_inside
 from actionpool.data.sources import Example
 from actionpool.data.splits import write_splits
 from actionpool.errors import DataError
@@ -108,6 +111,55 @@ def settle(config: Config, prepared: PreparedData, report: Report) -> Config:
     if config.train.num_workers == "auto":
         config = config.with_(train={"num_workers": default_num_workers()})
     return config
+
+
+def channel_statistics(
+    features: FeatureSet, examples: Sequence[Example], *, most_rows: int = 200_000, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Mean and standard deviation of each channel over the rows of some examples, read once and a video at a time.
+
+    A map counts as its average over time and space, so that maps and their averages are standardised alike.
+
+    Args:
+        features: the features of the examples' videos; one that cannot be read is left out.
+        examples: an interval takes its rows, as in training.
+        most_rows: if there are more, each example gives its share of them, a random stretch.
+        seed: of the stretches.
+
+    Returns:
+        Mean ``(D,)``, standard deviation ``(D,)`` and the number of rows; 0 and 1 where there are none.
+    """
+    channels = features.row_shape[0]
+    rng = np.random.default_rng([seed, len(examples)])
+    bounds = [_rows_of(example, features) for example in examples]
+    total = sum(stop - first for _, first, stop in bounds)
+    count, mean, squares = 0, np.zeros(channels), np.zeros(channels)
+    for example, first, stop in bounds:
+        if first == stop:
+            continue
+        num = min(stop - first, math.ceil((stop - first) * most_rows / max(1, total)))
+        start = first + int(rng.integers(stop - first - num + 1))
+        try:
+            rows = features.of(example.video).rows(start, start + num).astype(np.float64)
+        except DataError:
+            continue
+        rows = rows.reshape(*rows.shape[:2], -1).mean(axis=2)
+        # Two means and sums of squares about them joined: no difference of large numbers (Chan et al.).
+        shift = rows.mean(axis=0) - mean
+        squares += ((rows - rows.mean(axis=0)) ** 2).sum(axis=0) + shift**2 * (count * num / (count + num))
+        mean += shift * num / (count + num)
+        count += num
+    return mean, np.sqrt(squares / count) if count else np.ones(channels), count
+
+
+def _rows_of(example: Example, features: FeatureSet) -> tuple[Example, int, int]:
+    """An example with its first row and the one behind its last; none where the video has no features."""
+    if example.video not in features.videos:
+        return example, 0, 0
+    seconds = features.of(example.video).segments_seconds
+    if example.interval is None:
+        return example, 0, len(seconds)
+    return example, *rows_inside(seconds, example.interval.start_seconds, example.interval.end_seconds)
 
 
 def _write_data(run: RunFolder, found: Survey, num_examples: Mapping[str, int]) -> None:

@@ -177,6 +177,12 @@ def test_a_model_is_adapted_to_features():
     dfp = ModelConfig(preset="mine", backbone=GatedC3DBackbone(), pooling={"name": "dfp"})
     model, _ = adapt_to_features(dfp, (512, 2, 7, 7))
     assert (model.pooling.name, model.preset, model.backbone.channels) == ("dfp", "mine", 512)
+    with pytest.raises(ConfigError, match="'motion' sees change between time steps, and these features have one each"):
+        adapt_to_features(ModelConfig(pooling={"name": "motion"}), (8,))
+    model, told = adapt_to_features(ModelConfig(pooling={"name": "moments"}), (8, 1, 4, 4))
+    assert model.pooling.name == "moments" and "Warning: the pooling 'moments'" in told
+    model, told = adapt_to_features(ModelConfig(pooling={"name": "motion"}), (8, 2, 4, 4))
+    assert model.pooling.name == "motion" and "Warning" not in told
     with pytest.raises(ConfigError, match="channels is 3, and the features have 5"):
         adapt_to_features(ModelConfig(backbone=FeaturesBackbone(channels=3)), (5,))
     with pytest.raises(ConfigError, match="'features' of unknown width"):

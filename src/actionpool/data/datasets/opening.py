@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from actionpool.config.model import AveragePoolingConfig, BackboneConfig, FeaturesBackbone, GridMLPConfig, ModelConfig
+from actionpool.config.model import (
+    AveragePoolingConfig,
+    BackboneConfig,
+    FeaturesBackbone,
+    GridMLPConfig,
+    ModelConfig,
+    MomentsConfig,
+    MotionConfig,
+)
 from actionpool.config.sections import Config, SamplingConfig
 from actionpool.data.datasets.batches import LabelledDataset
 from actionpool.data.datasets.features import FeatureDataset
@@ -121,10 +129,17 @@ def adapt_to_features(model: ModelConfig, row_shape: tuple[int, ...]) -> tuple[M
         raise ConfigError(
             f"model.backbone.channels is {backbone.channels}, and the features have {channels}; leave it out"
         )
-    changes: dict[str, object] = {"backbone": FeaturesBackbone(channels=channels)}
+    standardise = backbone.standardise if isinstance(backbone, FeaturesBackbone) else True
+    changes: dict[str, object] = {"backbone": FeaturesBackbone(channels=channels, standardise=standardise)}
     note = f"The data are features of {channels} channels: they take the place of the backbone"
     if isinstance(model.pooling, GridMLPConfig):
         # The grid and its layers belong to the gated networks; without those nothing of the preset is left.
         changes |= {"pooling": AveragePoolingConfig(), "preset": f"features-{model.aggregation.name}"}
         note += ", average pooling that of its head"
+    if isinstance(model.pooling, MomentsConfig | MotionConfig) and row_shape[1:2] in ((), (1,)):
+        problem = f"the pooling '{model.pooling.name}' sees change between time steps, and these features have one each"
+        cure = f"extract them with --maps and several steps, or with --set model.pooling={model.pooling.name}"
+        if isinstance(model.pooling, MotionConfig):  # nothing but zeros would be left
+            raise ConfigError(f"{problem}; {cure}, and train with model.pooling=average")
+        note += f". Warning: {problem} ({cure})"
     return model.model_copy(update=changes), f"{note}."

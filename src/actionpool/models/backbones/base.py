@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from actionpool.errors import ConfigError, did_you_mean
-from actionpool.models.layers import StageGate
+from actionpool.models.layers import StageGate, at_least_float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +135,40 @@ class Backbone(nn.Module):
 
 
 class Features(Backbone):
-    """Stored features in place of a backbone: ``(B, D, t, h, w)`` unchanged; pooled ones have t = h = w = 1.
+    """Stored features in place of a backbone: ``(B, D, t, h, w)``, at least float32; pooled ones have t = h = w = 1.
 
     Args:
         channels: D.
+        standardise: keep ``mean`` and ``std`` ``(D,)`` with the weights, and return ``(x - mean) / std``. They are 0
+            and 1 until ``standardise_by`` sets them.
     """
 
-    def __init__(self, channels: int) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int, *, standardise: bool = False) -> None:
         super().__init__()
         self.input_spec = InputSpec(num_channels=channels, frames_per_clip=1, size=1, mean=(0.0,), std=(1.0,))
         self.stages = nn.ModuleDict({"features": nn.Identity()})
         self.stage_channels = {"features": channels}
+        self.standardise = standardise
+        if standardise:
+            self.register_buffer("mean", torch.zeros(channels))
+            self.register_buffer("std", torch.ones(channels))
+
+    def standardise_by(self, mean: Tensor, std: Tensor) -> None:
+        """Set the statistics, ``(D,)`` each; a channel that does not vary is only centred."""
+        self.mean.copy_(mean)
+        # Far below the other channels, a deviation is rounding, and dividing by it would blow up what a test shows.
+        self.std.copy_(torch.where(std > 1e-4 * std.median(), std, 1.0))
+
+    def forward(self, clips: Tensor, tap: str | None = None) -> tuple[Tensor, Tensor]:
+        """See ``Backbone.forward``."""
+        maps = at_least_float32(clips)
+        if self.standardise:
+            shape = (-1, 1, 1, 1)
+            maps = (maps - self.mean.view(shape)) / self.std.view(shape)
+        return super().forward(maps, tap)
 
 
 def names_by_identity(backbone: nn.Module, published: nn.Module) -> dict[str, str]:

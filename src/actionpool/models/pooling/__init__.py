@@ -2,5 +2,14 @@
 
 from actionpool.models.pooling.base import AveragePooling, GridMLP, Pooling, PoolingOutput
 from actionpool.models.pooling.dfp import DiscriminativeFeaturePooling
+from actionpool.models.pooling.motion import MomentsPooling, MotionPooling
 
-__all__ = ["AveragePooling", "DiscriminativeFeaturePooling", "GridMLP", "Pooling", "PoolingOutput"]
+__all__ = [
+    "AveragePooling",
+    "DiscriminativeFeaturePooling",
+    "GridMLP",
+    "MomentsPooling",
+    "MotionPooling",
+    "Pooling",
+    "PoolingOutput",
+]
