@@ -8,7 +8,8 @@ PUBLIC = {
     "model": (
         "AggregationConfig AttentionConfig AveragePoolingConfig BaSNetConfig BackboneConfig DATPConfig "
         "DFPConfig FeaturesBackbone GatedC3DBackbone GatedC3DSimpleBackbone GridMLPConfig I3DBackbone MaxConfig "
-        "MeanConfig ModelConfig PoolingConfig Strict TSNBackbone TopKConfig VSAMConfig VideoBackboneConfig"
+        "MeanConfig ModelConfig MomentsConfig MotionConfig PoolingConfig Strict TSNBackbone TopKConfig "
+        "VSAMConfig VideoBackboneConfig"
     ),
     "options": (
         "AblateOptions Compute DataOptions Device EvaluateOptions ExtractOptions FlowOptions Overrides "

@@ -144,7 +144,8 @@ def parse_saved(values: Mapping[str, Any]) -> Config:
     """
     train, model = values.get("train", {}), values.get("model", {})
     if "attention_warmup" not in train:  # before attention was held, and before DATP was fitted
-        aggregation = dict(model.get("aggregation", {}))
+        stored = model.get("aggregation", {})
+        aggregation = dict(stored) if isinstance(stored, Mapping) else {"name": stored}
         if aggregation.get("weight_model") in ("gaussian", "mixture", "beta"):
             aggregation["weight_model"] = f"regressed-{aggregation['weight_model']}"
         elif aggregation.get("name") == "datp":

@@ -9,7 +9,7 @@ PUBLIC = {
     "example": "Example Kind Source SplitName",
     "features.file": "FeatureFile FeatureHeader FeatureWriter SUFFIX common_recipe open_features",
     "features.folder": "INDEX file_name read_index recipe_in_words write_index",
-    "features.store": "FeatureSet VideoFeatures edges_of from_file hold",
+    "features.store": "FeatureSet VideoFeatures edges_of from_file hold rows_inside",
     "packs.timing": "duration_of",
     "sampling": "Clips Windows one_of_each_part parts_of_video segment_seconds stretches_of_time",
     "sources": "Example Source read_source",

@@ -1,7 +1,7 @@
 """Backbones, pooling, aggregation, and the one composition of the three."""
 
 PUBLIC = {
-    "backbones": "Backbone",
+    "backbones": "Backbone Features",
     "build": "backbone_input build_backbone build_pooling build_recognizer resolve_transform",
     "folding": "fold_batch_norms fuse_activations fuse_sums",
     "freezing": "freeze",
