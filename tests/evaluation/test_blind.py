@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from actionpool.evaluation.ground_truth import read_ground_truth, write_ground_truth
 
 from actionpool.commands.score_detections import score_detections as score_files
 from actionpool.config.sections import LocalizeSettings
 from actionpool.evaluation.blind import blind_detections, blind_predictions, score_blind
 from actionpool.evaluation.detection import score_detections
+from actionpool.evaluation.files import read_ground_truth, write_ground_truth
 from actionpool.evaluation.protocols import find_protocol
 from support.detection_cases import predictions_of, random_case, truth_of
 from support.naive_detection import mean_average_precision

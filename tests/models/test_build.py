@@ -39,7 +39,7 @@ def test_there_is_a_small_one_of_each():
 def test_one_step_of_its_own_recipe_lowers_the_loss(name):
     config, network, clips, valid = small(name)
     freeze(network.backbone, stages=config.train.freeze, norms=config.train.freeze_bn)
-    network.dropout.p = 0.0
+    network.aggregation.dropout.p = 0.0
     optimizer = make_optimizer(config.train.model_copy(update={"learning_rate": 1e-4}), network)
     labels = torch.eye(4)[[1, 2]]
     network.train()

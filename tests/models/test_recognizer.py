@@ -235,7 +235,8 @@ def test_gradcheck_from_features_to_loss(aggregation, multilabel):
 def test_bfloat16_is_near_float32(aggregation, multilabel):
     wide = aggregation_of(aggregation, multilabel=multilabel).bfloat16().float()
     narrow = aggregation_of(aggregation, multilabel=multilabel).bfloat16()
-    features, context = videos(CHANNELS).bfloat16(), context_of(aggregation, dtype=torch.bfloat16)
+    # Not seed 1: two of its scores tie in bfloat16, and max may choose either.
+    features, context = videos(CHANNELS, seed=2).bfloat16(), context_of(aggregation, dtype=torch.bfloat16)
     exact = wide(features.float(), VALID, None if context is None else context.float())
     rounded = narrow(features, VALID, context)
     assert rounded.log_probs.dtype == torch.float32

@@ -17,7 +17,7 @@ from actionpool.config.options import Compute, TrainOptions
 from actionpool.data.example import Example
 from actionpool.data.sources import read_source
 from actionpool.inference.checkpoint import load
-from actionpool.inference.device import input_dtype, prepare_for_inference
+from actionpool.inference.device import open_recognizer
 from actionpool.models.backbones import Features
 from actionpool.models.build import build_recognizer
 from actionpool.training.prepared import channel_statistics
@@ -110,9 +110,9 @@ def test_features_are_at_least_float32_from_the_entrance_on(standardise, dtype):
 def test_statistics_stay_float32_beside_a_network_in_bfloat16():
     model = {"backbone": {"name": "features", "channels": 3}, "pooling": "dfp"}
     recognizer = build_recognizer(parse_config({"model": model}).model, 2)
-    prepare_for_inference(recognizer, torch.device("cpu"), "bf16")
+    _, _, dtype = open_recognizer(recognizer, Compute(device="cpu", precision="bf16"))
     assert recognizer.backbone.mean.dtype == torch.float32
-    assert input_dtype(recognizer) == torch.float32
+    assert dtype == torch.float32
     assert next(recognizer.pooling.parameters()).dtype == torch.bfloat16
     recognizer(torch.ones(1, 2, 1, 3, 1, 1, 1), torch.ones(1, 2, dtype=torch.bool))
 

@@ -228,7 +228,7 @@ def _mixture_scores(weights: Tensor, positions: Tensor, floor: Tensor, num_compo
     """Log density ``(B, N)`` of J Gaussians that expectation maximisation fits to weighted positions."""
     places = positions.unsqueeze(2)  # (B, N, 1)
     start = (torch.arange(num_components, device=positions.device, dtype=positions.dtype) + 0.5) / num_components
-    means = start.expand(len(positions), -1)  # (B, J): components start apart
+    means = start + 0 * positions[:, :1]  # (B, J): components start apart
     variances = torch.full_like(means, (0.5 / num_components) ** 2)
     shares = torch.full_like(means, 1 / num_components)
 
