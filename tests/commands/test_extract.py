@@ -355,7 +355,7 @@ def test_train_and_evaluate_on_features(tmp_path, maps):
     evaluation = evaluate(tmp_path / "run", tmp_path / "features", compute=Compute(device="cpu", num_workers=0))
     assert (evaluation.report.num_videos, evaluation.report.num_missing) == (result.num_test, 0)
     written = json.loads((tmp_path / "run/best/model.json").read_text())["config"]["model"]
-    assert written["backbone"] == {"name": "features", "channels": 64}
+    assert written["backbone"] == {"name": "features", "channels": 64, "standardise": True}
     with pytest.raises(UsageError, match="was trained on features and has no backbone"):
         run(clips, tmp_path / "again", backbone=str(tmp_path / "run"), overrides=())
     with pytest.raises(UsageError, match="holds features already"):

@@ -142,21 +142,21 @@ def parse_saved(values: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: as for ``parse_config``.
     """
-    train, model = values.get("train", {}), values.get("model", {})
+    names = ("train", "model", "localize")
+    train, model, localize = (values.get(name, {}) if isinstance(values, Mapping) else None for name in names)
+    if not (isinstance(train, Mapping) and isinstance(model, Mapping) and isinstance(localize, Mapping)):
+        return parse_config(values)  # which says what is wrong with it
+    parts = dict(model)
+    aggregation, backbone = parts.get("aggregation", {}), parts.get("backbone", {})
     if "attention_warmup" not in train:  # before attention was held, and before DATP was fitted
-        stored = model.get("aggregation", {})
-        aggregation = dict(stored) if isinstance(stored, Mapping) else {"name": stored}
-        if aggregation.get("weight_model") in ("gaussian", "mixture", "beta"):
-            aggregation["weight_model"] = f"regressed-{aggregation['weight_model']}"
-        elif aggregation.get("name") == "datp":
-            aggregation.setdefault("weight_model", "regressed-gaussian")
-        model = {**model, **({"aggregation": aggregation} if aggregation else {})}
-        values = {**values, "model": model, "train": {**train, "attention_warmup": 0.0}}
-    backbone = model.get("backbone", {})
-    if isinstance(backbone, Mapping) and backbone.get("name") == "features" and "standardise" not in backbone:
-        model = {**model, "backbone": {**backbone, "standardise": False}}  # before features were standardised
-        values = {**values, "model": model}
-    return parse_config({**values, "localize": {**_EARLIER_LOCALIZE, **values.get("localize", {})}})
+        train = {**train, "attention_warmup": 0.0}
+        if isinstance(aggregation, Mapping) and aggregation.get("name") == "datp":
+            kind = aggregation.get("weight_model", "gaussian")
+            regressed = f"regressed-{kind}" if kind in ("gaussian", "mixture", "beta") else kind
+            parts["aggregation"] = {**aggregation, "weight_model": regressed}
+    if isinstance(backbone, Mapping) and backbone.get("name") == "features":
+        parts["backbone"] = {"standardise": False, **backbone}  # earlier versions did not standardise features
+    return parse_config({**values, "train": train, "model": parts, "localize": {**_EARLIER_LOCALIZE, **localize}})
 
 
 def parse_saved_localize(values: Mapping[str, Any]) -> LocalizeSettings:
