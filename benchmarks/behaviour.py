@@ -982,6 +982,7 @@ def record(out: Path, *, older: Path | None, fresh: bool, jobs: int, only: str, 
     recorder.work.mkdir(parents=True)
     recorder.logs.mkdir()
     began = time.monotonic()
+    print(f"Recording the actionpool in {Path(actionpool.__file__).parent}", file=sys.stderr, flush=True)
     make_data(recorder.work)
     told = os.environ.get("ACTIONPOOL_DATA")
     commands = chosen(make_plan(Path(told).absolute() if told else None, with_demo=with_demo), only)
