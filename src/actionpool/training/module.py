@@ -172,8 +172,11 @@ class TrainingModule(L.LightningModule):
                 total = total + weights.auxiliary * own
             if weights.sparsity:
                 total = total + weights.sparsity * sparsity_loss(output.relevance, valid)
-            if weights.co_activity:
-                total = total + weights.co_activity * co_activity_loss(
+            # While attention is held, class scores over time say nothing yet: all classes would agree on the segments
+            # that stand out in any video, and the labels would never undo it.
+            co_activity = weights.co_activity * self.recognizer.aggregation.openness
+            if co_activity:
+                total = total + co_activity * co_activity_loss(
                     output.features, output.segment_logits, labels, valid, margin=weights.co_activity_margin
                 )
         return total
